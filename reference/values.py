@@ -1,0 +1,188 @@
+"""The numbers of a case: inputs, parameters, target and upstream gradient, drawn from a seed in a named regime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .layer import Shape
+from .rounding import Precision, quiet
+
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["REGIMES", "Values", "draw"]
+
+Rng = np.random.Generator
+Arrays = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Values:
+    """The arrays of a case: `x` (batch, ...), `params` by path and name, `target`, and `upstream`, the gradient of the loss."""
+
+    x: np.ndarray
+    params: Mapping[str, Mapping[str, np.ndarray]]
+    target: np.ndarray
+    upstream: np.ndarray
+
+
+def draw(network: Network, seed: int, regime: str, batch: int, precision: Precision) -> Values:
+    """Return the arrays of a case, rounded to the precision's own format."""
+    rng = np.random.default_rng(seed)
+    x, params = REGIMES[regime](rng, network, batch, precision)
+    target = _target(rng, network, batch)
+    if regime == "trained":
+        x, params, target = _train(rng, network, params, batch)
+    upstream = np.asarray(1.0 if rng.random() < 0.5 else rng.choice([-1.0, 1.0]) * 2.0 ** rng.integers(-3, 4) * 1.25)
+
+    def store(a: np.ndarray) -> np.ndarray:
+        with quiet():
+            return np.clip(a, -precision.largest, precision.largest).astype(precision.dtype)
+
+    return Values(store(x), {path: {k: store(a) for k, a in named.items()} for path, named in params.items()},
+                  target if target.dtype.kind == "i" else store(target), store(upstream))
+
+
+def _each_parameter(network: Network, rule: Callable[[str, Shape], np.ndarray]) -> Arrays:
+    return {path: {name: rule(name, shape) for name, shape in named.items()} for path, named in network.parameters().items()}
+
+
+def _normal_parameters(rng: Rng, network: Network) -> Arrays:
+    """Weights of variance 1 / fan_in, so that numbers keep their size from layer to layer; the rest around a quarter."""
+
+    def rule(name: str, shape: Shape) -> np.ndarray:
+        if len(shape) > 1:
+            return rng.standard_normal(shape) / np.sqrt(max(1, int(np.prod(shape[1:]))))
+        return 0.25 + 0.5 * rng.standard_normal(shape)
+
+    return _each_parameter(network, rule)
+
+
+def _normal(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    return rng.standard_normal((batch, *network.input_shape)), _normal_parameters(rng, network)
+
+
+def _zeros(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """All-zero inputs, all-zero parameters, or both: every ReLU exactly at its kink."""
+    x, params = _normal(rng, network, batch, precision)
+    which = rng.integers(3)
+    if which != 0:
+        x = np.zeros_like(x)
+    if which != 1:
+        params = {path: {k: np.zeros_like(a) for k, a in named.items()} for path, named in params.items()}
+    return x, params
+
+
+def _kinks(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """Inputs on the knees of the activations, and weights that carry a knee to the next layer exactly.
+
+    A row of a weight is zero, with a bias on a knee, or picks one input and adds no bias.
+    """
+    default = _normal_parameters(rng, network)
+    knees = sorted({0.0, 1.0, -1.0, 3.0, 6.0}.union(*(layer.kinks(default[path]) for path, layer, _ in network.paths())))
+
+    def rule(name: str, shape: Shape) -> np.ndarray:
+        if name == "bias":
+            return rng.choice([*knees, 0.0, 0.0, 0.0], size=shape)
+        if len(shape) < 2:
+            return rng.choice([-1.0, 0.0, 0.25, 0.5, 1.0], size=shape)
+        weight = np.zeros((shape[0], int(np.prod(shape[1:]))))
+        rows = np.flatnonzero(rng.random(shape[0]) < 0.7)
+        weight[rows, rng.integers(weight.shape[1], size=rows.size)] = rng.choice([1.0, 1.0, -1.0], size=rows.size)
+        return weight.reshape(shape)
+
+    return rng.choice(knees, size=(batch, *network.input_shape)), _each_parameter(network, rule)
+
+
+def _ties(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """Entries from a handful of values, rows and columns repeated."""
+
+    def repeated(shape: Shape, scale: float) -> np.ndarray:
+        a = rng.choice(rng.standard_normal(3), size=shape) * scale
+        for axis, size in enumerate(shape):
+            a = np.take(a, rng.integers(max(1, size // 2), size=size), axis=axis)
+        return a
+
+    params = _each_parameter(network, lambda _, shape: repeated(shape, 1 / np.sqrt(max(1, int(np.prod(shape[1:]))))))
+    return repeated((batch, *network.input_shape), 1.0), params
+
+
+def _saturated(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """Inputs up to +-1e3, which weights of unit gain pass on."""
+    x = rng.uniform(-1, 1, (batch, *network.input_shape)) * 10.0 ** rng.uniform(0, 3)
+    return x, _normal_parameters(rng, network)
+
+
+def _tiny(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """Magnitudes from 1e-3 down into the subnormal numbers of the precision."""
+    smallest = np.log10(precision.underflow) - 3
+
+    def log_uniform(shape: Shape) -> np.ndarray:
+        return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(smallest, -3, shape)
+
+    return log_uniform((batch, *network.input_shape)), _each_parameter(network, lambda _, shape: log_uniform(shape))
+
+
+def _wide_range(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+    """Magnitudes over twelve decades in one tensor (as many as the format has, for float16)."""
+    top = min(6.0, np.log10(precision.largest) / 2)
+
+    def log_uniform(shape: Shape) -> np.ndarray:
+        return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(-top, top, shape)
+
+    return log_uniform((batch, *network.input_shape)), _each_parameter(network, lambda _, shape: log_uniform(shape))
+
+
+REGIMES: dict[str, Callable[[Rng, Any, int, Precision], tuple[np.ndarray, Arrays]]] = {
+    "normal": _normal, "zeros": _zeros, "kinks": _kinks, "ties": _ties, "saturated": _saturated, "tiny": _tiny,
+    "wide-range": _wide_range, "trained": _normal,
+}  # fmt: skip
+"""Every value regime by name; `trained` starts from `normal` and takes gradient steps on real data."""
+
+
+def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
+    shape = (batch, *network.shapes[-1])
+    kind = network.head.target_kind()
+    if kind == "real":
+        return rng.standard_normal(shape)
+    if kind == "binary":
+        return rng.integers(2, size=shape).astype(float) if rng.random() < 0.7 else rng.random(shape)
+    classes = rng.integers(shape[-1], size=shape[:-1])
+    if kind == "classes":
+        return classes
+    onehot = np.eye(shape[-1])[classes]
+    # soft targets are multiples of 1/64, so that every precision holds rows that sum to one
+    return onehot if rng.random() < 0.7 else rng.multinomial(64, np.full(shape[-1], 1 / shape[-1]), size=shape[:-1]) / 64
+
+
+DATA_SETS = {"real": "load_diabetes", "binary": "load_breast_cancer", "distribution": "load_digits", "classes": "load_digits"}
+STEPS, RATE = 5, 0.1
+
+
+def _train(rng: Rng, network: Network, params: Arrays, batch: int) -> tuple[np.ndarray, Arrays, np.ndarray]:
+    """Take a few full-batch gradient steps on a real data set, its columns taken cyclically to fit the network."""
+    from sklearn import datasets  # noqa: PLC0415  (heavy, and needed by this regime alone)
+
+    kind, out = network.head.target_kind(), network.shapes[-1]
+    features, labels = getattr(datasets, DATA_SETS[kind])(return_X_y=True)
+    rows = rng.choice(len(features), size=max(batch, 32), replace=False)
+    deviation = features.std(axis=0)
+    features = ((features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rows]
+    labels = labels[rows]
+    columns = np.arange(int(np.prod(network.input_shape))) % features.shape[1]
+    x = features[:, columns].reshape(len(rows), *network.input_shape)
+    if kind in {"classes", "distribution"}:
+        classes = np.broadcast_to((labels % out[-1]).reshape(-1, *[1] * (len(out) - 1)), (len(rows), *out[:-1]))
+        target = classes if kind == "classes" else np.eye(out[-1])[classes]
+    else:
+        centred = labels if kind == "binary" else (labels - labels.mean()) / labels.std()
+        target = np.broadcast_to(centred.reshape(-1, *[1] * len(out)), (len(rows), *out)).astype(float)
+    for _ in range(STEPS):
+        trace = network.run(params, x, target)
+        steps = {t.path: t.d_params for t in trace.layers}
+        params = {path: {k: a - RATE * steps[path][k] for k, a in named.items()} for path, named in params.items()}
+    return x[:batch], params, target[:batch]
