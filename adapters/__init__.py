@@ -1,0 +1,57 @@
+"""Adapters turn a case into a trace on one framework in one mode. A framework is imported only when its adapter is loaded.
+
+Adapters are found through the entry-point group `backproof.adapters`, whose names are the adapters' names; an entry is an
+object with `name` and `run(case) -> Trace`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from backproof.reference.case import Case
+    from backproof.reference.trace import Trace
+
+__all__ = ["Adapter", "MissingFrameworkError", "load", "names"]
+
+GROUP = "backproof.adapters"
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One framework in one mode: `run` returns every layer's numbers, in the case's own precision."""
+
+    name: str
+
+    def run(self, case: Case) -> Trace: ...
+
+
+class MissingFrameworkError(ImportError):
+    """The framework of an adapter is not installed. Carries `.adapter` and `.framework`."""
+
+    def __init__(self, adapter: str, framework: str) -> None:
+        super().__init__(f'adapter {adapter} needs {framework}, which is not installed. Do: pip install "backproof[{framework}]"')
+        self.adapter, self.framework = adapter, framework
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all registered adapters, whether or not their framework is installed."""
+    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+
+
+def load(name: str) -> Adapter:
+    """Return an adapter by name; raise ValueError for an unknown one, MissingFrameworkError without its framework."""
+    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not found:
+        raise ValueError(f"unknown adapter: got {name!r}, expected one of {', '.join(names())}")
+    framework = name.split(":")[0]
+    try:
+        adapter = found[0].load()
+    except ModuleNotFoundError as error:
+        if error.name != framework:
+            raise
+        raise MissingFrameworkError(name, framework) from error
+    if not isinstance(adapter, Adapter):
+        raise TypeError(f"adapter {name}: entry point {found[0].value} holds {adapter!r}, expected a name and a run(case)")
+    return adapter

@@ -7,13 +7,18 @@ import math
 import numpy as np
 from scipy import special
 
-from .rounding import Array
+from .rounding import Array, either
 
-__all__ = ["absolute", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sign", "softmax", "softplus"]
+__all__ = ["absolute", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign", "softmax",
+           "softplus"]
 
 
 def _is_complex(x: Array) -> bool:
     return isinstance(x, np.ndarray) and np.iscomplexobj(x)
+
+
+def _is_plain(x: Array) -> bool:
+    return isinstance(x, np.ndarray) and not np.iscomplexobj(x)
 
 
 def absolute(x: Array) -> Array:
@@ -35,11 +40,16 @@ def sigmoid(x: Array) -> Array:
     return np.where(x < 0, e, 1) / (1 + e)
 
 
+def sigmoid_complement(x: Array, s: Array) -> Array:
+    """1 - s(x) = s(-x); implementations form it from the saved s, which is 1 in every format once x is past 40."""
+    return either(sigmoid(-x), np.where(x > 40, 0, 1 - s))
+
+
 def softplus(x: Array) -> Array:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
     if not _is_complex(x):
         return np.logaddexp(x, 0.0)
-    return np.where(x > 0, x, 0) + np.log1p(np.exp(-absolute(x)))
+    return np.where(x > 0, x, 0) + special.log1p(np.exp(-absolute(x)))  # NumPy's complex log1p loses small numbers
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -47,16 +57,31 @@ def log_sigmoid(x: Array) -> Array:
     return -softplus(-x)
 
 
+def _gaussian(x: Array) -> Array:
+    """e^(-x^2/2) = e^(-h^2/2) e^(-(x-h)(x+h)/2) with h so short that its square is exact (Cody, Math. Comp. 23 (1969)).
+
+    e^ magnifies the rounding of x^2 by x^2/2. Past |x| = 40 the result is 0.
+    """
+    x = np.minimum(np.abs(x), 40)
+    h = np.round(x * 16) / 16
+    return np.exp(-0.5 * (h * h)) * np.exp(-0.5 * ((x - h) * (x + h)))
+
+
 def normal_pdf(x: Array) -> Array:
-    """The standard normal density, e^(-x^2/2) / sqrt(2 pi)."""
-    return np.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
+    """The standard normal density, e^(-x^2/2) / sqrt(2 pi); on rounded arrays as implementations evaluate it, from x / sqrt 2."""
+    scale = math.sqrt(2 * math.pi)
+    if _is_plain(x):
+        return _gaussian(x) / scale
+    z = x / math.sqrt(2)
+    return np.exp(-(z * z)) / scale
 
 
 def normal_cdf(x: Array) -> Array:
     """The standard normal distribution, by the complementary error function so that the left tail keeps its digits."""
-    if not _is_complex(x):
-        return special.ndtr(x)
-    return 0.5 * special.erfc(-x / math.sqrt(2))
+    if _is_plain(x):
+        tail = np.where(x < -1, x, -1)
+        return np.where(x < -1, special.erfcx(-tail / math.sqrt(2)) * _gaussian(tail) / 2, special.ndtr(x))
+    return special.erfc(-x / math.sqrt(2)) / 2
 
 
 def softmax(x: Array, axis: int) -> Array:

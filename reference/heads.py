@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,20 +55,22 @@ def _mse(a: Array, y: Array) -> tuple[Array, Array]:
 def _half_squared_error(a: Array, y: Array) -> tuple[Array, Array]:
     """J = (a - y)^2 / 2, dJ/da = a - y."""
     e = a - y
-    return 0.5 * (e * e), e
+    return e * e / 2, e
 
 
 def _l1(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = |a - y|, dJ/da = sign(a - y), any of [-1, 1] at a = y."""
+    """J = |a - y|, dJ/da = sign(a - y); at a = y the derivative is taken as 0, and any of [-1, 1] is a subgradient."""
     e = a - y
-    return absolute(e), sign(e)
+    apart = a != y  # equal operands differ by exactly zero in every precision, which e's bound does not say
+    one = e * 0 + 1
+    return absolute(e), np.where((e > 0) & apart, one, np.where((e < 0) & apart, -one, 0 * one))
 
 
 def _huber(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = e^2 / 2 for |e| <= 1, |e| - 1/2 beyond, e = a - y; dJ/da = e cut to [-1, 1] (Huber 1964, delta = 1)."""
+    """J = e^2 / 2 for |e| <= 1, |e| - 1/2 beyond, e = a - y; dJ/da = e cut to [-1, 1] (Huber 1964, delta = 1). No kink."""
     e = a - y
     size = absolute(e)
-    return np.where(size <= 1, 0.5 * (e * e), size - 0.5), np.where(size <= 1, e, sign(e))
+    return np.where(size <= 1, e * e / 2, (2 * size - 1) / 2), np.where(size <= 1, e, sign(e))
 
 
 def _bce(a: Array, y: Array) -> tuple[Array, Array]:
@@ -107,13 +109,25 @@ def _fused_cross_entropy(z: Array, y: Array) -> tuple[Array, Array]:
     a = e / total
     others = 1.0 - np.eye(z.shape[-1])
     gradient = either(a * (y @ others) - y * (a @ others), a * np.sum(y, axis=-1, keepdims=True) - y)
-    return -(y * (shifted - np.log(total))), gradient
+    return y * (_log_total(e @ others, total) - shifted), gradient
+
+
+def _log_total(rest: Array, total: Array) -> Array:
+    """log sum_k e^(z_k - max z), where `rest` holds the sum without its k-th term.
+
+    Where one term stands out it is 1 and the smallest rest is all that is added to it: log1p keeps the digits of a loss near 0.
+    """
+    smallest = -np.max(-rest, axis=-1, keepdims=True)
+    common = np.log(total)
+    return either(np.where(total < 1.5, np.log1p(smallest), common), common)
 
 
 FUSED: dict[tuple[str, str], Callable[[Array, Array], tuple[Array, Array]]] = {
     ("sigmoid", "bce"): _fused_bce,
     ("softmax", "cross_entropy"): _fused_cross_entropy,
 }
+
+ROUTES = ("fused", "general")
 
 PER_EXAMPLE = ("cross_entropy", "half_squared_error")
 """Losses that sum over the outputs of an example and take the mean over examples; the others take the mean over all entries."""
@@ -133,6 +147,8 @@ class Head:
     output: str = "linear"
     loss: str = "mse"
     reduction: str = "mean"
+    fixed: ClassVar[bool] = False
+    """Whether the class is one output with one loss, under a name of its own."""
 
     def __post_init__(self) -> None:
         for field, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
@@ -141,7 +157,13 @@ class Head:
                 raise ValueError(f"{type(self).__name__}: unknown {field}: got {value!r}, expected one of {', '.join(choices)}")
         needed = {"bce": "sigmoid", "cross_entropy": "softmax"}.get(self.loss, self.output)
         if self.output != needed:
-            raise ValueError(f"Head: the loss {self.loss} needs probabilities: got output {self.output!r}, expected {needed!r}")
+            raise ValueError(f"{type(self).__name__}: the loss {self.loss} needs probabilities: got output {self.output!r}, "
+                             f"expected {needed!r}")
+        for field in ("output", "loss") if self.fixed else ():
+            value, expected = getattr(self, field), getattr(type(self), field)
+            if value != expected:
+                raise ValueError(f"{type(self).__name__}: the {field} is fixed: got {value!r}, expected {expected!r}. "
+                                 f"Do: Head({self.output!r}, {self.loss!r})")
 
     def target_kind(self) -> str:
         """Say what targets are: `real`, `binary` (in [0, 1]), `distribution` (rows sum to 1) or `classes` (int64)."""
@@ -157,6 +179,10 @@ class Head:
 
     def forward(self, params: Params, z: Array, target: Array, *, route: str = "fused") -> tuple[Array, HeadBackward]:
         """Return the loss, of shape (), and `backward(dloss=1) -> dz`. `route="general"` avoids the fused form."""
+        if z.shape != target.shape:  # NumPy would broadcast (m, 1) against (m,) to (m, m)
+            raise ValueError(f"{type(self).__name__}: wrong target shape: got {target.shape}, expected {z.shape}")
+        if route not in ROUTES:
+            raise ValueError(f"{type(self).__name__}: unknown route: got {route!r}, expected one of {', '.join(ROUTES)}")
         fused = FUSED.get((self.output, self.loss)) if route == "fused" else None
         if fused is not None:
             summands, dz = fused(z, target)
@@ -171,9 +197,9 @@ class Head:
         else:
             count = z.size
 
-        def backward(dloss: Any = 1.0) -> Array:
-            scale = dloss / count
-            return scale * dz if dz is not None else pullback(scale * da)
+        def backward(dloss: Any = 1) -> Array:
+            # not dloss / count first: a plain number's rounding would be in no bound
+            return dz / count * dloss if dz is not None else pullback(da / count * dloss)
 
         return np.sum(summands) / count, backward
 
@@ -183,6 +209,8 @@ class Head:
 class MSELoss(Head):
     """Mean squared error of the raw output: `Head("linear", "mse")` under torch's name."""
 
+    fixed: ClassVar[bool] = True
+
 
 @register
 @dataclass(frozen=True)
@@ -191,6 +219,7 @@ class BCEWithLogitsLoss(Head):
 
     output: str = "sigmoid"
     loss: str = "bce"
+    fixed: ClassVar[bool] = True
 
 
 @register
@@ -205,14 +234,33 @@ class CrossEntropyLoss(Head):
 
     output: str = "softmax"
     loss: str = "cross_entropy"
+    fixed: ClassVar[bool] = True
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_smoothing <= 1:
+            raise ValueError(f"CrossEntropyLoss: label_smoothing must lie in [0, 1]: got {self.label_smoothing}")
 
     def target_kind(self) -> str:
         return "classes"
 
     def forward(self, params: Params, z: Array, target: Array, *, route: str = "fused") -> tuple[Array, HeadBackward]:
-        classes = z.shape[-1]
-        distribution = np.eye(classes)[np.asarray(target)]
-        if self.label_smoothing:  # z * 0 brings in z's arithmetic, since smoothing the target rounds it
-            distribution = (1 - self.label_smoothing) * (z * 0 + distribution) + self.label_smoothing / classes
+        distribution: Array = self._one_hot(np.asarray(target), z.shape)
+        if self.label_smoothing:
+            one = z * 0 + 1  # brings in z's arithmetic, since smoothing the target rounds it
+            distribution = (one - self.label_smoothing) * distribution + one * self.label_smoothing / z.shape[-1]
         return super().forward(params, z, distribution, route=route)
+
+    def _one_hot(self, target: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return rows of the identity; raise ValueError for targets that are no classes of z."""
+        classes = shape[-1]
+        if target.dtype.kind not in "iu":
+            raise ValueError(f"CrossEntropyLoss: targets are class indices: got dtype {target.dtype}, expected int64")
+        if target.shape != shape[:-1]:
+            raise ValueError(f"CrossEntropyLoss: wrong target shape: got {target.shape}, expected {shape[:-1]}")
+        outside = target[(target < 0) | (target >= classes)]
+        if outside.size:
+            raise ValueError(f"CrossEntropyLoss: no such class: got {outside[0]}, expected 0 to {classes - 1}")
+        one_hot: np.ndarray = np.eye(classes)[target]
+        return one_hot

@@ -10,14 +10,12 @@ from typing import Any
 from . import activations, heads, linear  # noqa: F401  (enrol the layers)
 from .layer import Layer, Shape, build, describe
 from .rounding import Array
-from .trace import LayerTrace, Trace
+from .trace import Trace
 
 __all__ = ["Network"]
 
 NetworkParams = Mapping[str, Mapping[str, Array]]
 """Parameters of every layer by its path, then by name."""
-
-HEAD_PATH = "head"
 
 
 @dataclass(frozen=True)
@@ -50,21 +48,20 @@ class Network:
 
     def run(self, params: NetworkParams, x: Array, target: Array, upstream: Array = 1.0) -> Trace:
         """Run forward and backward by the hand-derived rules, on whatever kind of array comes in."""
-        steps = []
+        outputs, backwards = [], []
         y = x
         for path, layer, _ in self.paths():
-            x_in = y
-            y, backward = layer.forward(params[path], x_in)
-            steps.append((path, layer, x_in, y, backward))
+            y, backward = layer.forward(params[path], y)
+            outputs.append(y)
+            backwards.append((path, backward))
         loss, head_backward = self.head.forward({}, y, target)
-        dz = head_backward(upstream)
-        traces = [LayerTrace(HEAD_PATH, self.head, (y, target), loss, (dz,), upstream, {}, {})]
-        dy = dz
-        for path, layer, x_in, output, backward in reversed(steps):
-            dx, dparams = backward(dy)
-            traces.append(LayerTrace(path, layer, (x_in,), output, (dx,), dy, params[path], dparams))
-            dy = dx
-        return Trace(loss, tuple(reversed(traces)))
+        dy = head_backward(upstream)
+        d_outputs, d_params = [], {}
+        for path, backward in reversed(backwards):
+            d_outputs.append(dy)
+            dy, d_params[path] = backward(dy)
+        return Trace.assemble(self, x=x, params=params, target=target, upstream=upstream, loss=loss, outputs=outputs,
+                              d_outputs=d_outputs[::-1], dx=dy, d_params=d_params)  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Return the network as JSON-ready data."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["LayerTrace", "Trace"]
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["HEAD_PATH", "LayerTrace", "Trace"]
+
+HEAD_PATH = "head"
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,14 @@ class Trace:
 
     loss: np.ndarray
     layers: tuple[LayerTrace, ...]
+
+    @classmethod
+    def assemble(cls, network: Network, *, x: Any, params: Mapping[str, Mapping[str, Any]], target: Any, upstream: Any, loss: Any,
+                 outputs: Sequence[Any], d_outputs: Sequence[Any], dx: Any,
+                 d_params: Mapping[str, Mapping[str, Any]]) -> Trace:  # fmt: skip
+        """Return the trace of a sequential run from what a framework hands back: one output and its gradient per layer."""
+        inputs, d_inputs = [x, *outputs], [dx, *d_outputs]
+        steps = [LayerTrace(path, layer, (inputs[i],), outputs[i], (d_inputs[i],), d_outputs[i], params[path], d_params[path])
+                 for i, (path, layer, _) in enumerate(network.paths())]  # fmt: skip
+        head = LayerTrace(HEAD_PATH, network.head, (inputs[-1], target), loss, (d_inputs[-1],), upstream, {}, {})
+        return cls(loss, (*steps, head))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,9 @@ class Values:
     upstream: np.ndarray
 
 
+@lru_cache(maxsize=8)
 def draw(network: Network, seed: int, regime: str, batch: int, precision: Precision) -> Values:
-    """Return the arrays of a case, rounded to the precision's own format."""
+    """Return the arrays of a case, rounded to the precision's own format and read-only, since several adapters share them."""
     rng = np.random.default_rng(seed)
     x, params = REGIMES[regime](rng, network, batch, precision)
     target = _target(rng, network, batch)
@@ -41,7 +43,9 @@ def draw(network: Network, seed: int, regime: str, batch: int, precision: Precis
 
     def store(a: np.ndarray) -> np.ndarray:
         with quiet():
-            return np.clip(a, -precision.largest, precision.largest).astype(precision.dtype)
+            stored = np.asarray(np.clip(a, -precision.largest, precision.largest)).astype(precision.dtype)
+        stored.setflags(write=False)
+        return stored
 
     return Values(store(x), {path: {k: store(a) for k, a in named.items()} for path, named in params.items()},
                   target if target.dtype.kind == "i" else store(target), store(upstream))

@@ -1,0 +1,259 @@
+"""PyTorch: eager autograd, `torch.func.grad` and `torch.compile`, through the public functional operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the field's name for it)
+from torch import Tensor
+
+from backproof.reference import activations as A  # noqa: N812
+from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.case import Case
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from backproof.reference.trace import Trace
+
+Params = dict[str, Tensor]
+
+
+def linear(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.linear(x, params["weight"], params.get("bias"))
+
+
+def identity(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return torch.nn.Identity()(x)
+
+
+def relu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def leaky_relu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.leaky_relu(x, negative_slope=layer.negative_slope)
+
+
+def prelu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.prelu(x, params["weight"])
+
+
+def relu6(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.relu6(x)
+
+
+def elu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.elu(x, alpha=layer.alpha)
+
+
+def selu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.selu(x)
+
+
+def celu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.celu(x, alpha=layer.alpha)
+
+
+def gelu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate=layer.approximate)
+
+
+def silu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.silu(x)
+
+
+def mish(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.mish(x)
+
+
+def sigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+def log_sigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.logsigmoid(x)
+
+
+def tanh(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return torch.tanh(x)
+
+
+def softplus(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.softplus(x, beta=layer.beta)
+
+
+def softsign(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.softsign(x)
+
+
+def hardtanh(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.hardtanh(x, layer.min_val, layer.max_val)
+
+
+def hardsigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.hardsigmoid(x)
+
+
+def hardswish(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.hardswish(x)
+
+
+def softmax(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.softmax(x, dim=layer.dim)
+
+
+def log_softmax(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.log_softmax(x, dim=layer.dim)
+
+
+def glu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    return F.glu(x)
+
+
+def swiglu(layer: Any, params: Params, x: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    return F.silu(a) * b
+
+
+LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
+    Linear: linear, A.Identity: identity, A.ReLU: relu, A.LeakyReLU: leaky_relu, A.PReLU: prelu, A.ReLU6: relu6, A.ELU: elu,
+    A.SELU: selu, A.CELU: celu, A.GELU: gelu, A.SiLU: silu, A.Mish: mish, A.Sigmoid: sigmoid, A.LogSigmoid: log_sigmoid,
+    A.Tanh: tanh, A.Softplus: softplus, A.Softsign: softsign, A.Hardtanh: hardtanh, A.Hardsigmoid: hardsigmoid,
+    A.Hardswish: hardswish, A.Softmax: softmax, A.LogSoftmax: log_softmax, A.GLU: glu, A.SwiGLU: swiglu,
+}  # fmt: skip
+
+
+def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
+    if layer.loss == "bce":
+        return F.binary_cross_entropy_with_logits(z, target, reduction=layer.reduction)
+    if layer.loss == "cross_entropy":
+        target = target.reshape(-1) if target.ndim < z.ndim else target.reshape(-1, z.shape[-1])
+        smoothing = getattr(layer, "label_smoothing", 0.0)
+        return F.cross_entropy(z.reshape(-1, z.shape[-1]), target, reduction=layer.reduction, label_smoothing=smoothing)
+    a = {"linear": lambda v: v, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "softmax": lambda v: F.softmax(v, -1)}[layer.output](z)
+    if layer.loss == "half_squared_error":
+        return 0.5 * F.mse_loss(a, target, reduction="sum") / (1 if layer.reduction == "sum" else z[..., 0].numel())
+    return {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[layer.loss](a, target, reduction=layer.reduction)
+
+
+HEADS: dict[type, Callable[[Any, Tensor, Tensor], Tensor]] = dict.fromkeys(
+    (H.Head, H.MSELoss, H.BCEWithLogitsLoss, H.CrossEntropyLoss), head
+)
+
+
+def to_torch(array: np.ndarray) -> Tensor:
+    """Return a tensor holding the array's numbers; bfloat16 travels by its bits."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
+def to_numpy(tensor: Tensor | None) -> np.ndarray:
+    """Return the tensor's numbers as an array of its own precision."""
+    if tensor is None:
+        raise RuntimeError("torch returned no gradient for a tensor that takes part in the loss")
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _leaves(case: Case) -> tuple[Tensor, dict[str, Params], Tensor, Tensor]:
+    values = case.values()
+    params = {path: {name: to_torch(a) for name, a in named.items()} for path, named in values.params.items()}
+    return to_torch(values.x), params, to_torch(values.target), to_torch(values.upstream)
+
+
+class Torch:
+    """Eager autograd: every layer's output retains its gradient."""
+
+    name = "torch"
+
+    def run(self, case: Case) -> Trace:
+        x, params, target, upstream = _leaves(case)
+        for leaf in (x, *(p for named in params.values() for p in named.values())):
+            leaf.requires_grad_()
+        outputs = []
+        y = x
+        for path, layer, _ in case.network.paths():
+            y = LOWERINGS[type(layer)](layer, params[path], y)
+            y.retain_grad()
+            outputs.append(y)
+        loss = HEADS[type(case.network.head)](case.network.head, y, target)
+        loss.backward(upstream)
+        d_params = {path: {k: p.grad for k, p in named.items()} for path, named in params.items()}
+        return _trace(case, x, params, target, upstream, loss, outputs, [t.grad for t in outputs], x.grad, d_params)
+
+
+def _tapped(network: Network) -> Callable[..., Any]:
+    """Return the network as a function: a zero tap is added to each output, so that its gradient is the output's."""
+
+    def function(x: Tensor, params: dict[str, Params], taps: list[Tensor], target: Tensor, upstream: Tensor) -> Any:
+        outputs = []
+        y = x
+        for (path, layer, _), tap in zip(network.paths(), taps, strict=True):
+            y = LOWERINGS[type(layer)](layer, params[path], y) + tap
+            outputs.append(y)
+        loss = HEADS[type(network.head)](network.head, y, target)
+        return loss * upstream, (loss, outputs)
+
+    return function
+
+
+def _taps(case: Case, dtype: torch.dtype) -> list[Tensor]:
+    return [torch.zeros((case.batch, *shape), dtype=dtype) for shape in case.network.shapes[1:]]
+
+
+class TorchFunc:
+    """`torch.func.grad` of the loss with respect to the input, the parameters and a tap on every output."""
+
+    name = "torch:func"
+
+    def run(self, case: Case) -> Trace:
+        x, params, target, upstream = _leaves(case)
+        gradient = torch.func.grad(_tapped(case.network), argnums=(0, 1, 2), has_aux=True)
+        (dx, d_params, d_taps), (loss, outputs) = gradient(x, params, _taps(case, x.dtype), target, upstream)
+        return _trace(case, x, params, target, upstream, loss, outputs, d_taps, dx, d_params)
+
+
+class TorchCompile:
+    """`torch.compile`, whole graph, one compilation for all draws of a structure."""
+
+    name = "torch:compile"
+
+    def run(self, case: Case) -> Trace:
+        x, params, target, upstream = _leaves(case)
+        taps = _taps(case, x.dtype)
+        named = [(path, name, p) for path, group in params.items() for name, p in group.items()]
+        leaves = [x, *taps, *(p for _, _, p in named)]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        scaled, (loss, outputs) = _compiled(case.network)(x, params, taps, target, upstream)
+        dx, *rest = torch.autograd.grad(scaled, leaves)
+        d_params: dict[str, dict[str, Tensor]] = {path: {} for path in params}
+        for (path, name, _), gradient in zip(named, rest[len(taps) :], strict=True):
+            d_params[path][name] = gradient
+        return _trace(case, x, params, target, upstream, loss, outputs, rest[: len(taps)], dx, d_params)
+
+
+@lru_cache(maxsize=1)
+def _compiled(network: Network) -> Callable[..., Any]:
+    torch.compiler.reset()  # dynamo counts recompilations per code object and would fall back to eager in silence
+    return torch.compile(_tapped(network), fullgraph=True, dynamic=False)
+
+
+def _trace(case: Case, x: Any, params: Any, target: Any, upstream: Any, loss: Any, outputs: Any, d_outputs: Any, dx: Any,
+           d_params: Any) -> Trace:  # fmt: skip
+    def arrays(tree: Any) -> Any:
+        return {k: arrays(v) for k, v in tree.items()} if isinstance(tree, dict) else to_numpy(tree)
+
+    return Trace.assemble(case.network, x=arrays(x), params=arrays(params), target=arrays(target), upstream=arrays(upstream),
+                          loss=arrays(loss), outputs=[arrays(y) for y in outputs], d_outputs=[arrays(dy) for dy in d_outputs],
+                          dx=arrays(dx), d_params=arrays(d_params))  # fmt: skip
+
+
+eager, func, compiled = Torch(), TorchFunc(), TorchCompile()

@@ -1,0 +1,174 @@
+"""Local certificates: given the framework's own x and dy, did a layer produce the right y, dx and d-parameters?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backproof.reference.case import Case
+from backproof.reference.heads import Head
+from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
+from backproof.reference.trace import LayerTrace, Trace
+
+__all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "expected", "expected_plain", "judge", "tensors"]
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One tensor of a trace against its bound. `verdict` is `agrees`, `convention`, `inconclusive`, `nonfinite`, `error` or
+    `outside`, which a second precision turns into `wrong` or `imprecise`.
+
+    `excess` is the largest |difference| / bound, `margin` the largest one among the entries that agree. `difference` and
+    `ball` hold the tensors of a certificate that does not agree, in full.
+    """
+
+    path: str
+    layer: Any
+    tensor: str
+    verdict: str
+    compared: int
+    outside: int = 0
+    conventions: int = 0
+    inconclusive: int = 0
+    excess: float = 0.0
+    margin: float = 0.0
+    index: Index = ()
+    message: str = ""
+    actual: np.ndarray | None = None
+    ball: Rounded | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict in {"outside", "nonfinite", "error"}
+
+
+def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
+    """Return what a layer produced, by the tensor's name: `output`, `dx` (or `dz`), `dweight`, ..."""
+    return {"output": step.output, **_named_gradients(step, step.d_inputs, step.d_params)}
+
+
+def _named_gradients(step: LayerTrace, d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("dz",) if isinstance(step.layer, Head) else ("dx",)
+    return {**dict(zip(names, d_inputs, strict=True)), **{f"d{name}": d for name, d in d_params.items()}}
+
+
+def expected(step: LayerTrace, arithmetic: Arithmetic) -> dict[str, Rounded]:
+    """Run the layer's hand-derived rule on the trace's own inputs and upstream gradient, in rounded arithmetic."""
+    return {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact).items()}
+
+
+def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
+    """Run the same rule in plain float64."""
+    return _produced(step, lambda array: array.astype(np.float64))
+
+
+def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    params = {name: wrap(p) for name, p in step.params.items()}
+    upstream = wrap(step.d_output)
+    if isinstance(step.layer, Head):
+        z, target = step.inputs
+        y, head_backward = step.layer.forward(params, wrap(z), target if target.dtype.kind in "iu" else wrap(target))
+        d_inputs, d_params = (head_backward(upstream),), {}
+    else:
+        y, backward = step.layer.forward(params, *(wrap(x) for x in step.inputs))
+        dx, d_params = backward(upstream)
+        d_inputs = dx if isinstance(dx, tuple) else (dx,)
+    return {"output": y, **_named_gradients(step, d_inputs, d_params)}
+
+
+def certify(trace: Trace, precision: Precision) -> list[Certificate]:
+    """Certify every tensor of every layer of a trace."""
+    return [certificate for step in trace.layers for certificate in certify_layer(step, precision)]
+
+
+def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
+    """Certify the tensors of one layer; where one is outside and the layer met an exact tie, try every subgradient."""
+    own = Arithmetic(precision)
+    balls = expected(step, own)
+    actual = tensors(step)
+    certificates = [judge(step, name, actual.get(name), ball, precision) for name, ball in balls.items()]
+    certificates += [_error(step, name, f"a gradient that the layer does not have: got {name}, expected one of {', '.join(balls)}")
+                     for name in actual if name not in balls]
+    if own.ties and any(c.verdict == "outside" for c in certificates):
+        hulls = expected(step, Arithmetic(precision, kinks="hull"))
+        certificates = [_as_convention(c, judge(step, c.tensor, actual[c.tensor], hulls[c.tensor], precision))
+                        if c.verdict == "outside" else c for c in certificates]
+    return certificates
+
+
+def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[Certificate]:
+    """Compare the loss, the input's gradient and every parameter's gradient with a whole run of the reference.
+
+    Kinks are hulls here: any subgradient anywhere in the network is accepted.
+    """
+    arithmetic = Arithmetic(precision, kinks="hull")
+    values = case.values()
+    params = {path: {k: arithmetic.exact(a) for k, a in named.items()} for path, named in values.params.items()}
+    target = values.target if values.target.dtype.kind in "iu" else arithmetic.exact(values.target)
+    truth = case.network.run(params, arithmetic.exact(values.x), target, arithmetic.exact(values.upstream))
+    certificates = []
+    for step, ours in zip(trace.layers, truth.layers, strict=True):
+        found, balls = tensors(step), tensors(ours)
+        wanted = [name for name in found if name == "output" or name[1:] in step.params or step is trace.layers[0]]
+        certificates += [judge(step, name, found[name], arithmetic.lift(balls[name]), precision) for name in wanted]
+    return certificates
+
+
+def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded, precision: Precision,
+          excused: np.ndarray | None = None) -> Certificate:  # fmt: skip
+    """Compare one tensor with its ball, entry by entry; entries in the mask `excused` are counted and not judged.
+
+    An entry is inconclusive when its bound is not finite, or as large as the largest number of the tensor. The margin is taken
+    over entries known to within half their size: at a kink the ends of the hull are reached by every correct answer.
+    """
+    if actual is None:
+        return _error(step, name, f"no {name} came back: expected an array of shape {ball.shape}")
+    if actual.shape != ball.shape:
+        return _error(step, name, f"wrong shape of {name}: got {actual.shape}, expected {ball.shape}", actual, ball)
+    if actual.dtype != precision.dtype:
+        return _error(step, name, f"wrong dtype of {name}: got {actual.dtype}, expected {precision.dtype}", actual, ball)
+    with quiet():
+        difference = np.abs(actual.astype(np.float64) - ball.value)
+        bound = ball.radius()
+        known = np.isfinite(ball.value) & np.isfinite(bound)
+        excess = np.where(difference == 0, 0.0, difference / bound)
+    largest = np.max(np.abs(ball.value), initial=0.0, where=known)
+    open_ = ~known | ((bound >= largest) & (difference != 0) & (difference <= bound))
+    outside = known & ~(difference <= bound)
+    if excused is not None:
+        outside &= ~excused
+    counts = {"compared": int(actual.size), "inconclusive": int(np.count_nonzero(open_)), "outside": int(np.count_nonzero(outside))}
+    agreeing = known & ~outside
+    margin = float(np.max(excess, initial=0.0, where=agreeing & (bound <= np.abs(ball.value) / 2) & (difference <= bound)))
+    if not counts["outside"]:
+        verdict = "inconclusive" if actual.size and open_.all() else "agrees"
+        return Certificate(step.path, step.layer, name, verdict, **counts, excess=margin, margin=margin)
+    nonfinite = outside & ~np.isfinite(difference)
+    severity = np.where(outside, np.where(np.isfinite(difference), excess, np.inf), -1.0)
+    ranked = np.where(severity == severity.max(), np.where(np.isfinite(difference), difference, np.inf), -1.0)
+    index = _plain(np.unravel_index(int(np.argmax(ranked)), actual.shape))
+    return Certificate(step.path, step.layer, name, "nonfinite" if nonfinite.any() else "outside", **counts,
+                       excess=float(severity.max()), margin=margin, index=index, actual=actual, ball=ball)
+
+
+def _plain(index: Any) -> Index:
+    return tuple(int(i) for i in index)
+
+
+def _error(step: LayerTrace, name: str, message: str, actual: np.ndarray | None = None, ball: Rounded | None = None) -> Certificate:
+    return Certificate(step.path, step.layer, name, "error", 0, message=message, actual=actual, ball=ball)
+
+
+def _as_convention(own: Certificate, hull: Certificate) -> Certificate:
+    """Keep what stays outside of every subgradient; the rest is the framework's convention."""
+    if hull.failed:
+        return hull
+    return Certificate(own.path, own.layer, own.tensor, "convention", own.compared, conventions=own.outside,
+                       inconclusive=hull.inconclusive, excess=hull.excess, margin=own.margin, index=own.index,
+                       actual=own.actual, ball=own.ball)
+

@@ -1,0 +1,76 @@
+"""Classify a failed certificate as `wrong` (another formula) or `imprecise` (the right formula, digits lost).
+
+The evidence is how the error behaves when the precision changes. An implementation of the right formula that loses digits errs by K unit
+roundoffs of the layer's natural scale, with about the same K in every precision (so its float64 error is 2^-29 of its
+float32 error); a wrong formula errs by the same amount whatever the precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from backproof.reference.heads import Head
+from backproof.reference.rounding import Precision, quiet
+from backproof.reference.trace import LayerTrace
+
+from .certify import Certificate
+
+__all__ = ["PARTNERS", "Loss", "classify", "natural_scale"]
+
+PARTNERS = {"float64": "float32", "float32": "float64", "bfloat16": "float32", "float16": "float32", "tf32": "float64"}
+"""The precision in which a failing case is run again to tell `wrong` from `imprecise`."""
+
+FEW_ROUNDOFFS = 32.0  # an elementary function's budget is 8 ulps, which is 16 unit roundoffs; a formula takes two of them
+COMPARABLE = 2.0**14  # half of the 29 bits between float32 and float64: K grew by less than half of what a wrong formula's K does
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How far a tensor is off: `roundoffs` is K, the error in unit roundoffs of the natural scale; `digits` how many decimals are gone."""
+
+    roundoffs: float
+    digits: float
+
+    @classmethod
+    def of(cls, step: LayerTrace, certificate: Certificate, precision: Precision) -> Loss:
+        """Measure a certificate that keeps its numbers; one that agrees has lost nothing."""
+        if certificate.actual is None or certificate.ball is None:
+            return cls(0.0, 0.0)
+        with quiet():
+            ball, actual = certificate.ball, certificate.actual.astype(np.float64)
+            error = np.abs(actual - ball.value)
+            outside = np.isfinite(error) & np.isfinite(ball.radius()) & (error > ball.radius())
+            worst = float(np.max(error, initial=0.0, where=outside))
+            relative = float(np.max(error / np.abs(ball.value), initial=0.0, where=outside & (ball.value != 0)))
+        scale = max(natural_scale(step, certificate.tensor), float(np.max(np.abs(ball.value), initial=0.0, where=np.isfinite(ball.value))))
+        lost = max(0.0, np.log10(max(min(relative, 1.0) / precision.store, 1.0)))
+        return cls(worst / scale / precision.store if scale else np.inf, float(lost))
+
+
+def natural_scale(step: LayerTrace, tensor: str) -> float:
+    """Return the size of the numbers a layer adds and multiplies on the way to a tensor: what its roundoffs are relative to."""
+
+    def size(array: np.ndarray) -> float:
+        finite = array[np.isfinite(array)].astype(np.float64) if array.dtype.kind != "i" else array
+        return float(np.max(np.abs(finite), initial=0.0))
+
+    x, dy = size(step.inputs[0]), size(step.d_output)
+    if isinstance(step.layer, Head):
+        count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
+        return x if tensor == "output" else dy / count
+    if tensor == "output":
+        return x
+    return dy if tensor == "dx" else dy * max(x, 1.0)
+
+
+def classify(here: Loss, there: Loss | None) -> str:
+    """Return `imprecise` or `wrong` from the loss in the failing precision and, where it could be run, in its partner."""
+    few_here = here.roundoffs <= FEW_ROUNDOFFS
+    if there is None:
+        return "imprecise" if few_here else "wrong"
+    if few_here and there.roundoffs <= FEW_ROUNDOFFS:
+        return "imprecise"
+    ratio = max(here.roundoffs, 1.0) / max(there.roundoffs, 1.0)
+    return "imprecise" if 1 / COMPARABLE <= ratio <= COMPARABLE else "wrong"

@@ -1,0 +1,108 @@
+"""Diagnosis: which known mistake reproduces the observed numbers within the bound."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from backproof.reference.heads import Head
+from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
+from backproof.reference.trace import LayerTrace
+
+from .certify import Certificate, expected
+from .mistakes import MISTAKES
+
+__all__ = ["Diagnosis", "derivation", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`code` names the mistake (`unknown` when none fits), `sentence` says it, `equation` is the line of the derivation it violates."""
+
+    code: str
+    sentence: str
+    equation: str = ""
+
+
+def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:
+    """Return the first mistake that explains every entry of a failed certificate; say plainly when none does."""
+    tensor, actual, ball = certificate.tensor, certificate.actual, certificate.ball
+    equation = derivation(step.layer, tensor)
+    if certificate.verdict == "error":
+        return Diagnosis("error", certificate.message, equation)
+    if actual is None or ball is None:
+        return Diagnosis("unknown", "the numbers of this finding were not kept", equation)
+    batch = step.inputs[0].shape[0]
+
+    def rule(altered: LayerTrace) -> dict[str, Rounded]:
+        return expected(altered, Arithmetic(precision))
+
+    numbers = actual.astype(np.float64)
+    if certificate.verdict == "nonfinite":
+        count = int(np.count_nonzero(~np.isfinite(numbers)))
+        return Diagnosis("nonfinite", f"{count} of {actual.size} entries of {tensor} are NaN or infinite where the true value is finite", equation)
+    for mistake in MISTAKES:
+        wrong = mistake.wrong(step, tensor, rule)
+        if wrong is not None and _explains(wrong, numbers):
+            return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
+    factor = _common_factor(numbers, ball)
+    if factor is not None:
+        return Diagnosis("factor", f"{tensor} is {factor:.6g} times what it should be, everywhere", equation)
+    if certificate.outside == 1:
+        here, there = numbers[certificate.index], ball.value[certificate.index]
+        what = "zero" if here == 0 else f"{here / there:.6g} times the true value" if there else f"{here:.6g} in place of 0"
+        return Diagnosis("single-entry", f"one entry of {tensor} is wrong, at {list(certificate.index)}: it is {what}", equation)
+    return Diagnosis("unknown", f"no known mistake reproduces these numbers; {_pattern(numbers, ball)}", equation)
+
+
+def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
+    """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
+    if wrong.shape != actual.shape:
+        return False
+    with quiet():
+        radius = wrong.radius()
+        inside = np.abs(actual - wrong.value) <= radius
+        return bool(inside.all() and np.max(radius, initial=0.0) < np.max(np.abs(actual), initial=0.0)) or (
+            bool(inside.all()) and not actual.any() and not wrong.value.any())
+
+
+def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
+    """Return the one factor between the observed and the true tensor, read off where the true value is best known."""
+    with quiet():
+        sharpness = np.where(np.isfinite(ball.radius()), np.abs(ball.value) / ball.radius(), 0.0)
+        best = np.unravel_index(int(np.argmax(sharpness)), actual.shape)
+        factor = float(actual[best] / ball.value[best])
+        known = np.abs(ball.value) > ball.radius()
+        if not np.isfinite(factor) or factor == 0 or np.count_nonzero(known) < 2:  # noqa: PLR2004  (one entry has a factor always)
+            return None
+        slack = ball.radius() * (1 + abs(factor)) * (1 + abs(ball.value) / max(abs(ball.value[best]), 1e-300))
+        return factor if bool((np.abs(actual - factor * ball.value) <= slack).all()) else None
+
+
+def _pattern(actual: np.ndarray, ball: Rounded) -> str:
+    """Say along which axis the entries outside gather."""
+    with quiet():
+        outside = ~(np.abs(actual - ball.value) <= ball.radius())
+    total = int(outside.sum())
+    for axis in range(outside.ndim):
+        lines = outside.any(axis=tuple(a for a in range(outside.ndim) if a != axis))
+        touched = np.flatnonzero(lines)
+        if touched.size <= max(1, lines.size // 4) and lines.size > 1:
+            return f"the {total} entries outside lie at {', '.join(map(str, touched[:5]))} of axis {axis} (size {lines.size})"
+    return f"{total} of {outside.size} entries are outside, spread over the whole tensor"
+
+
+def derivation(layer: object, tensor: str) -> str:
+    """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
+    text = inspect.getdoc(type(layer)) or ""
+    lines = [line.strip() for line in text.splitlines()]
+    name = "J" if isinstance(layer, Head) and tensor == "output" else {"output": "y"}.get(tensor, tensor)
+    short = name.replace("weight", "W").replace("bias", "b")
+    for line in lines:
+        found = re.search(rf"(?:^|\s)((?:{re.escape(name)}|{re.escape(short)})(?:_\w+)?(?:\([^)]*\))? = .*)$", line)
+        if found:
+            return re.sub(r"\s{3,}.*$", "", found.group(1))
+    return ""

@@ -1,0 +1,105 @@
+"""A finding: a certificate that did not agree, classified, diagnosed and tied to the case that shows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backproof.reference.case import Case
+from backproof.reference.layer import describe
+from backproof.reference.trace import LayerTrace
+
+from .certify import Certificate
+from .diagnose import Diagnosis
+
+__all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
+
+VERDICTS: dict[str, str] = {
+    "error": "raised, timed out, died, or returned a wrong shape or dtype",
+    "wrong": "the difference does not shrink with precision: the formula is wrong",
+    "nonfinite": "NaN or infinity where the reference is finite",
+    "nondeterministic": "two runs of one case differ",
+    "imprecise": "right formula, digits lost",
+    "inconclusive": "the bound is larger than the value: nothing can be said",
+    "convention": "outside the reference's own choice at a kink, but a valid subgradient",
+    "agrees": "every entry within its bound",
+}
+"""Every verdict with its meaning, worst first."""
+
+SEVERITY = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One distinct discrepancy: adapter x layer x tensor x verdict, seen `count` times, shown on its smallest case.
+
+    `entries` is (outside, total) of the tensor shown; `known` is the reason of a known discrepancy, empty for a new one;
+    `suspects_reference` says that the frameworks agree with each other and not with us; `digits` are the decimals lost.
+    """
+
+    adapter: str
+    precision: str
+    layer: str
+    path: str
+    tensor: str
+    verdict: str
+    excess: float
+    entries: tuple[int, int]
+    index: tuple[int, ...]
+    actual: float
+    expected: float
+    bound: float
+    diagnosis: Diagnosis
+    case: Case | None
+    count: int = 1
+    digits: float = 0.0
+    known: str = ""
+    suspects_reference: bool = False
+    step: LayerTrace | None = field(default=None, repr=False, compare=False)
+    certificate: Certificate | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes a finding distinct."""
+        return (self.adapter, self.layer, self.tensor, self.verdict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.verdict}: {self.layer} {self.tensor} on {self.adapter} ({self.precision})"
+
+    @classmethod
+    def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis, case: Case | None,
+           step: LayerTrace | None, **extra: Any) -> Finding:  # fmt: skip
+        """Build a finding from a certificate that keeps its tensors."""
+        at = certificate.index
+        has_entry = certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error"
+        return cls(
+            adapter, precision, type(certificate.layer).__name__, certificate.path, certificate.tensor, verdict, certificate.excess,
+            (certificate.outside or certificate.conventions, certificate.compared), at,
+            float(certificate.actual[at]) if has_entry and certificate.actual is not None else math.nan,
+            float(certificate.ball.value[at]) if has_entry and certificate.ball is not None else math.nan,
+            float(certificate.ball.radius()[at]) if has_entry and certificate.ball is not None else math.nan,
+            diagnosis, case, step=step, certificate=certificate, **extra,
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        """Return the finding as JSON-ready data; a number that is not finite becomes a string."""
+        return {
+            "adapter": self.adapter, "precision": self.precision, "layer": self.layer, "path": self.path, "tensor": self.tensor,
+            "verdict": self.verdict, "excess": number(self.excess), "entries": {"outside": self.entries[0], "total": self.entries[1]},
+            "index": list(self.index), "actual": number(self.actual), "expected": number(self.expected), "bound": number(self.bound),
+            "diagnosis": {"code": self.diagnosis.code, "sentence": self.diagnosis.sentence, "equation": self.diagnosis.equation},
+            "count": self.count, "digits_lost": number(round(self.digits, 1)), "known": self.known,
+            "suspects_reference": self.suspects_reference,
+            "options": describe(self.step.layer) if self.step is not None else {},
+            "case": self.case.describe() if self.case is not None else None,
+        }  # fmt: skip
+
+
+def number(value: float) -> float | str:
+    """Return a number that JSON can hold: `inf` and `nan` are written as strings."""
+    value = float(value)
+    return value if np.isfinite(value) else str(value)

@@ -1,0 +1,124 @@
+"""The mistakes people make in a backward, each as a way to compute the wrong tensor.
+
+One table serves twice: `plant` puts a mistake into a real trace to test the run itself, and `diagnose` asks which mistake reproduces the
+numbers of a finding. A mistake calls the layer's own rule on altered arrays, so it works in plain and in rounded arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from backproof.reference.heads import Head
+from backproof.reference.rounding import Array
+from backproof.reference.trace import LayerTrace
+
+__all__ = ["MISTAKES", "Mistake", "Rule"]
+
+Rule = Callable[[LayerTrace], dict[str, Array]]
+"""What a layer's rule produces for a step, by tensor name, in some arithmetic."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """`wrong(step, tensor, rule)` is the tensor as the mistake makes it, or None where the mistake has no meaning."""
+
+    code: str
+    sentence: str
+    wrong: Callable[[LayerTrace, str, Rule], Array | None]
+
+
+def _batch(step: LayerTrace) -> int:
+    return int(step.inputs[0].shape[0])
+
+
+def _scaled(factor: Callable[[int], float], step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    by = factor(_batch(step))
+    return None if by == 1 else rule(step)[tensor] * by
+
+
+def _transposed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    right = rule(step)[tensor]
+    square = right.ndim == 2 and right.shape[0] == right.shape[1] > 1
+    return right.T if square else None
+
+
+def _rows_permuted(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    right = rule(step)[tensor]
+    return right[np.r_[1 : right.shape[0], 0]] if right.ndim and right.shape[0] > 1 else None
+
+
+def _rows_reversed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    right = rule(step)[tensor]
+    return right[::-1] if right.ndim and right.shape[0] > 2 else None  # noqa: PLR2004  (two rows reversed are two rows rolled)
+
+
+def _is_gradient(tensor: str) -> bool:
+    return tensor != "output"
+
+
+def _upstream_ignored(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    if not _is_gradient(tensor):
+        return None
+    return rule(replace(step, d_output=np.ones_like(step.d_output)))[tensor]
+
+
+def _derivative_missing(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    same = tensor == "dx" and step.d_output.shape == step.inputs[0].shape
+    return rule(step)[tensor] * 0 + step.d_output if same else None
+
+
+def _derivative_at_output(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    same = tensor == "dx" and not step.params and step.output.shape == step.inputs[0].shape
+    return rule(replace(step, inputs=(step.output,)))[tensor] if same else None
+
+
+def _stale(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    if not _is_gradient(tensor) or _batch(step) < 2 or isinstance(step.layer, Head):  # noqa: PLR2004  (needs another example)
+        return None
+    return rule(replace(step, inputs=tuple(np.roll(x, 1, axis=0) for x in step.inputs)))[tensor]
+
+
+def _example_dropped(which: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    if tensor[1:] not in step.params or _batch(step) < 2:  # noqa: PLR2004  (one example dropped of one is a zero gradient)
+        return None
+    kept = np.delete(np.arange(_batch(step)), which)
+    return rule(replace(step, inputs=tuple(x[kept] for x in step.inputs), d_output=step.d_output[kept], output=step.output[kept]))[tensor]
+
+
+def _first_example_only(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    if tensor[1:] not in step.params or _batch(step) < 3:  # noqa: PLR2004  (of two examples this is the last one dropped)
+        return None
+    return rule(replace(step, inputs=tuple(x[:1] for x in step.inputs), d_output=step.d_output[:1], output=step.output[:1]))[tensor]
+
+
+def _cross_term_dropped(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    if type(step.layer).__name__ not in {"Softmax", "LogSoftmax"} or tensor != "dx":
+        return None
+    right = rule(step)
+    return right["output"] * step.d_output if type(step.layer).__name__ == "Softmax" else right["dx"] * 0 + step.d_output
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake("zero", "{tensor} is zero everywhere", partial(_scaled, lambda m: 0.0)),
+    Mistake("sign", "{tensor} has the opposite sign", partial(_scaled, lambda m: -1.0)),
+    Mistake("over-batch", "{tensor} is divided by the batch size m = {m} once too often", partial(_scaled, lambda m: 1 / m)),
+    Mistake("times-batch", "{tensor} is m = {m} times too large: a mean over the batch is missing", partial(_scaled, float)),
+    Mistake("doubled", "{tensor} is twice too large", partial(_scaled, lambda m: 2.0)),
+    Mistake("halved", "{tensor} is half of what it should be", partial(_scaled, lambda m: 0.5)),
+    Mistake("transposed", "{tensor} is transposed", _transposed),
+    Mistake("derivative-missing", "{tensor} is the upstream gradient itself: the layer's own derivative is missing", _derivative_missing),
+    Mistake("derivative-at-output", "{tensor} takes the derivative at the output y in place of the input x", _derivative_at_output),
+    Mistake("cross-term-dropped", "{tensor} lacks the cross term, the sum over the other outputs", _cross_term_dropped),
+    Mistake("upstream-ignored", "{tensor} ignores the upstream gradient, as if it were all ones", _upstream_ignored),
+    Mistake("first-example-only", "{tensor} holds the first example only: the sum over the batch is missing", _first_example_only),
+    Mistake("last-example-dropped", "{tensor} lacks the term of the last example", partial(_example_dropped, -1)),
+    Mistake("first-example-dropped", "{tensor} lacks the term of the first example", partial(_example_dropped, 0)),
+    Mistake("stale-input", "{tensor} uses the cached input of another example", _stale),
+    Mistake("rows-permuted", "the rows of {tensor} are shifted by one", _rows_permuted),
+    Mistake("rows-reversed", "the rows of {tensor} are in reverse order", _rows_reversed),
+)  # fmt: skip

@@ -1,0 +1,110 @@
+"""The run tests itself: mistakes planted into real traces, which the certificates must catch and blame on the right tensor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from backproof.reference.rounding import Precision, quiet
+from backproof.reference.trace import LayerTrace, Trace
+
+from .certify import certify, expected_plain, tensors
+from .mistakes import MISTAKES
+from .report import SelfTest
+
+__all__ = ["Planter", "with_tensor"]
+
+PART = 1e-4  # the smallest mistake planted: one part in ten thousand of the largest entry of a tensor
+
+
+def _zeroed(right: np.ndarray) -> np.ndarray:
+    wrong = right.copy()
+    wrong[np.unravel_index(int(np.argmax(np.abs(right))), right.shape)] = 0
+    return wrong
+
+
+def _nudged(right: np.ndarray) -> np.ndarray:
+    wrong = right.copy()
+    wrong[np.unravel_index(int(np.argmax(np.abs(right))), right.shape)] *= 1 + PART
+    return wrong
+
+
+ENTRIES = {"entry-zeroed": _zeroed, "entry-off-by-1e-4": _nudged}
+"""Mistakes in a single entry, which need no rule."""
+
+KINDS = (*(m.code for m in MISTAKES), *ENTRIES)
+
+
+def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
+    """Return the step with one of its tensors replaced."""
+    if tensor == "output":
+        return replace(step, output=value)
+    if tensor in {"dx", "dz"}:
+        return replace(step, d_inputs=(value,))
+    return replace(step, d_params={**step.d_params, tensor[1:]: value})
+
+
+class Planter:
+    """Plants mistakes of every kind in turn, into whatever layer of a trace the kind applies to."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.planted = self.caught = self.blamed = 0
+        self.missed: list[str] = []
+        self.by_mistake: Counter[str] = Counter()
+
+    def plant(self, trace: Trace, precision: Precision, where: str, rounds: int = 2) -> None:
+        """Plant the kinds used least so far into a trace that agrees, one at a time, and certify each."""
+        order = sorted(KINDS, key=lambda kind: (self.by_mistake[kind], self.rng.random()))
+        done = 0
+        for kind in order:
+            if done == rounds:
+                return
+            done += self._plant_one(kind, trace, precision, where)
+
+    def _plant_one(self, kind: str, trace: Trace, precision: Precision, where: str) -> bool:
+        """Plant a kind at a random place where it is a mistake; say whether there was one."""
+        places = [(i, name) for i, step in enumerate(trace.layers) for name in tensors(step)]
+        for which in self.rng.permutation(len(places)):
+            index, tensor = places[which]
+            step = trace.layers[index]
+            wrong = self._wrong(kind, step, tensor, precision)
+            if wrong is None:
+                continue
+            altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
+            blamed = [(c.path, c.tensor) for c in certify(altered, precision) if c.failed]
+            self.planted += 1
+            self.by_mistake[kind] += 1
+            self.caught += bool(blamed)
+            self.blamed += blamed == [(step.path, tensor)]
+            if blamed != [(step.path, tensor)]:
+                self.missed.append(f"{kind} in {tensor} of {step.path} ({type(step.layer).__name__}, {precision.name}), {where}: "
+                                   f"blamed {blamed or 'nothing'}")
+            return True
+        return False
+
+    def _wrong(self, kind: str, step: LayerTrace, tensor: str, precision: Precision) -> np.ndarray | None:
+        """Return the tensor with the mistake in it, or None where it would be no mistake worth the name.
+
+        It must change the tensor by a ten-thousandth of its largest entry, in numbers that are not subnormal.
+        """
+        right = tensors(step)[tensor]
+        size = float(np.max(np.abs(right.astype(np.float64)), initial=0.0))
+        if size <= np.sqrt(precision.underflow) or not np.isfinite(size):
+            return None
+        with quiet():
+            if kind in ENTRIES:
+                wrong = ENTRIES[kind](right)
+            else:
+                mistake = next(m for m in MISTAKES if m.code == kind)
+                made = mistake.wrong(step, tensor, expected_plain)
+                if made is None:
+                    return None
+                wrong = np.asarray(made).astype(right.dtype)
+            change = float(np.max(np.abs(wrong.astype(np.float64) - right.astype(np.float64)), initial=0.0))
+        return wrong if wrong.shape == right.shape and np.isfinite(change) and change >= PART * size / 2 else None
+
+    def result(self) -> SelfTest:
+        return SelfTest(self.planted, self.caught, self.blamed, tuple(self.missed[:20]), dict(self.by_mistake))

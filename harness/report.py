@@ -1,0 +1,162 @@
+"""The report of a run: what was found, what was compared, what was skipped and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .certify import Certificate
+from .finding import SEVERITY, Finding, number
+
+__all__ = ["SCHEMA", "Report", "SelfTest", "Tally"]
+
+SCHEMA = 1
+
+Key = tuple[str, str, str, str]
+"""Adapter, precision, layer, tensor."""
+
+
+@dataclass
+class Tally:
+    """What was compared of one tensor of one layer on one adapter in one precision, entries all."""
+
+    compared: int = 0
+    conventions: int = 0
+    inconclusive: int = 0
+    outside: int = 0
+    margin: float = 0.0
+
+    def add(self, certificate: Certificate) -> None:
+        self.compared += certificate.compared
+        self.conventions += certificate.conventions
+        self.inconclusive += certificate.inconclusive
+        self.outside += certificate.outside
+        self.margin = max(self.margin, certificate.margin)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Mistakes planted into real traces: how many, how many the certificates caught, and blamed on the right layer and tensor."""
+
+    planted: int = 0
+    caught: int = 0
+    blamed: int = 0
+    missed: tuple[str, ...] = ()
+    by_mistake: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.caught == self.blamed == self.planted
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a run says. `findings` are unexplained and worst first; `known` are explained ones, `conventions` valid subgradients."""
+
+    findings: tuple[Finding, ...] = ()
+    known: tuple[Finding, ...] = ()
+    conventions: tuple[Finding, ...] = ()
+    stale: tuple[str, ...] = ()
+    tallies: Mapping[Key, Tally] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    self_test: SelfTest = SelfTest()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    cases: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def compared(self) -> int:
+        """How many entries were compared."""
+        return sum(t.compared for t in self.tallies.values())
+
+    @property
+    def margin(self) -> float:
+        """The largest excess that still agreed: how close a correct number came to its bound."""
+        return max((t.margin for t in self.tallies.values()), default=0.0)
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of the run; `error` when nothing was compared."""
+        if self.findings:
+            return min((f.verdict for f in self.findings), key=SEVERITY.__getitem__)
+        if not self.compared:
+            return "error"
+        if self.conventions:
+            return "convention"
+        return "inconclusive" if all(t.inconclusive == t.compared for t in self.tallies.values()) else "agrees"
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing unexplained is worse than a convention, something was compared, and every planted mistake was caught."""
+        return SEVERITY[self.verdict] >= SEVERITY["inconclusive"] and self.self_test.ok
+
+    def describe(self) -> dict[str, Any]:
+        """Return the report as JSON-ready data, as docs/report.md documents it."""
+        return {
+            "schema": SCHEMA, "ok": self.ok, "verdict": self.verdict, "interrupted": self.interrupted, "cases": self.cases,
+            "compared": self.compared, "margin": number(self.margin), "options": dict(self.options),
+            "findings": [f.describe() for f in self.findings], "known": [f.describe() for f in self.known],
+            "conventions": [f.describe() for f in self.conventions], "stale": list(self.stale), "skipped": dict(self.skipped),
+            "self_test": {"planted": self.self_test.planted, "caught": self.self_test.caught, "blamed": self.self_test.blamed,
+                          "missed": list(self.self_test.missed), "by_mistake": dict(self.self_test.by_mistake)},
+            "tallies": [{"adapter": a, "precision": p, "layer": layer, "tensor": tensor, "compared": t.compared,
+                         "conventions": t.conventions, "inconclusive": t.inconclusive, "outside": t.outside, "margin": number(t.margin)}
+                        for (a, p, layer, tensor), t in sorted(self.tallies.items())],
+            "coverage": {name: dict(counts) for name, counts in self.coverage.items()},
+            "seconds": {name: round(s, 3) for name, s in self.seconds.items()}, "environment": dict(self.environment),
+        }  # fmt: skip
+
+    def to_json(self) -> str:
+        return json.dumps(self.describe(), indent=2, allow_nan=False)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write report.json, report.md and one folder per finding into a new folder below `folder`; return it."""
+        from .disk import save  # noqa: PLC0415  (templates are read only when a report is written)
+
+        return save(self, Path(folder))
+
+    def __str__(self) -> str:
+        from .text import render  # noqa: PLC0415
+
+        return render(self)
+
+
+class Ledger:
+    """The running counts of a run. Its size depends on the layers seen, not on the number of cases."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[Key, Tally] = {}
+        self.coverage: dict[str, Counter[str]] = {}
+        self.skipped: Counter[str] = Counter()
+        self.found: dict[tuple[str, ...], Finding] = {}
+
+    def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
+        key = (adapter, precision, type(certificate.layer).__name__, certificate.tensor)
+        self.tallies.setdefault(key, Tally()).add(certificate)
+        if certificate.inconclusive:
+            self.skipped["inconclusive: the bound is larger than the value"] += certificate.inconclusive
+
+    def reach(self, what: str, name: str) -> None:
+        self.coverage.setdefault(what, Counter())[name] += 1
+
+    def seen(self, key: tuple[str, ...]) -> bool:
+        """Count a finding that was met before; say whether it was."""
+        if key not in self.found:
+            return False
+        self.found[key] = replace(self.found[key], count=self.found[key].count + 1)
+        return True
+
+    def sorted_findings(self, which: str) -> tuple[Finding, ...]:
+        """Return the findings of a kind (`new`, `known`, `convention`), worst first."""
+        def kind(finding: Finding) -> str:
+            return "convention" if finding.verdict == "convention" else "known" if finding.known else "new"
+
+        chosen = [f for f in self.found.values() if kind(f) == which]
+        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.adapter, f.layer, f.tensor)))

@@ -1,0 +1,151 @@
+"""Activations that mix the entries of an axis: the softmax family and the gated units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .functions import sigmoid, sigmoid_complement, softmax
+from .layer import Backward, Layer, Params, Shape, ShapeError, register
+from .rounding import Array, either
+
+__all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
+
+
+def _check_dim(layer: Softmax | LogSoftmax) -> None:
+    if layer.dim == 0:
+        raise ValueError(f"{type(layer).__name__}: wrong dim: got 0, expected an axis other than the batch axis")
+
+
+def _check_axis(layer: Softmax | LogSoftmax, shape: Shape) -> Shape:
+    """Return the shape if `dim` names one of its axes; the batch axis is counted, and is not one of them."""
+    axes = len(shape) + 1
+    if not (-axes < layer.dim < axes):
+        raise ShapeError(layer, shape, f"an axis {layer.dim} behind the batch axis")
+    return shape
+
+
+@register
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """y = e^x / sum e^x along axis `dim`; as in torch, the batch axis counts, but it cannot be the one.
+
+    Formula       y_i = e^x_i / sum_k e^x_k
+    Chain rule    dy_i/dx_j = y_i (delta_ij - y_j)
+                  dx_j = sum_i dy_i y_i (delta_ij - y_j) = y_j (dy_j - sum_i dy_i y_i)
+    Shapes        x, y (batch, ...); i, j, k run along `dim`, everything else is left out.
+    Kinks         none.
+    Source        Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs*, 1990.
+    """
+
+    dim: int = -1
+
+    def __post_init__(self) -> None:
+        _check_dim(self)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _check_axis(self, shape)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        y = softmax(x, self.dim)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return y * (dy - np.sum(dy * y, axis=self.dim, keepdims=True)), {}
+
+        return y, backward
+
+
+@register
+@dataclass(frozen=True)
+class LogSoftmax(Layer):
+    """y = x - log sum e^x along axis `dim`; as in torch, the batch axis counts, but it cannot be the one.
+
+    Formula       y_i = x_i - log sum_k e^x_k
+    Chain rule    dy_i/dx_j = delta_ij - a_j, a_j = e^x_j / sum_k e^x_k = e^y_j
+                  dx_j = dy_j - a_j sum_i dy_i
+    Shapes        x, y (batch, ...); i, j, k run along `dim`, everything else is left out.
+    Kinks         none.
+    Source        Goodfellow, Bengio, Courville, *Deep Learning*, equation 6.30.
+    """
+
+    dim: int = -1
+
+    def __post_init__(self) -> None:
+        _check_dim(self)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _check_axis(self, shape)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        shifted = x - np.max(x, axis=self.dim, keepdims=True)
+        e = np.exp(shifted)
+        total = np.sum(e, axis=self.dim, keepdims=True)
+        y = shifted - np.log(total)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return dy - either(e / total, np.exp(y)) * np.sum(dy, axis=self.dim, keepdims=True), {}
+
+        return y, backward
+
+
+def _halved(layer: Layer, shape: Shape) -> Shape:
+    """Return the shape with its last axis halved."""
+    if not shape or shape[-1] % 2:
+        raise ShapeError(layer, shape, "an even last axis")
+    return (*shape[:-1], shape[-1] // 2)
+
+
+@register
+@dataclass(frozen=True)
+class GLU(Layer):
+    """y = a s(b), with a, b the halves of the last axis and s the sigmoid.
+
+    Formula       y_i = a_i s(b_i), a_i = x_i, b_i = x_(i + h), i < h
+    Chain rule    da_i = dy_i s(b_i)
+                  db_i = dy_i a_i s(b_i) s(-b_i)
+    Shapes        x (batch, ..., 2 h), y (batch, ..., h).
+    Kinks         none.
+    Source        Dauphin, Fan, Auli, Grangier, *Language Modeling with Gated Convolutional Networks*, ICML 2017.
+    """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _halved(self, shape)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        half = x.shape[-1] // 2
+        a, b = x[..., :half], x[..., half:]
+        s = sigmoid(b)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return np.concatenate([dy * s, dy * a * (s * sigmoid_complement(b, s))], axis=-1), {}
+
+        return a * s, backward
+
+
+@register
+@dataclass(frozen=True)
+class SwiGLU(Layer):
+    """y = silu(a) b, with a, b the halves of the last axis.
+
+    Formula       y_i = a_i s(a_i) b_i, a_i = x_i, b_i = x_(i + h), i < h
+    Chain rule    da_i = dy_i b_i (s(a_i) + a_i s(a_i) s(-a_i))
+                  db_i = dy_i a_i s(a_i)
+    Shapes        x (batch, ..., 2 h), y (batch, ..., h).
+    Kinks         none.
+    Source        Shazeer, *GLU Variants Improve Transformer*, 2020, equation 5.
+    """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _halved(self, shape)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        half = x.shape[-1] // 2
+        a, b = x[..., :half], x[..., half:]
+        s = sigmoid(a)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            da = dy * b * (s * (1 + a * sigmoid_complement(a, s)))
+            return np.concatenate([da, dy * (a * s)], axis=-1), {}
+
+        return a * s * b, backward

@@ -1,0 +1,315 @@
+"""Activations made of exponentials, each by a form that keeps its digits far into both tails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .functions import absolute, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
+from .layer import Backward, Layer, Params, register
+from .rounding import Array, either
+
+__all__ = ["CELU", "ELU", "GELU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"]
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+GELU_CUBIC = 0.044715
+SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
+
+
+@register
+@dataclass(frozen=True)
+class ELU(Layer):
+    """y = x on the right, alpha (e^x - 1) on the left.
+
+    Formula       y_n = x_n if x_n > 0, else alpha (e^x_n - 1)
+    Chain rule    dx_n = dy_n if x_n > 0, else dy_n alpha e^x_n = dy_n (y_n + alpha)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         0 unless alpha = 1, where any slope between alpha and 1 is valid; own choice alpha.
+    Source        Clevert, Unterthiner, Hochreiter, *Fast and Accurate Deep Network Learning by ELUs*, ICLR 2016.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"ELU: wrong alpha: got {self.alpha}, expected a finite number > 0")
+
+    def kinks(self, params: Params) -> tuple[float, ...]:
+        return (0.0,) if self.alpha != 1 else ()
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        left = np.where(x > 0, 0, x)
+        y_left = self.alpha * np.expm1(left)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(left < -SATURATED, 0, y_left + self.alpha)
+            slope = either(self.alpha * np.exp(left), from_output)
+            return np.where(x > 0, dy, dy * slope), {}
+
+        return np.where(x > 0, x, y_left), backward
+
+
+@register
+@dataclass(frozen=True)
+class SELU(Layer):
+    """y = scale ELU(x) with the alpha and scale that keep mean 0 and variance 1 from layer to layer.
+
+    Formula       y_n = scale x_n if x_n > 0, else scale alpha (e^x_n - 1)
+    Chain rule    dx_n = dy_n scale if x_n > 0, else dy_n scale alpha e^x_n = dy_n (y_n + scale alpha)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         0, where any slope of [scale, scale alpha] is valid; own choice scale alpha.
+    Source        Klambauer, Unterthiner, Mayr, Hochreiter, *Self-Normalizing Neural Networks*, NeurIPS 2017.
+    """
+
+    def kinks(self, params: Params) -> tuple[float, ...]:
+        return (0.0,)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        scale_alpha = SELU_SCALE * SELU_ALPHA
+        left = np.where(x > 0, 0, x)
+        y_left = scale_alpha * np.expm1(left)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(left < -SATURATED, 0, y_left + scale_alpha)
+            slope = either(scale_alpha * np.exp(left), from_output)
+            return np.where(x > 0, dy * SELU_SCALE, dy * slope), {}
+
+        return np.where(x > 0, SELU_SCALE * x, y_left), backward
+
+
+@register
+@dataclass(frozen=True)
+class CELU(Layer):
+    """y = x on the right, alpha (e^(x / alpha) - 1) on the left: the ELU whose slope is continuous for every alpha.
+
+    Formula       y_n = x_n if x_n > 0, else alpha (e^(x_n / alpha) - 1)
+    Chain rule    dx_n = dy_n if x_n > 0, else dy_n e^(x_n / alpha) = dy_n (y_n / alpha + 1)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none: both slopes are 1 at 0.
+    Source        Barron, *Continuously Differentiable Exponential Linear Units*, 2017.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"CELU: wrong alpha: got {self.alpha}, expected a finite number > 0")
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        left = np.where(x > 0, 0, x) / self.alpha
+        y_left = self.alpha * np.expm1(left)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(left < -SATURATED, 0, y_left / self.alpha + 1)
+            return np.where(x > 0, dy, dy * either(np.exp(left), from_output)), {}
+
+        return np.where(x > 0, x, y_left), backward
+
+
+@register
+@dataclass(frozen=True)
+class GELU(Layer):
+    """y = x Phi(x), Phi the normal distribution, or its approximation by a hyperbolic tangent.
+
+    Formula       none:  y_n = x_n Phi(x_n)
+                  tanh:  y_n = x_n s(v_n), v_n = 2 sqrt(2/pi) (x_n + c x_n^3), c = 0.044715
+                         (x/2 (1 + tanh(v/2)) = x s(v), without the cancellation at the left)
+    Chain rule    none:  dx_n = dy_n (Phi(x_n) + x_n phi(x_n)), phi = Phi' the normal density
+                  tanh:  dx_n = dy_n (s(v_n) + x_n s(v_n) s(-v_n) v'_n), v'_n = 2 sqrt(2/pi) (1 + 3 c x_n^2)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Hendrycks, Gimpel, *Gaussian Error Linear Units*, 2016.
+    """
+
+    approximate: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: unknown approximate: got {self.approximate!r}, expected 'none' or 'tanh'")
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        return self._tanh(x) if self.approximate == "tanh" else self._exact(x)
+
+    def _exact(self, x: Array) -> tuple[Array, Backward]:
+        cdf = normal_cdf(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return dy * (cdf + x * normal_pdf(x)), {}
+
+        return x * cdf, backward
+
+    def _tanh(self, x: Array) -> tuple[Array, Backward]:
+        scale = 2 * math.sqrt(2 / math.pi)
+        square = x * x
+        v = scale * (x + GELU_CUBIC * (square * x))
+        s = sigmoid(v)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            dv = scale * (1 + 3 * GELU_CUBIC * square)
+            return dy * (s * (1 + x * (sigmoid_complement(v, s) * dv))), {}
+
+        return x * s, backward
+
+
+@register
+@dataclass(frozen=True)
+class SiLU(Layer):
+    """y = x s(x), s the logistic sigmoid; also called swish.
+
+    Formula       y_n = x_n s(x_n)
+    Chain rule    dx_n = dy_n (s(x_n) + x_n s(x_n) s(-x_n)), since s' = s(x) s(-x)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Elfwing, Uchibe, Doya, *Sigmoid-Weighted Linear Units*, Neural Networks 107 (2018).
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        s = sigmoid(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return dy * (s * (1 + x * sigmoid_complement(x, s))), {}
+
+        return x * s, backward
+
+
+@register
+@dataclass(frozen=True)
+class Mish(Layer):
+    """y = x tanh(softplus(x)).
+
+    Formula       y_n = x_n t_n, t_n = tanh(p_n), p_n = log(1 + e^x_n)
+    Chain rule    dx_n = dy_n (t_n + x_n (1 - t_n^2) s(x_n)), since p' = s(x); 1 - t^2 = 4 s(2p) s(-2p)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Misra, *Mish: A Self Regularized Non-Monotonic Activation Function*, BMVC 2020.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        p = softplus(x)
+        t = np.tanh(p)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(p > SATURATED / 2, 0, 1 - t * t)
+            slope = either(4 * (sigmoid(2 * p) * sigmoid(-2 * p)), from_output)
+            return dy * (t + x * sigmoid(x) * slope), {}
+
+        return x * t, backward
+
+
+@register
+@dataclass(frozen=True)
+class Sigmoid(Layer):
+    """y = s(x) = 1 / (1 + e^-x).
+
+    Formula       y_n = 1 / (1 + e^-x_n)
+    Chain rule    dx_n = dy_n e^-x_n / (1 + e^-x_n)^2 = dy_n s(x_n) s(-x_n) = dy_n y_n (1 - y_n)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Goodfellow, Bengio, Courville, *Deep Learning*, equation 3.30 and 3.33.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        y = sigmoid(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return dy * (y * sigmoid_complement(x, y)), {}
+
+        return y, backward
+
+
+@register
+@dataclass(frozen=True)
+class LogSigmoid(Layer):
+    """y = log s(x) = -softplus(-x).
+
+    Formula       y_n = -log(1 + e^-x_n)
+    Chain rule    dx_n = dy_n e^-x_n / (1 + e^-x_n) = dy_n s(-x_n) = dy_n e^(-x_n + y_n)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Goodfellow, Bengio, Courville, *Deep Learning*, section 3.10.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        y = log_sigmoid(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(x < -SATURATED, 1, np.exp(y - x))
+            return dy * either(sigmoid(-x), from_output), {}
+
+        return y, backward
+
+
+@register
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """y = tanh x.
+
+    Formula       y_n = (e^x_n - e^-x_n) / (e^x_n + e^-x_n)
+    Chain rule    dx_n = dy_n sech^2 x_n = dy_n 4 s(2 x_n) s(-2 x_n) = dy_n (1 - y_n^2)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        LeCun, Bottou, Orr, Mueller, *Efficient BackProp*, 1998, section 4.4.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        y = np.tanh(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(absolute(x) > SATURATED / 2, 0, 1 - y * y)
+            return dy * either(4 * (sigmoid(2 * x) * sigmoid(-2 * x)), from_output), {}
+
+        return y, backward
+
+
+@register
+@dataclass(frozen=True)
+class Softplus(Layer):
+    """y = log(1 + e^(beta x)) / beta, over the whole range (torch turns it into y = x past beta x = 20).
+
+    Formula       y_n = log(1 + e^(beta x_n)) / beta
+    Chain rule    dx_n = dy_n s(beta x_n) = dy_n e^(beta x_n - beta y_n)
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none.
+    Source        Dugas, Bengio, Belisle, Nadeau, Garcia, NeurIPS 2000, equation 2.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"Softplus: wrong beta: got {self.beta}, expected a finite number > 0")
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        v = self.beta * x
+        p = softplus(v)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            from_output = np.where(v > SATURATED, 1, np.exp(v - p))
+            return dy * either(sigmoid(v), from_output), {}
+
+        return p / self.beta, backward
+
+
+@register
+@dataclass(frozen=True)
+class Softsign(Layer):
+    """y = x / (1 + |x|).
+
+    Formula       y_n = x_n / d_n, d_n = 1 + |x_n|
+    Chain rule    dx_n = dy_n / d_n^2 = dy_n (1 - |y_n|) / d_n
+    Shapes        x, y (batch, ...); n runs over every entry.
+    Kinks         none: the kink of |x| cancels, both slopes are 1 at 0.
+    Source        Turian, Bergstra, Bengio, *Quadratic Features and Deep Architectures for Chunking*, NAACL 2009.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        d = 1 + absolute(x)
+        y = x / d
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return dy * either(1 / (d * d), 1 / d - absolute(y) / d), {}
+
+        return y, backward

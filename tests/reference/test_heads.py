@@ -1,0 +1,444 @@
+"""Every head against complex steps, exact rationals and 900-digit arithmetic; heads enrol themselves from the registry."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.heads import FUSED, LOSSES, OUTPUTS, ROUTES, BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
+from backproof.reference.layer import REGISTRY, ShapeError
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
+
+FLOAT64 = PRECISIONS["float64"]
+REDUCTIONS = ("mean", "sum")
+SHAPES = ((3, 4), (1, 1), (2, 3, 5))
+STEP = 2.0**-500
+OPTIONS: dict[str, list[dict[str, Any]]] = {"CrossEntropyLoss": [{}, {"label_smoothing": 0.1}, {"label_smoothing": 1.0}]}
+"""Options to try beyond the defaults, by class."""
+
+
+def named_heads() -> Iterator[tuple[type[Head], dict[str, Any]]]:
+    """Yield every registered head other than the general one, with each set of options."""
+    for name, cls in REGISTRY.items():
+        if issubclass(cls, Head) and cls is not Head:
+            for options in OPTIONS.get(name, [{}]):
+                yield cls, options
+
+
+def combinations() -> Iterator[tuple[str, str, bool]]:
+    """Yield every output with every loss, and whether `Head` takes the two."""
+    for output, loss in itertools.product(OUTPUTS, LOSSES):
+        try:
+            Head(output, loss)
+        except ValueError:
+            yield output, loss, False
+        else:
+            yield output, loss, True
+
+
+HEADS: list[Head] = [
+    *(Head(output, loss, r) for output, loss, valid in combinations() if valid for r in REDUCTIONS),
+    *(cls(reduction=r, **options) for cls, options in named_heads() for r in REDUCTIONS),
+]
+FUSED_HEADS = [head for head in HEADS if (head.output, head.loss) in FUSED]
+
+
+def draw(head: Head, shape: tuple[int, ...], seed: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw z and a target of the kind that the head wants."""
+    rng = np.random.default_rng(seed)
+    z = scale * rng.standard_normal(shape)
+    kind = head.target_kind()
+    if kind == "classes":
+        return z, rng.integers(shape[-1], size=shape[:-1])
+    if kind == "distribution":
+        return z, rng.multinomial(64, np.full(shape[-1], 1 / shape[-1]), size=shape[:-1]) / 64
+    return z, rng.random(shape) if kind == "binary" else 2 * rng.standard_normal(shape)
+
+
+def ball_of(head: Head, z: np.ndarray, target: np.ndarray, upstream: float = 1.0, route: str = "fused",
+            kinks: str = "own") -> tuple[Rounded, Rounded]:  # fmt: skip
+    """Return loss and dz in rounded float64 arithmetic."""
+    arithmetic = Arithmetic(FLOAT64, kinks=kinks)
+    wrapped = target if target.dtype.kind == "i" else arithmetic.exact(target)
+    loss, backward = head.forward({}, arithmetic.exact(z), wrapped, route=route)
+    return loss, backward(arithmetic.exact(upstream))
+
+
+def complex_step(head: Head, z: np.ndarray, target: np.ndarray, route: str = "fused") -> np.ndarray:
+    """Return dJ/dz by one complex evaluation of the loss per entry: no difference is taken, so no digit is lost."""
+    gradient = np.empty(z.shape)
+    for index in np.ndindex(z.shape):
+        moved = z.astype(complex)
+        moved[index] += 1j * STEP
+        gradient[index] = np.imag(head.forward({}, moved, target, route=route)[0]) / STEP
+    return gradient
+
+
+def outside(ball: Rounded, truth: Any, radii: int = 1) -> int:
+    """Count the entries of the truth that are further than so many radii from the ball's centre: 2 if it is rounded itself."""
+    assert np.isfinite(ball.radius()).all()
+    return int(np.count_nonzero(~(np.abs(truth - ball.value) <= radii * ball.radius())))
+
+
+def test_every_registered_head_is_tried() -> None:
+    """Every head class, output, loss, fused pair and reduction is among the heads of these tests."""
+    assert {type(head) for head in HEADS} == {cls for cls in REGISTRY.values() if issubclass(cls, Head)}
+    assert {MSELoss, BCEWithLogitsLoss, CrossEntropyLoss, Head} <= {type(head) for head in HEADS}
+    assert {head.output for head in HEADS} == set(OUTPUTS)
+    assert {head.loss for head in HEADS} == set(LOSSES)
+    assert {(head.output, head.loss) for head in FUSED_HEADS} == set(FUSED)
+    assert {head.reduction for head in HEADS} == set(REDUCTIONS)
+    assert set(OPTIONS) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_gradient_is_the_complex_step_of_the_loss(head: Head, route: str, shape: tuple[int, ...]) -> None:
+    """dz, by either route and with an upstream gradient that is not 1, has the complex step of the loss in its ball."""
+    for seed, upstream in enumerate((1.0, -2.5)):
+        z, target = draw(head, shape, seed)
+        loss, dz = ball_of(head, z, target, upstream, route)
+        assert dz.shape == z.shape
+        assert loss.shape == ()
+        assert outside(dz, upstream * complex_step(head, z, target, route), radii=2) == 0
+
+
+@pytest.mark.parametrize("head", FUSED_HEADS, ids=str)
+def test_complex_step_passes_through_ties(head: Head) -> None:
+    """Where several entries of z share the largest value the loss is smooth, and its complex step says so."""
+    for seed in range(20):
+        z, target = draw(head, (2, 7), seed)
+        z = np.round(z / 2)
+        assert outside(ball_of(head, z, target)[1], complex_step(head, z, target), radii=2) == 0
+
+
+def test_upstream_defaults_to_one() -> None:
+    """`backward()` is `backward(1)`."""
+    for head in HEADS:
+        z, target = draw(head, (3, 4), 0)
+        _, backward = head.forward({}, z, target)
+        assert np.array_equal(backward(), backward(1.0))
+
+
+@pytest.mark.parametrize("head", FUSED_HEADS, ids=str)
+def test_fused_and_general_routes_agree(head: Head) -> None:
+    """Both routes give one loss and one gradient, up to the sum of their bounds."""
+    z, target = draw(head, (5, 4), 1)
+    for fused, general in zip(ball_of(head, z, target), ball_of(head, z, target, route="general"), strict=True):
+        assert (np.abs(fused.value - general.value) <= fused.radius() + general.radius()).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_is_exact_in_rationals(loss: str) -> None:
+    """Of a linear output with a piecewise quadratic loss, central differences in fractions give dz exactly."""
+    if ("linear", loss, True) not in set(combinations()):
+        return
+    e = [Fraction(n, 8) for n in (-29, -13, -5, -3, 1, 7, 11, 40)]
+    y = np.array([Fraction(n, 3) for n in range(len(e))], dtype=object).reshape(2, 4)
+    z = y + np.array(e, dtype=object).reshape(2, 4)
+    step = Fraction(1, 16)
+    for reduction in REDUCTIONS:
+        head = Head("linear", loss, reduction)
+        dz = head.forward({}, z, y)[1](Fraction(3, 2))
+        for index in np.ndindex(z.shape):
+            up, down = z.copy(), z.copy()
+            up[index] += step
+            down[index] -= step
+            rise = head.forward({}, up, y)[0] - head.forward({}, down, y)[0]
+            assert isinstance(dz[index], Fraction)
+            assert dz[index] == Fraction(3, 2) * rise / (2 * step)
+
+
+# What follows the formulas of the definitions, in as many digits as it takes, and shares no line with the reference.
+
+
+Row = list[Any]
+
+
+def mp_sigmoid(z: Row) -> Row:
+    return [1 / (1 + mpmath.exp(-x)) for x in z]
+
+
+def mp_softmax(z: Row) -> Row:
+    total = mpmath.fsum(mpmath.exp(x) for x in z)
+    return [mpmath.exp(x) / total for x in z]
+
+
+def mp_tanh(z: Row) -> Row:
+    return [mpmath.tanh(x) for x in z]
+
+
+def mp_bce(a: Any, y: Any) -> Any:
+    return -(y * mpmath.log(a) + (1 - y) * mpmath.log(1 - a))
+
+
+def mp_cross_entropy(a: Any, y: Any) -> Any:
+    return -y * mpmath.log(a)
+
+
+def mp_l1(a: Any, y: Any) -> Any:
+    return a - y if mpmath.re(a) > y else y - a
+
+
+def mp_huber(a: Any, y: Any) -> Any:
+    return (a - y) ** 2 / 2 if abs(mpmath.re(a) - y) <= 1 else mp_l1(a, y) - mpmath.mpf(1) / 2
+
+
+MP_OUTPUTS: dict[str, Callable[[Row], Row]] = {"linear": list, "sigmoid": mp_sigmoid, "softmax": mp_softmax, "tanh": mp_tanh}
+MP_LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "mse": lambda a, y: (a - y) ** 2, "half_squared_error": lambda a, y: (a - y) ** 2 / 2, "l1": mp_l1, "huber": mp_huber,
+    "bce": mp_bce, "cross_entropy": mp_cross_entropy,
+}  # fmt: skip
+DIGITS = 900  # 1 - s(1000) is 1e-435
+
+
+def high_precision(head: Head, z: np.ndarray, y: np.ndarray, digits: int = DIGITS) -> tuple[Any, Row]:
+    """Return the loss of one example, summed over its outputs, and its gradient: a complex step in so many digits."""
+    with mpmath.workdps(digits):
+        row, target = [mpmath.mpf(float(x)) for x in z], [mpmath.mpf(float(t)) for t in y]
+        step = mpmath.mpf(10) ** (-3 * digits)
+
+        def loss(k: int | None) -> Any:
+            moved = [x + mpmath.mpc(0, step) if j == k else x for j, x in enumerate(row)]
+            return mpmath.fsum(MP_LOSSES[head.loss](a, t) for a, t in zip(MP_OUTPUTS[head.output](moved), target, strict=True))
+
+        return mpmath.re(loss(None)), [mpmath.im(loss(k)) / step for k in range(len(row))]
+
+
+def ulps(value: float, truth: Any) -> float:
+    """Return the distance in units in the last place of the truth."""
+    with mpmath.workdps(DIGITS):
+        return float(abs(mpmath.mpf(float(value)) - truth) / float(np.spacing(abs(float(truth)))))
+
+
+def extreme_rows(pair: tuple[str, str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield examples with |z| up to 1e3 whose differences are exact in float64, with hard targets."""
+    if pair[0] == "sigmoid":
+        z = np.array([sign * x for x in (1000, 746.25, 744.5, 709.5, 100.125, 37.5, 1.5, 0.0) for sign in (1, -1)])
+        yield from ((z, np.full(z.size, y)) for y in (0.0, 1.0))
+        return
+    rng = np.random.default_rng(5)
+    for size in (0.5, 40, 710, 1000):
+        z = np.round(64 * size * rng.uniform(-1, 1, 5)) / 64
+        yield from ((row, target) for row in (z, np.sort(z)) for target in np.eye(5))
+    yield from ((np.array([1000.0, 1000.0, -1000.0]), target) for target in np.eye(3))  # a tie at the top
+    yield from ((np.array([60.0, 20.0]), target) for target in np.eye(2))
+
+
+@pytest.mark.parametrize("pair", FUSED, ids="-".join)
+def test_fused_route_keeps_its_digits(pair: tuple[str, str]) -> None:
+    """For |z| up to 1e3, tails included, loss and gradient are within a few ulps and raise no floating-point warning."""
+    head = Head(*pair, "sum")
+    worst_loss = worst_gradient = 0.0
+    compared = 0
+    for z, y in extreme_rows(pair):
+        split = [(z[k : k + 1], y[k : k + 1]) for k in range(z.size)] if pair[0] == "sigmoid" else [(z, y)]
+        for row, target in split:  # independent outputs one by one, so that no sum hides a lost digit
+            with np.errstate(all="raise", under="ignore"):
+                loss, backward = head.forward({}, row[None], target[None])
+                dz = backward()[0]
+            loss_truth, truth = high_precision(head, row, target)
+            worst_loss = max(worst_loss, ulps(float(loss), loss_truth))
+            worst_gradient = max(worst_gradient, *(ulps(d, t) for d, t in zip(dz, truth, strict=True)))
+            compared += dz.size
+    assert compared > 30
+    assert worst_loss <= FLOAT64.ulps
+    assert worst_gradient <= FLOAT64.ulps
+
+
+@pytest.mark.parametrize("pair", FUSED, ids="-".join)
+def test_balls_of_the_fused_route_hold_the_truth_at_extremes(pair: tuple[str, str]) -> None:
+    """For any z up to 1e3 and soft targets, the high-precision loss and gradient lie in finite balls."""
+    rng = np.random.default_rng(11)
+    head = Head(*pair, "sum")
+    for size in (1, 30, 300, 1000):
+        z = size * rng.uniform(-1, 1, (1, 4))
+        y = rng.multinomial(64, np.full(4, 1 / 4), size=1) / 64
+        loss, dz = ball_of(head, z, y)
+        loss_truth, truth = high_precision(head, z[0], y[0])
+        assert outside(loss, float(loss_truth)) == 0
+        assert outside(dz, np.array([float(t) for t in truth])[None]) == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("head", [head for head in HEADS if type(head) is Head and head.reduction == "sum"], ids=str)
+def test_balls_hold_the_definition(head: Head, route: str) -> None:
+    """The loss and gradient of the definition, in 50 digits, lie in the balls of either route."""
+    z, target = draw(head, (1, 5), 6)
+    loss, dz = ball_of(head, z, target, route=route)
+    loss_truth, truth = high_precision(head, z[0], target[0], digits=50)
+    assert outside(loss, float(loss_truth)) == 0
+    assert outside(dz, np.array([float(t) for t in truth])[None]) == 0
+
+
+def test_everything_has_a_high_precision_definition() -> None:
+    """An output or a loss cannot enrol without the definition it is checked against."""
+    assert set(MP_OUTPUTS) == set(OUTPUTS)
+    assert set(MP_LOSSES) == set(LOSSES)
+
+
+def test_label_smoothing_is_a_distribution() -> None:
+    """Class indices with smoothing s are the distribution (1 - s) onehot + s / classes."""
+    z, target = draw(CrossEntropyLoss(), (6, 4), 2)
+    for s in (0.0, 0.25, 1.0):
+        smooth = CrossEntropyLoss(label_smoothing=s).forward({}, z, target)
+        plain = Head("softmax", "cross_entropy").forward({}, z, (1 - s) * np.eye(4)[target] + s / 4)
+        assert smooth[0] == plain[0]
+        assert np.array_equal(smooth[1](), plain[1]())
+
+
+def test_l1_at_its_kink() -> None:
+    """At a = y the gradient is exactly 0 by the reference's own choice, and the hull holds all of [-1, 1]."""
+    z, y = np.array([[0.5, -3.0, 1.0]]), np.array([[0.5, -3.0, 0.0]])
+    head = Head("linear", "l1", "sum")
+    assert head.forward({}, z, y)[1]().tolist() == [[0.0, 0.0, 1.0]]
+    _, own = ball_of(head, z, y)
+    assert outside(own, np.array([[0.0, 0.0, 1.0]])) == 0
+    assert outside(own, np.array([[1.0, -1.0, 1.0]])) == 2, "a subgradient other than ours must show, as a convention"
+    _, hull = ball_of(head, z, y, kinks="hull")
+    assert all(outside(hull, np.array([[s, -s, 1.0]])) == 0 for s in (-1.0, -0.5, 0.0, 1.0))
+    assert outside(hull, np.array([[1.0, 1.0, -1.0]])) == 1, "where there is no kink the hull is no wider"
+
+
+def test_l1_counts_its_ties() -> None:
+    """A tie is counted, so that the harness knows to try the hull; without one nothing is counted."""
+    arithmetic = Arithmetic(FLOAT64)
+    z = np.array([[0.5, 1.0]])
+    Head("linear", "l1").forward({}, arithmetic.exact(z), arithmetic.exact(z + 1))
+    assert arithmetic.ties == 0
+    Head("linear", "l1").forward({}, arithmetic.exact(z), arithmetic.exact(z))
+    assert arithmetic.ties > 0
+
+
+def test_huber_has_no_kink() -> None:
+    """At e = 0 the gradient is 0 and at |e| = 1 it is +-1; the hull adds nothing."""
+    z, y = np.array([[2.0, 3.0, 1.0]]), np.array([[2.0, 2.0, 2.0]])
+    for kinks in ("own", "hull"):
+        _, dz = ball_of(Head("linear", "huber", "sum"), z, y, kinks=kinks)
+        assert outside(dz, np.array([[0.0, 1.0, -1.0]])) == 0
+        assert outside(dz, np.array([[2.0**-40, 1 + 2.0**-40, -1 + 2.0**-40]])) == 3
+
+
+Rule = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
+MISTAKES: dict[str, Callable[[Any], Any]] = {
+    "off by a millionth": lambda d: d * (1 + 2.0**-20), "negated": lambda d: -d, "halved": lambda d: d / 2,
+    "dropped": lambda d: 0 * d, "rows swapped": lambda d: d[::-1],
+}  # fmt: skip
+
+
+def planted(rule: Any, mistake: Callable[[Any], Any], table: str) -> Any:
+    """Return an output's or a loss's rule with the mistake in its derivative."""
+
+    def wrong_output(z: Any) -> tuple[Any, Any]:
+        a, pullback = rule(z)
+        return a, lambda da: mistake(pullback(da))
+
+    def wrong_loss(a: Any, y: Any) -> tuple[Any, Any]:
+        value, derivative = rule(a, y)
+        return value, mistake(derivative)
+
+    return wrong_output if table == "OUTPUTS" else wrong_loss
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(("table", "name"), [(t, n) for t in ("OUTPUTS", "LOSSES", "FUSED") for n in getattr(H, t)], ids=str)
+def test_planted_mistakes_are_caught(table: str, name: Any, mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong derivative of any output, loss or fused form puts the complex step outside of the ball."""
+    route = "fused" if table == "FUSED" else "general"
+    users = [h for h in HEADS if name in (h.output, h.loss, (h.output, h.loss))]
+    assert users
+    for head in users:
+        z, target = draw(head, (3, 4), 3)
+        truth = complex_step(head, z, target, route)
+        with monkeypatch.context() as patch:
+            patch.setitem(getattr(H, table), name, planted(getattr(H, table)[name], MISTAKES[mistake], table))
+            _, dz = ball_of(head, z, target, route=route)
+        assert outside(dz, truth, radii=2) > 0
+
+
+def test_a_wrong_reduction_is_caught() -> None:
+    """The sum's gradient is not taken for the mean's."""
+    for head in HEADS:
+        if head.reduction == "mean":
+            z, target = draw(head, (3, 4), 4)
+            summed = replace(head, reduction="sum")
+            assert outside(ball_of(head, z, target)[1], complex_step(summed, z, target), radii=2) > 0
+
+
+def test_the_mean_is_over_examples_or_over_entries() -> None:
+    """cross_entropy and half_squared_error divide by the number of examples, the others by the number of entries."""
+    for head in HEADS:
+        if head.reduction == "mean":
+            z, target = draw(head, (8, 2), 5)
+            summed = replace(head, reduction="sum")
+            count = 8 if head.loss in {"cross_entropy", "half_squared_error"} else 16
+            assert head.forward({}, z, target)[0] * count == summed.forward({}, z, target)[0]
+
+
+@pytest.mark.parametrize(("output", "loss", "valid"), list(combinations()))
+def test_losses_of_probabilities_take_their_own_output_only(output: str, loss: str, valid: bool) -> None:
+    """bce wants sigmoid and cross_entropy wants softmax; every other pair is a head."""
+    needed = {"bce": "sigmoid", "cross_entropy": "softmax"}.get(loss, output)
+    assert valid == (output == needed)
+    if not valid:
+        message = f"Head: the loss {loss} needs probabilities: got output '{output}', expected '{needed}'"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Head(output, loss)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Head("relu"), r"Head: unknown output: got 'relu', expected one of linear, sigmoid, softmax, tanh"),
+        (lambda: Head("linear", "mae"), r"Head: unknown loss: got 'mae', expected one of mse, half_squared_error, l1, huber, bce, "),
+        (lambda: Head(reduction="none"), r"Head: unknown reduction: got 'none', expected one of mean, sum"),
+        (lambda: MSELoss("tanh"), r"MSELoss: the output is fixed: got 'tanh', expected 'linear'. Do: Head\('tanh', 'mse'\)"),
+        (lambda: BCEWithLogitsLoss(loss="mse"), r"BCEWithLogitsLoss: the loss is fixed: got 'mse', expected 'bce'. Do: Head"),
+        (lambda: CrossEntropyLoss("linear"), r"CrossEntropyLoss: the loss cross_entropy needs probabilities: got output 'linear'"),
+        (lambda: CrossEntropyLoss(label_smoothing=1.5), r"CrossEntropyLoss: label_smoothing must lie in \[0, 1\]: got 1.5"),
+        (lambda: CrossEntropyLoss(label_smoothing=float("nan")), r"label_smoothing must lie in \[0, 1\]: got nan"),
+    ],
+)
+def test_configuration_mistakes_are_named(make: Callable[[], Head], message: str) -> None:
+    """A head that makes no sense says what was got and what is expected."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("head", "target", "message"),
+    [
+        (MSELoss(), np.zeros(3), r"MSELoss: wrong target shape: got \(3,\), expected \(3, 2\)"),
+        (Head("sigmoid", "bce"), np.zeros((3, 1)), r"Head: wrong target shape: got \(3, 1\), expected \(3, 2\)"),
+        (CrossEntropyLoss(), np.zeros((3, 2), int), r"CrossEntropyLoss: wrong target shape: got \(3, 2\), expected \(3,\)"),
+        (CrossEntropyLoss(), np.zeros(3), r"CrossEntropyLoss: targets are class indices: got dtype float64, expected int64"),
+        (CrossEntropyLoss(), np.array([0, -1, 1]), r"CrossEntropyLoss: no such class: got -1, expected 0 to 1"),
+        (CrossEntropyLoss(), np.array([0, 2, 1]), r"CrossEntropyLoss: no such class: got 2, expected 0 to 1"),
+    ],
+)
+def test_target_mistakes_are_named(head: Head, target: np.ndarray, message: str) -> None:
+    """A target that does not fit is refused, not broadcast or wrapped around."""
+    with pytest.raises(ValueError, match=message):
+        head.forward({}, np.zeros((3, 2)), target)
+
+
+def test_unknown_route_is_named() -> None:
+    """A misspelt route is an error, never the general one in silence."""
+    with pytest.raises(ValueError, match=r"Head: unknown route: got 'fast', expected one of fused, general"):
+        Head().forward({}, np.zeros((3, 2)), np.zeros((3, 2)), route="fast")
+
+
+def test_a_head_needs_an_axis_of_outputs() -> None:
+    """A network output of shape () is refused before anything is computed."""
+    with pytest.raises(ShapeError, match=r"wrong input shape: got \(\), expected at least one axis of outputs"):
+        Head().check_shape(())
+    Head().check_shape((1,))
+    assert Head().kinks({}) == ()
