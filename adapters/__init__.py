@@ -20,7 +20,10 @@ GROUP = "backproof.adapters"
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One framework in one mode: `run` returns every layer's numbers, in the case's own precision."""
+    """One framework in one mode: `run` returns every layer's numbers, in the case's own precision.
+
+    An adapter whose compiler fuses layers says so by an attribute `fused = True`.
+    """
 
     name: str
 

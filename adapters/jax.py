@@ -176,8 +176,9 @@ def _jitted(network: Network) -> Callable[..., Any]:
 class Jax:
     """One way of running JAX; x64 is on for float64 cases and only while they run."""
 
-    def __init__(self, name: str, program: Callable[[Network], Callable[..., Any]]) -> None:
+    def __init__(self, name: str, program: Callable[[Network], Callable[..., Any]], *, fused: bool) -> None:
         self.name = name
+        self.fused = fused
         self.program = program
 
     def run(self, case: Case) -> Trace:
@@ -190,4 +191,4 @@ class Jax:
                               loss=loss, outputs=outputs, d_outputs=d_taps, dx=dx, d_params=d_params)  # fmt: skip
 
 
-eager, jit = Jax("jax", _gradient), Jax("jax:jit", _jitted)
+eager, jit = Jax("jax", _gradient, fused=False), Jax("jax:jit", _jitted, fused=True)

@@ -224,6 +224,7 @@ class TorchCompile:
     """`torch.compile`, whole graph, one compilation for all draws of a structure."""
 
     name = "torch:compile"
+    fused = True
 
     def run(self, case: Case) -> Trace:
         x, params, target, upstream = _leaves(case)

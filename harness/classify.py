@@ -8,10 +8,12 @@ float32 error); a wrong formula errs by the same amount whatever the precision.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from backproof.reference.heads import Head
+from backproof.reference.layer import Elementwise
 from backproof.reference.rounding import Precision, quiet
 from backproof.reference.trace import LayerTrace
 
@@ -42,21 +44,24 @@ class Loss:
             ball, actual = certificate.ball, certificate.actual.astype(np.float64)
             error = np.abs(actual - ball.value)
             outside = np.isfinite(error) & np.isfinite(ball.radius()) & (error > ball.radius())
-            worst = float(np.max(error, initial=0.0, where=outside))
             relative = float(np.max(error / np.abs(ball.value), initial=0.0, where=outside & (ball.value != 0)))
-        scale = max(natural_scale(step, certificate.tensor), float(np.max(np.abs(ball.value), initial=0.0, where=np.isfinite(ball.value))))
+            size = np.abs(ball.value)
+            own = size if isinstance(step.layer, Elementwise) else np.max(size, initial=0.0, where=np.isfinite(size))
+            scale = np.maximum(natural_scale(step, certificate.tensor), own)
+            roundoffs = float(np.max(error / scale, initial=0.0, where=outside)) / precision.store
         lost = max(0.0, np.log10(max(min(relative, 1.0) / precision.store, 1.0)))
-        return cls(worst / scale / precision.store if scale else np.inf, float(lost))
+        return cls(roundoffs, float(lost))
 
 
-def natural_scale(step: LayerTrace, tensor: str) -> float:
-    """Return the size of the numbers a layer adds and multiplies on the way to a tensor: what its roundoffs are relative to."""
+def natural_scale(step: LayerTrace, tensor: str) -> Any:
+    """Return the size of the numbers a layer adds and multiplies on the way to a tensor: what its roundoffs are relative to.
 
-    def size(array: np.ndarray) -> float:
-        finite = array[np.isfinite(array)].astype(np.float64) if array.dtype.kind != "i" else array
-        return float(np.max(np.abs(finite), initial=0.0))
-
-    x, dy = size(step.inputs[0]), size(step.d_output)
+    For an element-wise layer that is an array, entry by entry; otherwise the largest number that enters.
+    """
+    x, dy = (np.abs(a.astype(np.float64)) for a in (step.inputs[0], step.d_output))
+    if isinstance(step.layer, Elementwise) and tensor in {"output", "dx"}:
+        return x if tensor == "output" else dy
+    x, dy = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in (x, dy))
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
         return x if tensor == "output" else dy / count

@@ -50,7 +50,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
     factor = _common_factor(numbers, ball)
     if factor is not None:
-        return Diagnosis("factor", f"{tensor} is {factor:.6g} times what it should be, everywhere", equation)
+        return Diagnosis(*_about_factor(factor, tensor, precision), equation)
     if certificate.outside == 1:
         here, there = numbers[certificate.index], ball.value[certificate.index]
         what = "zero" if here == 0 else f"{here / there:.6g} times the true value" if there else f"{here:.6g} in place of 0"
@@ -80,6 +80,17 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
             return None
         slack = ball.radius() * (1 + abs(factor)) * (1 + abs(ball.value) / max(abs(ball.value[best]), 1e-300))
         return factor if bool((np.abs(actual - factor * ball.value) <= slack).all()) else None
+
+
+SINGLE = 2.0**-24
+
+
+def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
+    """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
+    if abs(factor - 1) <= SINGLE and precision.store < SINGLE:
+        return "single-precision-constant", (f"{tensor} is 1 {factor - 1:+.3g} times what it should be, everywhere: a constant of "
+                                             f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")
+    return "factor", f"{tensor} is {factor:.6g} times what it should be, everywhere"
 
 
 def _pattern(actual: np.ndarray, ball: Rounded) -> str:

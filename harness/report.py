@@ -40,11 +40,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Mistakes planted into real traces: how many, how many the certificates caught, and blamed on the right layer and tensor."""
+    """Mistakes planted into real traces: how many, how many the certificates caught, and blamed on the right layer and tensor.
+
+    `hidden` counts those not planted because they lie within the rounding of a precision coarser than float64.
+    """
 
     planted: int = 0
     caught: int = 0
     blamed: int = 0
+    hidden: int = 0
     missed: tuple[str, ...] = ()
     by_mistake: Mapping[str, int] = field(default_factory=dict)
 
@@ -105,7 +109,7 @@ class Report:
             "findings": [f.describe() for f in self.findings], "known": [f.describe() for f in self.known],
             "conventions": [f.describe() for f in self.conventions], "stale": list(self.stale), "skipped": dict(self.skipped),
             "self_test": {"planted": self.self_test.planted, "caught": self.self_test.caught, "blamed": self.self_test.blamed,
-                          "missed": list(self.self_test.missed), "by_mistake": dict(self.self_test.by_mistake)},
+                          "hidden": self.self_test.hidden, "missed": list(self.self_test.missed), "by_mistake": dict(self.self_test.by_mistake)},
             "tallies": [{"adapter": a, "precision": p, "layer": layer, "tensor": tensor, "compared": t.compared,
                          "conventions": t.conventions, "inconclusive": t.inconclusive, "outside": t.outside, "margin": number(t.margin)}
                         for (a, p, layer, tensor), t in sorted(self.tallies.items())],

@@ -1,7 +1,7 @@
 """The founding algorithm: backpropagation through a feed-forward network, in the letters of the lecture notes.
 
-The rest of the reference keeps examples in rows and treats a network layer by layer; here examples are columns, the whole network is one
-loop, and the mean over examples shows as the 1/m in dW and db. The two forms are tested equal. This one is there to be read.
+The rest of the reference keeps examples in rows and treats a network layer by layer; here examples are columns, the whole
+network is one loop, and the mean over examples shows as the 1/m in dW and db. The two forms are tested equal.
 
 Letters         m examples, n0 inputs, nl units in layer l = 1..L. Capitals hold one example per column.
                 `parameters` = {"W1": (n1, n0), "b1": (n1, 1), ..., "WL": (nL, nL-1), "bL": (nL, 1)}
@@ -27,10 +27,10 @@ import numpy as np
 from scipy import special
 
 from .functions import sigmoid, softmax
+from .rounding import Array
 
 __all__ = ["OUTPUTS", "ROUTES", "backpropagation", "cost", "forward_propagation"]
 
-Array = np.ndarray[Any, Any]
 Parameters = Mapping[str, Array]
 
 
@@ -199,10 +199,9 @@ def _output(caller: str, name: Any) -> Output:
 
 def _cached(cache: Mapping[str, Any], key: str) -> Array:
     if key not in cache:
-        raise ValueError(f"backpropagation: the cache has no {key}: got {', '.join(cache)}. Do: pass forward_propagation's cache, "
-                         "and the parameters it was made with")
-    value: Array = cache[key]
-    return value
+        raise ValueError(f"backpropagation: the cache has no {key}: got {', '.join(cache)}. "
+                         "Do: pass the cache of forward_propagation, with the parameters it was made with")
+    return cache[key]
 
 
 def _check_target(caller: str, AL: Array, Y: Array) -> None:

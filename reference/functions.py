@@ -7,10 +7,10 @@ import math
 import numpy as np
 from scipy import special
 
-from .rounding import Array, either
+from .rounding import Array, Rounded, either
 
-__all__ = ["absolute", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign", "softmax",
-           "softplus"]
+__all__ = ["absolute", "affine", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
+           "softmax", "softplus"]
 
 
 def _is_complex(x: Array) -> bool:
@@ -32,6 +32,11 @@ def sign(x: Array) -> Array:
     return np.where(x > 0, zero + 1, np.where(x < 0, zero - 1, zero))
 
 
+def log1p(x: Array) -> Array:
+    """log(1 + x); NumPy's own loses small complex numbers."""
+    return special.log1p(x) if _is_complex(x) else np.log1p(x)
+
+
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), by e^x / (1 + e^x) on the left so that nothing overflows."""
     if not _is_complex(x):
@@ -49,7 +54,7 @@ def softplus(x: Array) -> Array:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
     if not _is_complex(x):
         return np.logaddexp(x, 0.0)
-    return np.where(x > 0, x, 0) + special.log1p(np.exp(-absolute(x)))  # NumPy's complex log1p loses small numbers
+    return np.where(x > 0, x, 0) + log1p(np.exp(-absolute(x)))
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -82,6 +87,14 @@ def normal_cdf(x: Array) -> Array:
         tail = np.where(x < -1, x, -1)
         return np.where(x < -1, special.erfcx(-tail / math.sqrt(2)) * _gaussian(tail) / 2, special.ndtr(x))
     return special.erfc(-x / math.sqrt(2)) / 2
+
+
+def affine(x: Array, weight: Array, bias: Array) -> Array:
+    """x W^T + b. In rounded arithmetic the bias is one more term of the sum, since compilers start the sum from it."""
+    if not isinstance(x, Rounded):
+        return x @ weight.T + bias
+    ones = np.ones((*x.shape[:-1], 1))
+    return np.concatenate([x, ones], axis=-1) @ np.concatenate([weight, bias.reshape((-1, 1))], axis=-1).T
 
 
 def softmax(x: Array, axis: int) -> Array:

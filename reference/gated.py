@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import sigmoid, sigmoid_complement, softmax
+from .functions import log1p, sigmoid, sigmoid_complement, softmax
 from .layer import Backward, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
 __all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
+
+DOMINANT = 0.7  # more than half, so that at most one entry is; not 3/4, which equal entries may sum to
 
 
 def _check_dim(layer: Softmax | LogSoftmax) -> None:
@@ -34,6 +36,7 @@ class Softmax(Layer):
     Formula       y_i = e^x_i / sum_k e^x_k
     Chain rule    dy_i/dx_j = y_i (delta_ij - y_j)
                   dx_j = sum_i dy_i y_i (delta_ij - y_j) = y_j (dy_j - sum_i dy_i y_i)
+                  sum_j dx_j = 0, so where y_j is close to 1 and the bracket cancels, dx_j = -sum_{i != j} dx_i
     Shapes        x, y (batch, ...); i, j, k run along `dim`, everything else is left out.
     Kinks         none.
     Source        Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs*, 1990.
@@ -51,7 +54,10 @@ class Softmax(Layer):
         y = softmax(x, self.dim)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return y * (dy - np.sum(dy * y, axis=self.dim, keepdims=True)), {}
+            dx = y * (dy - np.sum(dy * y, axis=self.dim, keepdims=True))
+            dominant = y > DOMINANT
+            rest = np.sum(np.where(dominant, 0, dx), axis=self.dim, keepdims=True)
+            return either(np.where(dominant, -rest, dx), dx), {}
 
         return y, backward
 
@@ -61,7 +67,9 @@ class Softmax(Layer):
 class LogSoftmax(Layer):
     """y = x - log sum e^x along axis `dim`; as in torch, the batch axis counts, but it cannot be the one.
 
-    Formula       y_i = x_i - log sum_k e^x_k
+    Formula       y_i = x_i - log sum_k e^x_k = (x_i - m) - log t, m = max x, t = sum_k e^(x_k - m)
+                  Where one entry dominates, t = 1 + the others: log1p of their sum keeps the digits of y_i close to 0,
+                  which implementations lose in t; their log t is allowed for.
     Chain rule    dy_i/dx_j = delta_ij - a_j, a_j = e^x_j / sum_k e^x_k = e^y_j
                   dx_j = dy_j - a_j sum_i dy_i
     Shapes        x, y (batch, ...); i, j, k run along `dim`, everything else is left out.
@@ -81,10 +89,13 @@ class LogSoftmax(Layer):
         shifted = x - np.max(x, axis=self.dim, keepdims=True)
         e = np.exp(shifted)
         total = np.sum(e, axis=self.dim, keepdims=True)
-        y = shifted - np.log(total)
+        a = e / total
+        rest = np.sum(np.where(a > DOMINANT, 0, e), axis=self.dim, keepdims=True)
+        log_total = np.log(total)
+        y = shifted - either(np.where(np.max(a, axis=self.dim, keepdims=True) > DOMINANT, log1p(rest), log_total), log_total)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return dy - either(e / total, np.exp(y)) * np.sum(dy, axis=self.dim, keepdims=True), {}
+            return dy - either(a, np.exp(y)) * np.sum(dy, axis=self.dim, keepdims=True), {}
 
         return y, backward
 

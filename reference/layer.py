@@ -13,7 +13,7 @@ from typing import Any
 
 from .rounding import Array
 
-__all__ = ["Layer", "Params", "Shape", "ShapeError", "build", "describe", "register"]
+__all__ = ["Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "register"]
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Array]
@@ -47,6 +47,11 @@ class Layer(ABC):
     @abstractmethod
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         """Return `y` and `backward(dy) -> (dx, dparams)`."""
+
+
+@dataclass(frozen=True)
+class Elementwise(Layer):
+    """A layer whose output entries depend on one input entry each."""
 
 
 REGISTRY: dict[str, type] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .functions import affine
 from .layer import Backward, Layer, Params, Shape, ShapeError, register
 from .rounding import Array
 
@@ -44,9 +45,7 @@ class Linear(Layer):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         weight = params["weight"]
-        y = x @ weight.T
-        if self.bias:
-            y = y + params["bias"]
+        y = affine(x, weight, params["bias"]) if self.bias else x @ weight.T
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             rows = dy.reshape((-1, self.out_features))

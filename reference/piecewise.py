@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layer import Backward, Layer, Params, Shape, ShapeError, register
+from .layer import Backward, Elementwise, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
 __all__ = ["Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "PReLU", "ReLU", "ReLU6"]
@@ -15,7 +15,7 @@ __all__ = ["Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "PRe
 
 @register
 @dataclass(frozen=True)
-class Identity(Layer):
+class Identity(Elementwise):
     """y = x.
 
     Formula       y_n = x_n
@@ -34,7 +34,7 @@ class Identity(Layer):
 
 @register
 @dataclass(frozen=True)
-class ReLU(Layer):
+class ReLU(Elementwise):
     """y = max(0, x).
 
     Formula       y_n = x_n if x_n > 0, else 0
@@ -58,7 +58,7 @@ class ReLU(Layer):
 
 @register
 @dataclass(frozen=True)
-class LeakyReLU(Layer):
+class LeakyReLU(Elementwise):
     """y = x on the right, negative_slope x on the left.
 
     Formula       y_n = x_n if x_n > 0, else a x_n, with a = negative_slope
@@ -88,7 +88,7 @@ class LeakyReLU(Layer):
 
 @register
 @dataclass(frozen=True)
-class PReLU(Layer):
+class PReLU(Elementwise):
     """y = x on the right, weight x on the left; one learnt `weight` for all, or one per channel (axis 1).
 
     Formula       y_ncs = x_ncs if x_ncs > 0, else w_c x_ncs
@@ -126,7 +126,7 @@ class PReLU(Layer):
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dx = np.where(x > 0, dy, weight * dy)
             others = tuple(axis for axis in range(x.ndim) if axis != channels)
-            dweight = np.sum(np.where(x > 0, 0, dy * x), axis=others)
+            dweight = np.sum(np.where(x > 0, 0, dy * x), axis=others, keepdims=True)
             return dx, {"weight": dweight.reshape((self.num_parameters,))}
 
         return y, backward
@@ -134,7 +134,7 @@ class PReLU(Layer):
 
 @register
 @dataclass(frozen=True)
-class ReLU6(Layer):
+class ReLU6(Elementwise):
     """y = min(max(0, x), 6).
 
     Formula       y_n = 0 if x_n <= 0, 6 if x_n >= 6, else x_n
@@ -158,7 +158,7 @@ class ReLU6(Layer):
 
 @register
 @dataclass(frozen=True)
-class Hardtanh(Layer):
+class Hardtanh(Elementwise):
     """y = x cut to [min_val, max_val].
 
     Formula       y_n = lo if x_n <= lo, hi if x_n >= hi, else x_n, with lo = min_val, hi = max_val
@@ -191,7 +191,7 @@ class Hardtanh(Layer):
 
 @register
 @dataclass(frozen=True)
-class Hardsigmoid(Layer):
+class Hardsigmoid(Elementwise):
     """y = relu6(x + 3) / 6, the sigmoid of straight pieces.
 
     Formula       y_n = 0 if x_n <= -3, 1 if x_n >= 3, else (x_n + 3) / 6
@@ -216,7 +216,7 @@ class Hardsigmoid(Layer):
 
 @register
 @dataclass(frozen=True)
-class Hardswish(Layer):
+class Hardswish(Elementwise):
     """y = x relu6(x + 3) / 6, the SiLU of straight and parabolic pieces.
 
     Formula       y_n = x_n g_n / 6, g_n = 0 if x_n <= -3, 6 if x_n >= 3, else x_n + 3

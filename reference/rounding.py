@@ -4,6 +4,9 @@ A `Rounded` array is a ball. Its invariant: the exact result of the expression, 
 in the ball's precision may give under the standard model, lie within `bound` of `value`. The model (Higham, *Accuracy
 and Stability of Numerical Algorithms*, 2nd ed., sections 2.2, 3.1 and 3.5): fl(a op b) = (a op b)(1 + d) + e with
 |d| <= u and |e| <= the underflow term, sums of length n in any order within gamma_n = n u / (1 - n u).
+
+Every rule has the same three parts: what the operands' bounds do to the result, the candidate's rounding of any point of
+the ball, and our own rounding of `value` in float64.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "either", "precision_named"]
+__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "either", "precision_named", "quiet"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -44,21 +47,32 @@ class Precision:
     multiply: float
     accumulate: float
     underflow: float
+    normal: float
     largest: float
     ulps: float = 8.0
 
-    def represents(self, number: float) -> bool:
-        """Say whether a constant survives conversion to this format unchanged."""
+    @property
+    def wide(self) -> bool:
+        """Say whether sums and elementary functions run in float32 and only their result is stored in this format."""
+        return self.accumulate < self.store
+
+    def held(self, numbers: np.ndarray) -> np.ndarray:
+        """Return float64 numbers as this format holds them."""
         with np.errstate(over="ignore"):
-            return bool(float(np.asarray(number).astype(self.dtype)) == number)
+            return numbers.astype(self.dtype).astype(np.float64)
+
+
+FLOAT32_NORMAL, FLOAT32_LARGEST = (float(x) for x in (np.finfo(np.float32).smallest_normal, np.finfo(np.float32).max))
+TRUNCATED = 2.0**-23  # tensor cores truncate their float32 sums (Fasi, Higham, Mikaitis, Pranesh, PeerJ CS 7:e330, 2021)
 
 
 def _precision(name: str, dtype: Any, *, multiply: float | None = None, accumulate: float | None = None,
                underflow: float | None = None) -> Precision:
-    info = ml_dtypes.finfo(dtype)
-    store = float(info.eps) / 2
-    return Precision(name, np.dtype(dtype), store, multiply or store, accumulate or store,
-                     underflow or float(info.smallest_normal), float(info.max))
+    finfo: Any = ml_dtypes.finfo
+    info = finfo(dtype)
+    store, normal = float(info.eps) / 2, float(info.smallest_normal)
+    return Precision(name, np.dtype(dtype), store, multiply or store, accumulate or store, underflow or normal, normal,
+                     float(info.max))
 
 
 PRECISIONS: dict[str, Precision] = {
@@ -66,9 +80,10 @@ PRECISIONS: dict[str, Precision] = {
     for p in (
         _precision("float64", np.float64),
         _precision("float32", np.float32),
-        _precision("bfloat16", ml_dtypes.bfloat16, accumulate=2.0**-24),
-        _precision("float16", np.float16, accumulate=2.0**-24, underflow=2.0**-24),  # subnormals are kept by every kernel
-        _precision("tf32", np.float32, multiply=2.0**-10),  # tensor cores may truncate: twice the unit roundoff 2^-11
+        _precision("bfloat16", ml_dtypes.bfloat16, accumulate=TRUNCATED),
+        # every kernel keeps float16's subnormals: an underflowing result is off by half their spacing
+        _precision("float16", np.float16, accumulate=TRUNCATED, underflow=2.0**-25),
+        _precision("tf32", np.float32, multiply=2.0**-10, accumulate=TRUNCATED),  # truncated to 11 bits: twice 2^-11
     )
 }
 
@@ -92,49 +107,92 @@ class Arithmetic:
         self.precision = precision
         self.kinks = kinks
         self.ties = 0
-        self.roundoff = precision.store + REFERENCE_ROUNDOFF
-        self.elementary = 2 * (precision.ulps * precision.accumulate + REFERENCE_ULPS * REFERENCE_ROUNDOFF)
-        if precision.store > precision.accumulate:
-            self.elementary += precision.store
+        self.constants: dict[float, Rounded] = {}
+        inside = min(precision.accumulate, precision.store)
+        # a wide result is rounded twice, (1 + store)(1 + accumulate) - 1; a quotient is once more where it is x * (1 / y)
+        stored = precision.store + (1 + precision.store) * inside if precision.wide else precision.store
+        self.roundoff = stored + REFERENCE_ROUNDOFF
+        self.quotient = stored * (2 + stored) + REFERENCE_ROUNDOFF
+        # an ulp is at most 2 u: ours, plus the candidate's, whose result is stored once more where it is wide
+        ulps = 2 * precision.ulps * inside
+        self.elementary = 2 * REFERENCE_ULPS * REFERENCE_ROUNDOFF + (
+            ulps + precision.store * (1 + ulps) if precision.wide else ulps)
+        self.argument = inside + REFERENCE_ROUNDOFF
+        self.safe = precision.largest / 4  # a sum of magnitude and rounding below this is far from overflow
 
     def exact(self, array: Any) -> Rounded:
         """Wrap an array the computation starts from; a subnormal number may be read as zero."""
         value = np.asarray(array).astype(np.float64)
-        small = np.abs(value) < self.precision.underflow
-        bound = np.where(small, np.abs(value), 0.0) if np.any(small & (value != 0)) else _ZERO
-        return Rounded(value, bound, self)
+        magnitude = np.abs(value)
+        small = (magnitude < self.precision.underflow) & (magnitude > 0)
+        return Rounded(value, np.where(small, magnitude, 0.0) if small.any() else _ZERO, self)
 
     def lift(self, operand: Any) -> Rounded:
-        """Take an operand as a ball: a constant that the precision cannot represent is rounded."""
+        """Take an operand as a ball; a number or array that the precision cannot hold is rounded to it, or overflows."""
         if isinstance(operand, Rounded):
             return operand
-        value = np.asarray(operand, dtype=np.float64)
-        if value.ndim == 0 and not self.precision.represents(float(value)):
-            return Rounded(value, np.abs(value) * self.precision.store, self)
-        return Rounded(value, _ZERO, self)
+        if not isinstance(operand, (int, float)):
+            return self._constant(operand)
+        if operand not in self.constants:
+            self.constants[operand] = self._constant(operand)
+        return self.constants[operand]
 
-    def rounded(self, value: Any, spread: Any, roundings: float = 1) -> Rounded:
+    def _constant(self, operand: Any) -> Rounded:
+        value = np.asarray(operand, dtype=np.float64)
+        held = self.precision.held(value)
+        exact = (held == value) | np.isnan(value)
+        if exact.all():
+            return self.exact(value)
+        error = self.precision.store * np.abs(value) + self.precision.underflow
+        return Rounded(value, np.where(exact, self.exact(value).bound, np.where(np.isinf(held), np.inf, error)), self)
+
+    def rounded(self, value: Any, spread: Any = None, roundoff: float | None = None) -> Rounded:
         """Return the ball of a result: `spread` is what the operands' bounds do to it, then it is rounded."""
-        magnitude = np.abs(value) + spread
-        bound = spread + roundings * self.roundoff * magnitude + self.precision.underflow
-        return self.overflowing(value, bound)
+        # |fl(z') - v| <= |z' - z| + u |z'| + u_own |v| + underflow, with |z' - z| <= spread and so |z'| <= |v| + spread
+        magnitude = np.abs(value)
+        if spread is not None:
+            magnitude = magnitude + spread
+        bound = magnitude * (self.roundoff if roundoff is None else roundoff)
+        bound += self.precision.underflow
+        if spread is not None:
+            bound += spread
+        return Rounded(value, bound, self) if (magnitude < self.safe).all() else self.overflowing(value, bound)
 
     def overflowing(self, value: Any, bound: Any) -> Rounded:
         """Give up (an infinite bound) where the result may leave the format's range or is not a number."""
-        inside = np.abs(value) + bound <= self.precision.largest
-        return Rounded(value, np.where(inside, bound, np.inf), self)
+        inside = (np.abs(value) + bound) * BOUND_SLACK <= self.precision.largest
+        return Rounded(value, bound if inside.all() else np.where(inside, bound, np.inf), self)
 
-    def gamma(self, length: int) -> float:
-        """Return the relative error of a sum or contraction of `length` terms, in the candidate's and in our own arithmetic."""
-        return sum(length * u / (1 - length * u) if length * u < 1 else math.inf
-                   for u in (self.precision.accumulate, REFERENCE_ROUNDOFF))
+    def gamma(self, length: int, roundoff: float) -> float:
+        """Return the relative error of a sum in which each term passes through `length` roundings, in any order."""
+        return length * roundoff / (1 - length * roundoff) if length * roundoff < 1 else math.inf
 
-    def accumulated(self, value: Any, spread: Any, magnitude: Any, length: int, relative: float = 0.0) -> Rounded:
-        """Return the ball of a sum of `length` terms whose magnitudes sum to `magnitude`."""
-        bound = spread + (self.gamma(length) + relative) * magnitude + 2 * length * self.precision.underflow
-        if self.precision.store > self.precision.accumulate:
-            bound = bound + self.precision.store * (np.abs(value) + bound)
-        return self.overflowing(value, bound)
+    def accumulated(self, value: Any, spread: Any, magnitude: Any, length: int, *, products: bool = False) -> Rounded:
+        """Return the ball of a sum of `length` terms whose magnitudes sum to `magnitude`; they may be products."""
+        precision = self.precision
+        # in any order a term meets length - 1 additions, and the rounding of its product: (1 + d)^k is within 1 + gamma_k
+        roundings = length if products else length - 1
+        relative = growth = self.gamma(roundings, precision.accumulate)
+        if products and precision.multiply > precision.store:
+            # each factor is rounded beforehand where `multiply` is coarser than the stored format: (1 + m)^2 (1 + gamma) - 1
+            relative = growth + (1 + growth) * precision.multiply * (2 + precision.multiply)
+        relative += self.gamma(roundings, REFERENCE_ROUNDOFF)
+        # each operation may underflow in the accumulator's format, and what it loses is carried through the later sums
+        underflow = FLOAT32_NORMAL if precision.wide else precision.underflow
+        lost = max(length + roundings - 1, 0) * (1 + growth) * underflow
+        bound = magnitude * relative
+        bound += lost
+        if spread is not None:
+            bound += spread
+        running = magnitude + bound  # no partial sum is larger
+        if precision.wide:
+            bound = bound + precision.store * (np.abs(value) + bound) + precision.underflow
+            if not (running <= FLOAT32_LARGEST).all():
+                bound = np.where(running <= FLOAT32_LARGEST, bound, np.inf)
+            return self.overflowing(value, bound)
+        if not (running < self.safe).all():
+            bound = np.where(running * BOUND_SLACK <= precision.largest, bound, np.inf)
+        return Rounded(value, bound, self)
 
 
 _ZERO = np.zeros(())
@@ -143,19 +201,27 @@ _ZERO = np.zeros(())
 class Ternary:
     """A comparison of rounded arrays: `value` is the reference's own answer, `open` marks what is too close to call."""
 
-    __array_priority__ = 1000
+    __array_ufunc__ = None  # so that `mask & ternary` comes to __rand__, and arithmetic with it is a TypeError
 
-    def __init__(self, value: Any, undecided: Any) -> None:
-        self.value = np.asarray(value)
-        self.open = np.broadcast_to(undecided, self.value.shape)
+    def __init__(self, value: Any, undecided: Any, arithmetic: Arithmetic | None = None) -> None:
+        self.value = np.asarray(value, dtype=bool)
+        self.undecided = np.asarray(undecided, dtype=bool)
+        self.arithmetic = arithmetic
+
+    @property
+    def open(self) -> np.ndarray:
+        return np.broadcast_to(self.undecided, self.value.shape)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a comparison of rounded arrays is three-valued and cannot steer an `if`: use np.where")
 
     def __invert__(self) -> Ternary:
-        return Ternary(~self.value, self.open)
+        return Ternary(~self.value, self.undecided, self.arithmetic)
 
     def __and__(self, other: Any) -> Ternary:
         a, b = self, _ternary(other)
-        certainly_false = (~a.value & ~a.open) | (~b.value & ~b.open)
-        return Ternary(a.value & b.value, (a.open | b.open) & ~certainly_false)
+        certainly_false = ~(a.value | a.undecided) | ~(b.value | b.undecided)
+        return Ternary(a.value & b.value, (a.undecided | b.undecided) & ~certainly_false, a.arithmetic or b.arithmetic)
 
     def __or__(self, other: Any) -> Ternary:
         return ~(~self & ~_ternary(other))
@@ -178,6 +244,10 @@ class Rounded(NDArrayOperatorsMixin):
         self.value = np.asarray(value)
         self.bound = np.asarray(bound)
         self.arithmetic = arithmetic
+
+    @property
+    def exact(self) -> bool:
+        return self.bound.ndim == 0 and not self.bound
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -209,10 +279,13 @@ class Rounded(NDArrayOperatorsMixin):
         """Return the bound in full shape, widened by what computing it in float64 may have lost."""
         return np.broadcast_to(self.bound * BOUND_SLACK, self.shape)
 
+    def bounds(self) -> np.ndarray:
+        """Return the bound as it is, in full shape."""
+        return np.broadcast_to(self.bound, self.shape)
+
     def restructure(self, move: Callable[[Any], Any]) -> Rounded:
         """Apply a function that only moves entries about to value and bound alike."""
-        bound = self.bound if self.bound.ndim == 0 and not self.bound else move(np.broadcast_to(self.bound, self.shape))
-        return Rounded(move(self.value), bound, self.arithmetic)
+        return Rounded(move(self.value), _ZERO if self.exact else move(self.bounds()), self.arithmetic)
 
     def __getitem__(self, key: Any) -> Rounded:
         return self.restructure(lambda a: a[key])
@@ -224,16 +297,19 @@ class Rounded(NDArrayOperatorsMixin):
         return self.restructure(lambda a: a.transpose(*axes))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Rounded:
-        return _sum(self, axis=axis, keepdims=keepdims)
+        return np.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Rounded:
-        return _max(self, axis=axis, keepdims=keepdims)
+        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)
-        if rule is None or method != "__call__" or kwargs:
+        if rule is None or method != "__call__":
             raise TypeError(f"rounded arithmetic has no rule for {ufunc.__name__}.{method}; "
                             f"it knows {', '.join(sorted(u.__name__ for u in _UFUNCS))}")
+        if kwargs:
+            raise TypeError(f"rounded arithmetic takes no options: got {', '.join(kwargs)} for {ufunc.__name__}. "
+                            "Write `x = x + y` for `x += y`")
         with np.errstate(all="ignore"):
             return rule(*(self.arithmetic.lift(x) for x in inputs))
 
@@ -251,31 +327,74 @@ def _dispatch(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _add(x: Rounded, y: Rounded) -> Rounded:
-    return x.arithmetic.rounded(x.value + y.value, x.bound + y.bound)
+    return x.arithmetic.rounded(x.value + y.value, _both(x, y))
 
 
 def _subtract(x: Rounded, y: Rounded) -> Rounded:
-    return x.arithmetic.rounded(x.value - y.value, x.bound + y.bound)
+    return x.arithmetic.rounded(x.value - y.value, _both(x, y))
+
+
+def _both(x: Rounded, y: Rounded) -> Any:
+    """Return the sum of two bounds, None where both are zero."""
+    if y.exact:
+        return None if x.exact else x.bound
+    return y.bound if x.exact else x.bound + y.bound
 
 
 def _multiply(x: Rounded, y: Rounded) -> Rounded:
+    if _shifts(y):
+        return _shift(x, float(y.value))
+    if _shifts(x):
+        return _shift(y, float(x.value))
     # |x'y' - xy| <= |x| by + |y| bx + bx by for every x', y' in the balls; a ball of 0 with an infinite bound stays unknown
-    spread = np.abs(x.value) * y.bound + (np.abs(y.value) + y.bound) * x.bound
+    if x.exact:
+        spread = None if y.exact else np.abs(x.value) * y.bound
+    elif y.exact:
+        spread = np.abs(y.value) * x.bound
+    else:
+        spread = np.abs(x.value) * y.bound + (np.abs(y.value) + y.bound) * x.bound
     return x.arithmetic.rounded(x.value * y.value, spread)
 
 
+def _shifts(factor: Rounded) -> bool:
+    """Say whether a factor is an exact number 0 or +-2^k, which rounds nothing."""
+    return factor.ndim == 0 and factor.exact and math.frexp(factor.value)[0] in (0.0, 0.5, -0.5)
+
+
+def _shift(x: Rounded, factor: float) -> Rounded:
+    # exact but for a result pushed down into the subnormal numbers (0 is none); 0 times an infinite bound stays unknown
+    value, bound = x.value * factor, x.bound * abs(factor)
+    if 0 < abs(factor) < 1:
+        bound = bound + x.arithmetic.precision.underflow
+    return x.arithmetic.overflowing(value, bound)
+
+
 def _divide(x: Rounded, y: Rounded) -> Rounded:
-    # |x'/y' - x/y| <= (bx + |x/y| by) / (|y| - by); two roundings, since x/y may be computed as x * (1/y)
+    arithmetic, precision = x.arithmetic, x.arithmetic.precision
+    if _shifts(y) and 1 / precision.largest < abs(y.value) <= 1 / precision.normal:
+        return _shift(x, 1 / float(y.value))
     value = x.value / y.value
-    smallest = np.abs(y.value) - y.bound * BOUND_SLACK
-    spread = np.where(smallest > 0, (x.bound + np.abs(value) * y.bound) / smallest, np.inf)
-    underflow = np.where(smallest < 1, x.arithmetic.precision.underflow * np.abs(x.value), 0.0)  # of the reciprocal
-    return x.arithmetic.rounded(value, spread + underflow, roundings=2)
+    magnitude = smallest = np.abs(y.value)
+    spread = None if x.exact else x.bound
+    if not y.exact:
+        spread = np.abs(value) * y.bound if spread is None else spread + np.abs(value) * y.bound
+        smallest, magnitude = magnitude - y.bound * BOUND_SLACK, magnitude + y.bound
+    # |x'/y' - x/y| = |(x' - x) y - x (y' - y)| / |y y'| <= (bx + |x/y| by) / (|y| - by)
+    if spread is not None:
+        spread = spread / smallest
+    # x/y may be computed as x * (1/y), and 1/y may overflow ...
+    known = smallest > 1 / precision.largest
+    if not known.all():
+        spread = np.where(known, 0.0 if spread is None else spread, np.inf)
+    # ... or underflow: fl(1/y) = (1/y)(1 + d) + e costs |x'| |e| more, and the rounding of that
+    if not (magnitude <= 1 / precision.normal).all():
+        spread = (0.0 if spread is None else spread) + (np.abs(x.value) + x.bound) * (precision.underflow * (1 + arithmetic.quotient))
+    return arithmetic.rounded(value, spread, arithmetic.quotient)
 
 
 def _power(x: Rounded, exponent: Rounded) -> Rounded:
-    n = int(exponent.value)
-    if exponent.ndim or n != exponent.value or n < 1:
+    n = int(exponent.value) if exponent.ndim == 0 and np.isfinite(exponent.value) else 0
+    if n < 1 or n != exponent.value:
         raise TypeError(f"rounded arithmetic raises to positive whole powers only: got {exponent.value!r}")
     product = x
     for _ in range(n - 1):
@@ -284,62 +403,82 @@ def _power(x: Rounded, exponent: Rounded) -> Rounded:
 
 
 def _matmul(x: Rounded, y: Rounded) -> Rounded:
-    arithmetic, length = x.arithmetic, x.shape[-1]
+    # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction; the terms are at most (|x| + bx)(|y| + by)
     left, right = np.abs(x.value), np.abs(y.value)
-    spread: Any = 0.0
-    if y.bound.any():
-        spread = left @ np.broadcast_to(y.bound, y.shape)
-        right = right + y.bound
-    if x.bound.any():
-        spread = spread + np.broadcast_to(x.bound, x.shape) @ right
-        left = left + x.bound
-    precision = arithmetic.precision
-    relative = 2.01 * precision.multiply if precision.multiply > precision.store else 0.0
-    return arithmetic.accumulated(x.value @ y.value, spread, left @ right, length, relative)
+    spread = None
+    if not y.exact:
+        spread, right = left @ y.bounds(), right + y.bound
+    if not x.exact:
+        more, left = x.bounds() @ right, left + x.bound
+        spread = more if spread is None else spread + more
+    return x.arithmetic.accumulated(x.value @ y.value, spread, left @ right, x.shape[-1], products=True)
 
 
-def _elementary(function: Any) -> Callable[[Rounded], Rounded]:
-    """Lift a monotone function: its values at the ends of the ball bound its variation, `ulps` its evaluation."""
+def _elementary(function: Any, argument: float = 0.0) -> Callable[[Rounded], Rounded]:
+    """Lift a monotone function: its values at the ends of the ball bound its variation, `ulps` its evaluation.
+
+    `argument` counts the roundings of the argument inside the function: erfc and ndtr go through e^-x^2, which magnifies them.
+    """
 
     def rule(x: Rounded) -> Rounded:
-        value = function(x.value)
-        spread: Any = 0.0
-        if x.bound.any():
-            reach = x.bound * BOUND_SLACK
-            up, down = np.abs(function(x.value + reach) - value), np.abs(function(x.value - reach) - value)
-            spread = np.where(np.isfinite(reach), np.fmax(up, down), np.inf)
-            spread = np.where(np.isnan(up) | np.isnan(down), np.inf, spread)
-        arithmetic = x.arithmetic
-        bound = spread + arithmetic.elementary * (np.abs(value) + spread) + arithmetic.precision.underflow
-        return arithmetic.overflowing(value, bound)
+        arithmetic, value, spread = x.arithmetic, function(x.value), None
+        if argument or not x.exact:
+            # the ends are computed in float64: u_own |x +- reach| more reach makes up for their rounding
+            magnitude = np.abs(x.value)
+            reach = x.bound + magnitude * REFERENCE_ROUNDOFF
+            if argument:
+                reach += (magnitude + x.bound) * (argument * arithmetic.argument)
+            reach *= BOUND_SLACK
+            spread = np.maximum(np.abs(function(x.value + reach) - value), np.abs(value - function(x.value - reach)))
+            known = reach < np.inf  # a bounded function of a number that may be NaN is unknown too
+            if not known.all():
+                spread = np.where(known, spread, np.where(x.bound == 0, 0.0, np.inf))
+        # |f~(x') - v| <= |f(x') - v| + ulps |f(x')|; our own ulps at the end of the ball are those of |v| + spread
+        return arithmetic.rounded(value, spread, arithmetic.elementary)
 
     return rule
 
 
 def _logaddexp(x: Rounded, y: Rounded) -> Rounded:
-    # log(e^x + e^y) moves by at most the larger of what x and y move by
+    arithmetic, top = x.arithmetic, np.maximum(x.value, y.value)
     value = np.logaddexp(x.value, y.value)
+    # log(e^x + e^y) moves by at most the larger of what x and y move by. It is max + log1p(e^-d), d = |x - y|: the ulps are
+    # those of both summands, which cancel where max < 0, and each of which moves by as much again
     spread = np.maximum(x.bound, y.bound)
-    bound = spread + x.arithmetic.elementary * (np.abs(value) + spread) + x.arithmetic.precision.underflow
-    return x.arithmetic.overflowing(value, bound)
+    absolute = (np.abs(top) + (value - top) + 2 * spread) * arithmetic.elementary
+    if not (_shifts(x) and not x.value) and not (_shifts(y) and not y.value):
+        absolute = absolute + 0.5 * arithmetic.argument  # of rounding d, since d log1p(e^-d) < 1/2
+    bound = spread + absolute + arithmetic.precision.underflow
+    return arithmetic.overflowing(value, bound)
 
 
 def _extremum(function: Any) -> Callable[[Rounded, Rounded], Rounded]:
     def rule(x: Rounded, y: Rounded) -> Rounded:
-        return Rounded(function(x.value, y.value), np.maximum(x.bound, y.bound), x.arithmetic)
+        value = function(x.value, y.value)
+        return Rounded(value, _ZERO if x.exact and y.exact else np.maximum(_beyond(x, value), _beyond(y, value)), x.arithmetic)
 
     return rule
 
 
+def _beyond(x: Rounded, extreme: Any) -> Any:
+    """Return how far the entries of a ball may take a maximum or minimum beyond `extreme`: the winner its bound, others less."""
+    reach = x.bound * BOUND_SLACK - np.abs(x.value - extreme)
+    unknown = np.isnan(reach)
+    return np.where(unknown, np.inf, reach) if unknown.any() else reach
+
+
 def _comparison(function: Any) -> Callable[[Rounded, Rounded], Ternary]:
     def rule(x: Rounded, y: Rounded) -> Ternary:
-        distance, reach = np.abs(x.value - y.value), (x.bound + y.bound) * BOUND_SLACK
-        tie = (distance == 0) & (reach == 0)
-        x.arithmetic.ties += int(np.count_nonzero(tie))
-        undecided = (distance <= reach) & (reach > 0)
-        if x.arithmetic.kinks == "hull":
+        arithmetic, undecided = x.arithmetic, np.False_
+        tie = x.value == y.value
+        if not (x.exact and y.exact):
+            reach = (x.bound + y.bound) * BOUND_SLACK
+            undecided = (reach > 0) & ~(np.abs(x.value - y.value) > reach)  # so that NaN with a bound is open
+            tie = tie & (reach == 0)
+        arithmetic.ties += int(np.count_nonzero(tie))
+        if arithmetic.kinks == "hull":
             undecided = undecided | tie
-        return Ternary(function(x.value, y.value), undecided)
+        return Ternary(function(x.value, y.value), undecided, arithmetic)
 
     return rule
 
@@ -354,58 +493,79 @@ def _absolute(x: Rounded) -> Rounded:
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.add: _add, np.subtract: _subtract, np.multiply: _multiply, np.divide: _divide, np.power: _power,
-    np.square: lambda x: _multiply(x, x), np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
+    np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(x.arithmetic.lift(1.0), x),
+    np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
     np.maximum: _extremum(np.maximum), np.minimum: _extremum(np.minimum), np.logaddexp: _logaddexp,
-    **{f: _elementary(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, special.erf, special.erfc,
-                                   special.expit, special.ndtr)},
+    **{f: _elementary(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, special.erf, special.expit)},
+    special.erfc: _elementary(special.erfc, 0.5),  # one rounding of x^2 is half a rounding of x
+    special.ndtr: _elementary(special.ndtr, 2.5),  # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }  # fmt: skip
 
 
 def _arithmetic_of(*operands: Any) -> Arithmetic:
-    return next(x.arithmetic for x in operands if isinstance(x, Rounded))
+    known = next((x.arithmetic for x in operands if isinstance(x, (Rounded, Ternary)) and x.arithmetic is not None), None)
+    if known is None:
+        raise TypeError(f"no operand is rounded: got {', '.join(type(x).__name__ for x in operands)}, expected a Rounded array")
+    return known
 
 
 def _sum(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
     value = np.sum(x.value, axis=axis, keepdims=keepdims)
     length = x.size // max(value.size, 1)
-    spread = np.sum(np.broadcast_to(x.bound, x.shape), axis=axis, keepdims=keepdims) if x.bound.any() else 0.0
-    magnitude = np.sum(np.abs(x.value) + x.bound, axis=axis, keepdims=keepdims)
-    return x.arithmetic.accumulated(value, spread, magnitude, length)
+    spread = None if x.exact else np.sum(x.bounds(), axis=axis, keepdims=keepdims)
+    if length <= 1:
+        return Rounded(value, _ZERO if spread is None else spread, x.arithmetic)
+    magnitude = np.sum(np.abs(x.value), axis=axis, keepdims=keepdims)
+    return x.arithmetic.accumulated(value, spread, magnitude if spread is None else magnitude + spread, length)
+
+
+def _mean(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
+    total = _sum(x, axis, keepdims)
+    return _divide(total, x.arithmetic.lift(x.size // max(total.size, 1)))
 
 
 def _max(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
-    bound = np.max(np.broadcast_to(x.bound, x.shape), axis=axis, keepdims=keepdims) if x.bound.any() else _ZERO
-    return Rounded(np.max(x.value, axis=axis, keepdims=keepdims), bound, x.arithmetic)
+    value = np.max(x.value, axis=axis, keepdims=True)
+    bound = _ZERO if x.exact else np.max(_beyond(x, value), axis=axis, keepdims=keepdims)
+    return Rounded(value if keepdims else np.squeeze(value, axis), bound, x.arithmetic)
+
+
+def _min(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
+    return _negative(_max(_negative(x), axis, keepdims))
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
     condition = _ternary(condition)
-    if not isinstance(x, Rounded) and not isinstance(y, Rounded):
-        if not condition.open.any():
-            return np.where(condition.value, x, y)
-        raise TypeError("where: an undecided condition needs a rounded branch; multiply by the array instead")
-    arithmetic = _arithmetic_of(x, y)
+    arithmetic = _arithmetic_of(x, y, condition)
     x, y = arithmetic.lift(x), arithmetic.lift(y)
     value = np.where(condition.value, x.value, y.value)
-    bound = np.where(condition.value, x.bound, y.bound)
-    if not condition.open.any():
+    bound = _ZERO if x.exact and y.exact else np.where(condition.value, x.bound, y.bound)
+    if not condition.undecided.any():
         return Rounded(value, bound, arithmetic)
     low = np.minimum(x.value - x.bound, y.value - y.bound)
     high = np.maximum(x.value + x.bound, y.value + y.bound)
-    middle = low + (high - low) / 2
-    reach = np.maximum(high - middle, middle - low)
-    known = np.isfinite(middle)
-    return Rounded(np.where(condition.open & known, middle, value),
-                   np.where(condition.open, np.where(known, reach, np.inf), bound), arithmetic)
+    middle = low / 2 + high / 2
+    # the rounding of `middle` costs nothing: its distance from each ball's centre is correctly rounded
+    reach = np.maximum(np.abs(x.value - middle) + x.bound, np.abs(y.value - middle) + y.bound)
+    known = np.isfinite(reach)
+    return Rounded(np.where(condition.undecided & known, middle, value),
+                   np.where(condition.undecided, np.where(known, reach, np.inf), bound), arithmetic)
 
 
-def _concatenate(arrays: Any, axis: int = 0) -> Rounded:
-    arithmetic = _arithmetic_of(*arrays)
-    balls = [arithmetic.lift(a) for a in arrays]
-    bound = (np.concatenate([np.broadcast_to(b.bound, b.shape) for b in balls], axis)
-             if any(b.bound.any() for b in balls) else _ZERO)
-    return Rounded(np.concatenate([b.value for b in balls], axis), bound, arithmetic)
+def _joining(function: Any) -> Callable[..., Rounded]:
+    def rule(arrays: Any, axis: Any = 0) -> Rounded:
+        arithmetic = _arithmetic_of(*arrays)
+        balls = [arithmetic.lift(a) for a in arrays]
+        bound = _ZERO if all(b.exact for b in balls) else function([b.bounds() for b in balls], axis=axis)
+        return Rounded(function([b.value for b in balls], axis=axis), bound, arithmetic)
+
+    return rule
+
+
+def _split(x: Rounded, sections: Any, axis: int = 0) -> list[Rounded]:
+    values, bounds = np.split(x.value, sections, axis), np.split(x.bounds(), sections, axis)
+    return [Rounded(v, _ZERO if x.exact else b, x.arithmetic) for v, b in zip(values, bounds, strict=True)]
 
 
 def _structural(function: Any) -> Callable[..., Rounded]:
@@ -413,7 +573,8 @@ def _structural(function: Any) -> Callable[..., Rounded]:
 
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    np.sum: _sum, np.max: _max, np.where: _where, np.concatenate: _concatenate,
+    np.sum: _sum, np.mean: _mean, np.max: _max, np.min: _min, np.where: _where, np.split: _split,
+    np.concatenate: _joining(np.concatenate), np.stack: _joining(np.stack),
     np.zeros_like: lambda x, **_: np.zeros(x.shape), np.ones_like: lambda x, **_: np.ones(x.shape), np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
     **{f: _structural(f) for f in (np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
@@ -427,12 +588,14 @@ def either(sound: Array, common: Array) -> Array:
     The two are equal in exact arithmetic and lose digits differently: sigmoid's derivative as s(x) s(-x), or from the saved
     output as y (1 - y). On plain arrays this is `sound`.
     """
-    if not isinstance(sound, Rounded):
+    if not isinstance(sound, Rounded) and not isinstance(common, Rounded):
         return sound
     with np.errstate(all="ignore"):
-        other = sound.arithmetic.lift(common)
-        reach = np.abs(other.value - sound.value) + other.bound
-        return Rounded(sound.value, np.where(np.isnan(reach), np.inf, np.maximum(sound.bound, reach)), sound.arithmetic)
+        arithmetic = _arithmetic_of(sound, common)
+        ball, other = arithmetic.lift(sound), arithmetic.lift(common)
+        reach = np.abs(other.value - ball.value) + other.bound
+        bound = np.where(np.isnan(reach), np.inf, np.maximum(ball.bound, reach))
+        return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .functions import absolute, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
-from .layer import Backward, Layer, Params, register
+from .layer import Backward, Elementwise, Params, register
 from .rounding import Array, either
 
 __all__ = ["CELU", "ELU", "GELU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"]
@@ -21,7 +21,7 @@ SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 @register
 @dataclass(frozen=True)
-class ELU(Layer):
+class ELU(Elementwise):
     """y = x on the right, alpha (e^x - 1) on the left.
 
     Formula       y_n = x_n if x_n > 0, else alpha (e^x_n - 1)
@@ -54,7 +54,7 @@ class ELU(Layer):
 
 @register
 @dataclass(frozen=True)
-class SELU(Layer):
+class SELU(Elementwise):
     """y = scale ELU(x) with the alpha and scale that keep mean 0 and variance 1 from layer to layer.
 
     Formula       y_n = scale x_n if x_n > 0, else scale alpha (e^x_n - 1)
@@ -82,7 +82,7 @@ class SELU(Layer):
 
 @register
 @dataclass(frozen=True)
-class CELU(Layer):
+class CELU(Elementwise):
     """y = x on the right, alpha (e^(x / alpha) - 1) on the left: the ELU whose slope is continuous for every alpha.
 
     Formula       y_n = x_n if x_n > 0, else alpha (e^(x_n / alpha) - 1)
@@ -111,7 +111,7 @@ class CELU(Layer):
 
 @register
 @dataclass(frozen=True)
-class GELU(Layer):
+class GELU(Elementwise):
     """y = x Phi(x), Phi the normal distribution, or its approximation by a hyperbolic tangent.
 
     Formula       none:  y_n = x_n Phi(x_n)
@@ -156,7 +156,7 @@ class GELU(Layer):
 
 @register
 @dataclass(frozen=True)
-class SiLU(Layer):
+class SiLU(Elementwise):
     """y = x s(x), s the logistic sigmoid; also called swish.
 
     Formula       y_n = x_n s(x_n)
@@ -177,7 +177,7 @@ class SiLU(Layer):
 
 @register
 @dataclass(frozen=True)
-class Mish(Layer):
+class Mish(Elementwise):
     """y = x tanh(softplus(x)).
 
     Formula       y_n = x_n t_n, t_n = tanh(p_n), p_n = log(1 + e^x_n)
@@ -201,7 +201,7 @@ class Mish(Layer):
 
 @register
 @dataclass(frozen=True)
-class Sigmoid(Layer):
+class Sigmoid(Elementwise):
     """y = s(x) = 1 / (1 + e^-x).
 
     Formula       y_n = 1 / (1 + e^-x_n)
@@ -222,7 +222,7 @@ class Sigmoid(Layer):
 
 @register
 @dataclass(frozen=True)
-class LogSigmoid(Layer):
+class LogSigmoid(Elementwise):
     """y = log s(x) = -softplus(-x).
 
     Formula       y_n = -log(1 + e^-x_n)
@@ -244,7 +244,7 @@ class LogSigmoid(Layer):
 
 @register
 @dataclass(frozen=True)
-class Tanh(Layer):
+class Tanh(Elementwise):
     """y = tanh x.
 
     Formula       y_n = (e^x_n - e^-x_n) / (e^x_n + e^-x_n)
@@ -266,7 +266,7 @@ class Tanh(Layer):
 
 @register
 @dataclass(frozen=True)
-class Softplus(Layer):
+class Softplus(Elementwise):
     """y = log(1 + e^(beta x)) / beta, over the whole range (torch turns it into y = x past beta x = 20).
 
     Formula       y_n = log(1 + e^(beta x_n)) / beta
@@ -295,7 +295,7 @@ class Softplus(Layer):
 
 @register
 @dataclass(frozen=True)
-class Softsign(Layer):
+class Softsign(Elementwise):
     """y = x / (1 + |x|).
 
     Formula       y_n = x_n / d_n, d_n = 1 + |x_n|

@@ -187,6 +187,8 @@ def _train(rng: Rng, network: Network, params: Arrays, batch: int) -> tuple[np.n
         target = np.broadcast_to(centred.reshape(-1, *[1] * len(out)), (len(rows), *out)).astype(float)
     for _ in range(STEPS):
         trace = network.run(params, x, target)
-        steps = {t.path: t.d_params for t in trace.layers}
-        params = {path: {k: a - RATE * steps[path][k] for k, a in named.items()} for path, named in params.items()}
+        gradients = {t.path: t.d_params for t in trace.layers}
+        norm = np.sqrt(sum(float(np.sum(g * g)) for named in gradients.values() for g in named.values()))
+        rate = RATE / max(1.0, norm)  # clipped, so that no architecture diverges
+        params = {path: {k: a - rate * gradients[path][k] for k, a in named.items()} for path, named in params.items()}
     return x[:batch], params, target[:batch]

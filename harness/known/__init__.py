@@ -1,0 +1,134 @@
+"""Known discrepancies: differences that were understood, kept as data in `known/*.toml`, counted and shown, never hidden."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from packaging.specifiers import SpecifierSet
+
+from backproof.reference.heads import Head
+from backproof.reference.trace import LayerTrace
+
+from backproof.environment import framework_version
+
+__all__ = ["Known", "KnownList", "load_known"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """One understood discrepancy. An entry of a tensor is explained when its argument (the input it comes from) lies in a range.
+
+    `above` and `below` are the ends of that range; `versions` is a PEP 440 specifier of the framework; `options` are the layer's.
+    For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
+    """
+
+    id: str
+    framework: str
+    layer: str
+    tensors: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    reason: str
+    adapters: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    versions: str = ""
+    above: float = -np.inf
+    below: float = np.inf
+    options: dict[str, Any] = field(default_factory=dict)
+    link: str = ""
+
+    def covers(self, adapter: str, precision: str, step: LayerTrace) -> bool:
+        """Say whether the entry speaks of this layer, on this adapter, in this precision and version."""
+        return (
+            type(step.layer).__name__ == self.layer
+            and adapter.split(":")[0] == self.framework
+            and (not self.adapters or adapter in self.adapters)
+            and (not self.precisions or precision in self.precisions)
+            and all(getattr(step.layer, name) == value for name, value in self.options.items())
+            and _in_range(self.framework, self.versions)
+        )
+
+    def explained(self, step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
+        """Return which entries of a tensor of this shape the entry explains."""
+        argument = _argument(step, shape)
+        with np.errstate(invalid="ignore"):
+            inside = (argument >= self.above) & (argument <= self.below)
+        return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
+
+
+def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the input each entry of a tensor depends on: x itself, a gated layer's own gate, or all inputs together.
+
+    A binary cross entropy depends on the logit only through its distance from the target's side, so its logit is
+    counted positive where the target is 1.
+    """
+    x = step.inputs[0].astype(np.float64)
+    if type(step.layer).__name__ in {"GLU", "SwiGLU"}:
+        a, b = np.split(x, 2, axis=-1)
+        gate = b if type(step.layer).__name__ == "GLU" else a
+        return gate if shape == gate.shape else np.concatenate([gate, gate], axis=-1)
+    if isinstance(step.layer, Head) and step.layer.loss == "bce":
+        return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)  # noqa: PLR2004  (the side of the decision)
+    return x
+
+
+@lru_cache(maxsize=64)
+def _in_range(framework: str, versions: str) -> bool:
+    return framework_version(framework).split("+")[0] in SpecifierSet(versions, prereleases=True)
+
+
+@lru_cache(maxsize=1)
+def load_known() -> tuple[Known, ...]:
+    """Read every `known/*.toml` of the package; raise ValueError for an entry with a missing or unknown field."""
+    names = {f.name for f in fields(Known)}
+    found = []
+    for file in sorted(files("backproof.known").iterdir(), key=lambda f: f.name):
+        if not file.name.endswith(".toml"):
+            continue
+        framework = file.name.removesuffix(".toml")
+        for entry in tomllib.loads(file.read_text()).get("known", []):
+            if unknown := set(entry) - names:
+                raise ValueError(f"{file.name}: unknown field: got {', '.join(unknown)}, expected some of {', '.join(sorted(names))}")
+            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+            try:
+                found.append(Known(framework=framework, **lists))
+            except TypeError as error:
+                raise ValueError(f"{file.name}: {entry.get('id', 'an entry')}: {error}") from error
+    return tuple(found)
+
+
+class KnownList:
+    """The known discrepancies of one run: which were met, and which were looked for where they should show and are stale."""
+
+    def __init__(self, entries: tuple[Known, ...] | None = None) -> None:
+        self.entries = load_known() if entries is None else entries
+        self.reached: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
+
+    def reach(self, adapter: str, precision: str, step: LayerTrace) -> None:
+        """Note that a layer was compared on arguments at which an entry should show."""
+        for entry in self.entries:
+            if entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any():
+                self.reached[entry.id] += 1
+
+    def explain(self, adapter: str, precision: str, step: LayerTrace, tensor: str, verdict: str,
+                outside: np.ndarray) -> tuple[np.ndarray, str]:  # fmt: skip
+        """Return which of the entries outside are known, and the reasons of the entries met."""
+        excused, reasons = np.zeros(outside.shape, dtype=bool), []
+        for entry in self.entries:
+            if tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
+                mask = entry.explained(step, outside.shape) & outside
+                if mask.any():
+                    excused |= mask
+                    self.met[entry.id] += 1
+                    reasons.append(entry.reason)
+        return excused, " ".join(reasons)
+
+    def stale(self, enough: int = 8) -> tuple[str, ...]:
+        """Return the entries that matched nothing although the layer was often compared where they should show."""
+        return tuple(e.id for e in self.entries if self.reached[e.id] >= enough and not self.met[e.id])

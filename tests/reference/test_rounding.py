@@ -1,0 +1,232 @@
+"""Rounded arithmetic holds the true value and every real evaluation, in each precision; planted mistakes in it are caught."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from backproof.reference import rounding
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, Ternary, either, precision_named
+from flint import arb, ctx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+SIZE = 3
+BITS = 256
+ctx.prec = BITS
+
+
+def all_inside(ball: Any, numbers: np.ndarray) -> bool:
+    """Say whether every number (float or arb) certainly lies in its ball; where the ball gives up, anything does."""
+    radius, flat = np.ravel(ball.radius()), np.ravel(numbers)
+    return len(flat) == len(radius) and all(
+        math.isinf(r) or abs((n if isinstance(n, arb) else arb(float(n))) - arb(float(v))) <= arb(float(r))
+        for n, v, r in zip(flat, np.ravel(ball.value), radius, strict=True))
+
+
+def _each(function: Callable[..., arb]) -> Callable[..., np.ndarray]:
+    return np.frompyfunc(function, function.__code__.co_argcount, 1)
+
+
+def _row(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    return lambda x: np.broadcast_to(function(x, axis=-1, keepdims=True), x.shape)
+
+
+# One name, three meanings: the function below on rounded arrays; the same on object arrays of arb, save where EXACT says otherwise;
+# `Machine.apply` in a real number format.
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{f.__name__: f for f in (np.add, np.subtract, np.multiply, np.divide, np.matmul, np.maximum, np.minimum, np.logaddexp,
+                               np.negative, np.absolute, np.square, np.reciprocal, np.exp, np.expm1, np.log, np.log1p, np.sqrt,
+                               np.tanh, special.erf, special.erfc, special.expit, special.ndtr)},
+    "power": lambda x: x**3,
+    "affine": lambda x: 0.1 * x - 3,
+    "halve": lambda x: x / 4 + 0.5 * x,
+    **{f.__name__: _row(f) for f in (np.sum, np.mean, np.max, np.min)},
+    "where": lambda x, y: np.where((x > y) | ~(x <= 1), x, 2 * y),
+    "relu": lambda x: np.where((0 < x) & np.full((SIZE, SIZE), fill_value=True), x, 0.01 * x),
+    "either": lambda x, y: either(x * x - y * y, (x - y) * (x + y)),
+    "join": lambda x, y: np.stack([np.concatenate([x, y])[1 : SIZE + 1], y.T])[0],
+    "split": lambda x: np.concatenate([*np.split(x, [1])[::-1]]),
+}  # fmt: skip
+BINARY = {"add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum", "logaddexp", "where", "either", "join"}
+
+EXACT: dict[str, Callable[..., Any]] = {
+    "erf": _each(lambda x: x.erf()), "erfc": _each(lambda x: x.erfc()), "reciprocal": lambda x: arb(1) / x,
+    "expit": _each(lambda x: 1 / (1 + (-x).exp())), "ndtr": _each(lambda x: (-x / arb(2).sqrt()).erfc() / 2),
+    "logaddexp": _each(lambda x, y: (x.exp() + y.exp()).log()), "affine": lambda x: arb(0.1) * x - 3, "mean": lambda x: EXACT["sum"](x) / SIZE,
+    "sum": _row(np.sum), "maximum": _each(lambda x, y: x.max(y)), "minimum": _each(lambda x, y: x.min(y)),
+    "max": lambda x: np.broadcast_to(np.frompyfunc(arb.max, 2, 1).reduce(x, axis=-1, keepdims=True), x.shape),
+    "min": lambda x: np.broadcast_to(np.frompyfunc(arb.min, 2, 1).reduce(x, axis=-1, keepdims=True), x.shape),
+    "relu": lambda x: np.where(x > 0, x, arb(0.01) * x), "either": lambda x, y: x * x - y * y,
+}  # fmt: skip
+
+
+def _truncated(x: np.ndarray, bits: int) -> np.ndarray:
+    """Cut float32 numbers to fewer bits, as tensor cores do."""
+    return (x.view(np.uint32) & np.uint32(0xFFFFFFFF << (24 - bits) & 0xFFFFFFFF)).view(np.float32)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A real evaluation in a precision: one order of sums, one way to divide, one habit about subnormal numbers."""
+
+    precision: Precision
+    order: str = "forward"
+    reciprocal: bool = False
+    flush: bool = False
+    fused: bool = False  # no rounding between operations: excess precision
+    chop: bool = False  # sums truncated where the precision allows it
+    rewrite: bool = False  # elementary functions from others
+
+    @property
+    def inner(self) -> type:
+        if self.precision.wide:
+            return np.float32
+        return np.float64 if self.fused or self.precision.name == "float64" else np.float32
+
+    def flushed(self, x: np.ndarray, normal: float) -> np.ndarray:
+        return np.where(np.abs(x) < normal, 0, x).astype(x.dtype) if self.flush and self.precision.name != "float16" else x
+
+    def store(self, x: np.ndarray) -> np.ndarray:
+        held = x if self.fused else x.astype(self.precision.dtype).astype(self.inner)
+        return self.flushed(held, self.precision.normal)
+
+    def sum(self, terms: Sequence[np.ndarray]) -> np.ndarray:
+        if len(terms) == 1:
+            return terms[0]
+        cut = {"forward": len(terms) - 1, "backward": 1, "pairwise": len(terms) // 2}[self.order]
+        a, b = self.sum(terms[:cut]), self.sum(terms[cut:])
+        if self.chop and self.precision.accumulate == rounding.TRUNCATED and a.dtype == np.float32:
+            exact = a.astype(np.float64) + b
+            near = exact.astype(np.float32)
+            return np.where(np.abs(near) > np.abs(exact), np.nextafter(near, np.float32(0)), near)
+        return self.flushed(a + b, float(np.finfo(a.dtype).smallest_normal))
+
+    def matmul(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if self.precision.name == "tf32" and not self.fused:
+            x, y = _truncated(x, 11), _truncated(y, 11)
+        terms = x[:, :, None] * y[None, :, :]
+        return self.sum([self.flushed(terms[:, k], float(np.finfo(terms.dtype).smallest_normal)) for k in range(terms.shape[1])])
+
+    def apply(self, name: str, *operands: np.ndarray) -> np.ndarray:
+        x, y, s = operands[0], operands[-1], self.store
+        if name == "divide":
+            return s(x * s(1 / y)) if self.reciprocal else s(x / y)
+        if name == "matmul":
+            return s(self.matmul(x, y))
+        if name in {"sum", "mean"}:
+            total = self.sum(list(np.moveaxis(x, -1, 0)))[..., None]
+            return np.broadcast_to(s(total) if name == "sum" else s(total / x.dtype.type(SIZE)), x.shape)
+        if name == "power":
+            return s(x * s(x * x))
+        if name == "affine":
+            return s(s(x * s(np.asarray(0.1, self.inner))) - self.inner(3))
+        if name == "halve":
+            return s(s(x / 4) + s(x * self.inner(0.5)))
+        if name == "where":
+            return np.where((x > y) | ~(x <= 1), x, s(2 * y))
+        if name == "relu":
+            return np.where(x > 0, x, s(s(np.asarray(0.01, self.inner)) * x))
+        if name == "either":
+            return s(s(x - y) * s(x + y)) if self.rewrite else s(s(x * x) - s(y * y))
+        if self.rewrite and name == "expit":
+            return s(1 / (1 + np.exp(-x)))
+        if self.rewrite and name == "logaddexp":
+            return s(np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y))))
+        if self.rewrite and name == "erfc":
+            return s(np.where(x > 0, np.exp(-(x * x)) * special.erfcx(np.maximum(x, 0)), special.erfc(x)))
+        result = OPERATIONS[name](*operands)
+        moved = {"join", "split", "negative", "absolute", "max", "min", "maximum", "minimum"}
+        return result if name in moved else s(result)
+
+
+def machines(p: Precision) -> list[Machine]:
+    return [Machine(p), Machine(p, "backward", reciprocal=True, chop=True), Machine(p, "pairwise", flush=True, rewrite=True),
+            Machine(p, reciprocal=True, flush=True, chop=True), Machine(p, "pairwise", fused=True, rewrite=True)]
+
+
+Step = tuple[str, int, int]
+Leaf = tuple[str, float]
+LEAVES = st.tuples(st.sampled_from(["one", "one", "one", "near", "tiny", "huge", "exact"]), st.floats(-2, 2))
+STEPS = st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=7)
+
+
+def leaf(p: Precision, kind: str, m: float) -> float:
+    """Return a number that the precision holds: around one, near one, subnormal or just above, huge, or a small integer."""
+    raw = {"one": m, "near": 1 + 8 * p.store * round(m), "tiny": m * p.normal, "huge": m * math.sqrt(p.largest) / 64, "exact": round(m)}
+    return float(p.held(np.float64(raw[kind])))
+
+
+def run(leaves: Iterable[Any], steps: Iterable[Step], apply: Callable[..., Any]) -> list[Any]:
+    """Evaluate a program: each step takes earlier results, by index from the last."""
+    stack = list(leaves)
+    for name, i, j in steps:
+        operands = [stack[-1 - i % len(stack)]] + ([stack[-1 - j % len(stack)]] if name in BINARY else [])
+        stack.append(apply(name, *operands))
+    return stack
+
+
+def exactly(name: str, *operands: np.ndarray) -> np.ndarray:
+    return EXACT.get(name, OPERATIONS[name])(*operands)
+
+
+def lifted(numbers: np.ndarray) -> np.ndarray:
+    return np.frompyfunc(lambda n: arb(float(n)), 1, 1)(numbers)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
+@settings(deadline=None, max_examples=150)
+@given(grids=st.lists(st.lists(LEAVES, min_size=SIZE**2, max_size=SIZE**2), min_size=2, max_size=2), steps=STEPS)
+def test_truth_and_every_evaluation_lie_inside(precision: Precision, grids: list[list[Leaf]], steps: list[Step]) -> None:
+    """A random program's true value, and what each machine makes of it, are inside the balls of all its intermediate results."""
+    numbers = [np.array([leaf(precision, *drawn) for drawn in grid]).reshape(SIZE, SIZE) for grid in grids]
+    arithmetic = Arithmetic(precision)
+    balls = run([arithmetic.exact(a) for a in numbers], steps, lambda name, *xs: OPERATIONS[name](*xs))
+    with rounding.quiet():
+        answers = {"truth": run([lifted(a) for a in numbers], steps, exactly)}
+        for machine in machines(precision):
+            answers[str(machine)] = run([machine.flushed(a.astype(machine.inner), precision.normal) for a in numbers], steps, machine.apply)
+    for who, results in answers.items():
+        for index, (ball, result) in enumerate(zip(balls, results, strict=True)):
+            assert all_inside(ball, result), f"{who}: step {index}, {steps[index - 2]}: got {result}, expected {ball}"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_says_something(name: str, precision: Precision) -> None:
+    """On ordinary numbers, exact or rounded, no operation gives up, so that the test above is about finite bounds."""
+    arithmetic = Arithmetic(precision)
+    x = arithmetic.exact(np.linspace(0.5, 2, SIZE**2).reshape(SIZE, SIZE))
+    for a, b in ((x, x.T), (x + x * x, x.T * x)):
+        ball = OPERATIONS[name](a, b) if name in BINARY else OPERATIONS[name](a)
+        assert (ball.radius() <= 0.5 * np.max(np.abs(ball.value))).all()
+
+
+def test_every_rule_is_exercised() -> None:
+    """Each universal function with a rule takes part in the random programs; the comparisons do so in `where` and below."""
+    known = {f.__name__ for f in rounding._UFUNCS if f.nout == 1 and "?" not in f.types[-1].split("->")[1]}
+    assert known == {name for name in OPERATIONS if name in known}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 300), spread=st.floats(0, 4))
+def test_long_sums_in_every_order_lie_inside(precision: Precision, seed: int, length: int, spread: float) -> None:
+    """Sums and contractions of up to 300 terms over several decades are inside in every order, and so is the truth."""
+    rng = np.random.default_rng(seed)
+    x, y = (precision.held(rng.standard_normal(shape) * 10.0 ** rng.uniform(-spread, 0, shape)) for shape in ((1, length), (length, 1)))
+    arithmetic = Arithmetic(precision)
+    total, product = np.sum(arithmetic.exact(x)), arithmetic.exact(x) @ arithmetic.exact(y)
+    assert all_inside(total, np.sum(lifted(x)))
+    assert all_inside(product, lifted(x) @ lifted(y))
+    for machine in machines(precision):
+        a, b = x.astype(machine.inner), y.astype(machine.inner)
+        assert all_inside(total, machine.store(machine.sum(list(a[0])))), machine
+        assert all_inside(product, machine.apply("matmul", a, b)), machine
