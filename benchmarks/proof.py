@@ -32,6 +32,7 @@ WIDTH = 2.0**-200  # of the difference quotients
 BITS = 700  # two such widths, and 200 bits to spare
 BITS_PER_UNIT = 3  # 1 - tanh(x) takes 2.9 bits for each unit of x
 STEP = 2.0**-100  # of the complex step: its error is of the order of its square
+STEP_RANGE = 20.0  # h times the derivative stays a normal number
 UPSTREAM = (1.0, -0.75, 0.3)
 
 
@@ -246,7 +247,7 @@ def measure(exact: Exact, x: np.ndarray) -> Iterator[Error]:
 
 def step_excess(exact: Exact, x: np.ndarray) -> float:
     """Return the largest |dx - complex step| in units of twice the rounding bound, over rows where no tail underflows."""
-    x = x[np.all(np.abs(x) < 60, axis=-1)]
+    x = x[np.all(np.abs(x) < STEP_RANGE, axis=-1)]
     params, dy = exact.parameters(), upstream(exact, len(x))
     balls, worst = rounded(exact.layer, params, x, dy), 0.0
     for row in range(len(x)):
@@ -285,14 +286,14 @@ definition; neither uses the derivation in the rule.
 - **own ulps**: the largest error in units in the result's own last place alone. It is large where the result changes much faster than its input
   (`e^(x/0.7)` at -700 turns one ulp of x / 0.7 into 700) and next to a zero of dx.
 - **at x**: the input of the worst `ulps`.
-- **complex step**: the largest |dx - Im f(x + ih) / h| over |x| < 60, in units of twice the rounding bound of dx; below 1 it is explained by rounding.
+- **complex step**: the largest |dx - Im f(x + ih) / h| over |x| < {STEP_RANGE:g}, in units of twice the rounding bound of dx; below 1 it is explained by rounding.
 
 Results below the smallest normal number, and factors that fall below it, are not counted.
 
 """
 
 
-def main(count: int = 400) -> None:
+def main(count: int = 2000) -> None:
     """Write the table."""
     text = HEADER.format(count=count) + "\n".join(table(count)) + "\n"
     TARGET.parent.mkdir(exist_ok=True)

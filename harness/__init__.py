@@ -1,0 +1,45 @@
+"""backproof: is this gradient right? Hand-derived backpropagation as ground truth for PyTorch, JAX and custom layers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Public names and where they live. They are imported on first use, so that `import backproof` costs nothing.
+_HOMES = {
+    "verify": ".verify",
+    "Report": ".report",
+    "Finding": ".finding",
+    "Certificate": ".certify",
+    "Case": ".reference.case",
+    "Network": ".reference.network",
+    "Trace": ".reference.trace",
+    "LayerTrace": ".reference.trace",
+    "Layer": ".reference.layer",
+    "Adapter": ".adapters",
+    "Linear": ".reference.linear",
+    **dict.fromkeys(("Head", "MSELoss", "BCEWithLogitsLoss", "CrossEntropyLoss"), ".reference.heads"),
+    **dict.fromkeys(
+        (
+            *("Identity", "ReLU", "LeakyReLU", "PReLU", "ReLU6", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid"),
+            *("LogSigmoid", "Tanh", "Softplus", "Softsign", "Hardtanh", "Hardsigmoid", "Hardswish", "Softmax", "LogSoftmax"),
+            *("GLU", "SwiGLU"),
+        ),
+        ".reference.activations",
+    ),
+}
+_MODULES = ("adapters", "strategies", "reference")
+
+__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604  (the names stand in the table above)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'backproof' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from backproof.reference.case import Case
-from backproof.reference.heads import Head
-from backproof.reference.rounding import Arithmetic, Precision, Rounded, either, quiet
-from backproof.reference.trace import LayerTrace, Trace
+from .reference.case import Case
+from .reference.heads import Head
+from .reference.rounding import Arithmetic, Precision, Rounded, either, quiet
+from .reference.trace import LayerTrace, Trace
 
 __all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "expected", "expected_plain", "judge", "tensors"]
 

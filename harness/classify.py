@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from backproof.reference.heads import Head
-from backproof.reference.layer import Elementwise
-from backproof.reference.rounding import Precision, quiet
-from backproof.reference.trace import LayerTrace
+from .reference.heads import Head
+from .reference.layer import Elementwise
+from .reference.rounding import Precision, quiet
+from .reference.trace import LayerTrace
 
 from .certify import Certificate
 

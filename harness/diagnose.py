@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backproof.reference.heads import Head
-from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
-from backproof.reference.trace import LayerTrace
+from .reference.heads import Head
+from .reference.rounding import Arithmetic, Precision, Rounded, quiet
+from .reference.trace import LayerTrace
 
 from .certify import Certificate, expected
 from .mistakes import MISTAKES
 
-__all__ = ["Diagnosis", "derivation", "diagnose"]
+__all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         what = "zero" if here == 0 else f"{here / there:.6g} times the true value" if there else f"{here:.6g} in place of 0"
         return Diagnosis("single-entry", f"one entry of {tensor} is wrong, at {list(certificate.index)}: it is {what}", equation)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {_pattern(numbers, ball)}", equation)
+
+
+def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Diagnosis:
+    """Return the diagnosis of an imprecise tensor: how many digits are gone, and at which input."""
+    x, actual = step.inputs[0], certificate.actual
+    where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
+    sentence = f"the formula is right but loses about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
+    return Diagnosis("digits-lost", sentence, derivation(step.layer, certificate.tensor))
 
 
 def _explains(wrong: Rounded, actual: np.ndarray) -> bool:

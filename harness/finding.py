@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from backproof.reference.case import Case
-from backproof.reference.layer import describe
-from backproof.reference.trace import LayerTrace
+from .reference.case import Case
+from .reference.layer import describe
+from .reference.trace import LayerTrace
 
 from .certify import Certificate
 from .diagnose import Diagnosis

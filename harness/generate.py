@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
-from backproof.reference.case import Case
-from backproof.reference.network import Network
-from backproof.reference.values import REGIMES
+from .reference.case import Case
+from .reference.network import Network
+from .reference.values import REGIMES
 
 from .strategies import BATCHES, networks
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from backproof.reference.heads import Head
-from backproof.reference.rounding import Array
-from backproof.reference.trace import LayerTrace
+from .reference.heads import Head
+from .reference.rounding import Array
+from .reference.trace import LayerTrace
 
 __all__ = ["MISTAKES", "Mistake", "Rule"]
 

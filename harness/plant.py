@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from backproof.reference.rounding import Arithmetic, Precision, quiet
-from backproof.reference.trace import LayerTrace, Trace
+from .reference.rounding import Arithmetic, Precision, quiet
+from .reference.trace import LayerTrace, Trace
 
 from .certify import certify, expected, expected_plain, tensors
 from .mistakes import MISTAKES

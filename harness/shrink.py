@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from itertools import islice
 from typing import Any
 
-from backproof.reference.case import Case
-from backproof.reference.layer import ShapeError
-from backproof.reference.network import Network
+from .reference.case import Case
+from .reference.layer import ShapeError
+from .reference.network import Network
 
 __all__ = ["shrink"]
 

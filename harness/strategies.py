@@ -8,14 +8,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from backproof.reference import activations as A  # noqa: N812
-from backproof.reference import heads as H  # noqa: N812
-from backproof.reference.case import Case
-from backproof.reference.layer import Layer, Shape
-from backproof.reference.linear import Linear
-from backproof.reference.network import Network
-from backproof.reference.rounding import PRECISIONS
-from backproof.reference.values import REGIMES
+from .reference import activations as A  # noqa: N812
+from .reference import heads as H  # noqa: N812
+from .reference.case import Case
+from .reference.layer import Layer, Shape
+from .reference.linear import Linear
+from .reference.network import Network
+from .reference.rounding import PRECISIONS
+from .reference.values import REGIMES
 
 __all__ = ["FAMILIES", "cases", "heads", "layers", "networks"]
 

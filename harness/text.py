@@ -1,0 +1,125 @@
+"""The report as a terminal shows it."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .finding import Finding
+from .report import Report, Tally
+
+__all__ = ["render", "rows_by_layer", "view"]
+
+COLOURS = {"agrees": "green", "convention": "cyan", "inconclusive": "yellow", "imprecise": "magenta", "wrong": "bold red",
+           "nonfinite": "bold red", "nondeterministic": "bold red", "error": "bold red"}  # fmt: skip
+
+
+def render(report: Report, width: int = 110) -> str:
+    """Return the report as plain text."""
+    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, emoji=False, highlight=False)
+    console.print(view(report))
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+
+
+def view(report: Report) -> RenderableType:
+    """Return the report as a rich renderable."""
+    parts: list[RenderableType] = [_table(report)]
+    parts += [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
+    if report.known:
+        parts.append(_listing("Known discrepancies (explained in known/*.toml)", report.known))
+    if report.conventions:
+        parts.append(_listing("Conventions (valid subgradients other than the reference's own)", report.conventions))
+    parts += [Text(f"Stale known discrepancy: {name} matched nothing although it was looked for", style="yellow") for name in report.stale]
+    parts.append(_summary(report))
+    return Group(*parts)
+
+
+def rows_by_layer(report: Report) -> dict[tuple[str, str, str], Tally]:
+    """Return the tallies by adapter, precision and layer, all tensors of a layer together."""
+    rows: dict[tuple[str, str, str], Tally] = {}
+    for (adapter, precision, layer, _), tally in sorted(report.tallies.items()):
+        row = rows.setdefault((adapter, precision, layer), Tally())
+        row.compared += tally.compared
+        row.conventions += tally.conventions
+        row.inconclusive += tally.inconclusive
+        row.outside += tally.outside
+        row.margin = max(row.margin, tally.margin)
+    return rows
+
+
+def _table(report: Report) -> Table:
+    """One line per adapter and precision: a run compares hundreds of tensors, which report.json lists one by one."""
+    table = Table(title="What was compared", title_justify="left", title_style="bold")
+    for name, justify in (("adapter", "left"), ("precision", "left"), ("layers", "right"), ("entries", "right"), ("agree", "right"),
+                          ("convention", "right"), ("inconclusive", "right"), ("outside", "right"), ("margin", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    groups: dict[tuple[str, str], list[Tally]] = {}
+    for (adapter, precision, _), tally in rows_by_layer(report).items():
+        groups.setdefault((adapter, precision), []).append(tally)
+    for (adapter, precision), tallies in groups.items():
+        compared, conventions, inconclusive, outside = (sum(getattr(t, n) for t in tallies)
+                                                        for n in ("compared", "conventions", "inconclusive", "outside"))
+        agree = compared - conventions - inconclusive - outside
+        table.add_row(adapter, precision, str(len(tallies)), f"{compared:,}", f"{agree:,}", f"{conventions:,}", f"{inconclusive:,}",
+                      f"{outside:,}", f"{max(t.margin for t in tallies):.3f}")
+    return table
+
+
+def _panel(finding: Finding, number: int) -> Panel:
+    lines = Text()
+    where = f"{finding.layer} at {finding.path}" if finding.layer else "the run"
+    lines.append(f"{where}, tensor {finding.tensor or '-'}, on {finding.adapter} in {finding.precision}; seen {finding.count} times\n")
+    if finding.tensor and finding.verdict != "error":
+        index = "".join(f"[{i}]" for i in finding.index)
+        lines.append(f"{finding.entries[0]} of {finding.entries[1]} entries outside; worst {finding.tensor}{index}\n")
+        lines.append(f"  actual    {finding.actual!r}\n  expected  {finding.expected!r} +- {finding.bound:.3g}\n")
+        lines.append(f"  excess    {finding.excess:.3g} times the bound")
+        lines.append(f"; about {finding.digits:.1f} decimal digits lost\n" if finding.digits else "\n")
+    lines.append(f"diagnosis [{finding.diagnosis.code}]: {finding.diagnosis.sentence}", style="bold")
+    if finding.diagnosis.equation:
+        lines.append(f"\n  should be {finding.diagnosis.equation}")
+    if finding.suspects_reference:
+        lines.append("\nAnother framework is off by the same amount: the reference itself is the suspect.", style="yellow")
+    if finding.case is not None:
+        lines.append(f"\nsmallest case: {_network(finding)}, batch {finding.case.batch}, regime {finding.case.regime}, seed {finding.case.seed}")
+    return Panel(lines, title=f"{number}. {finding.title}", title_align="left", border_style=COLOURS[finding.verdict])
+
+
+def _network(finding: Finding) -> str:
+    network = finding.case.network if finding.case else None
+    if network is None:
+        return ""
+    return f"input {network.input_shape} -> " + " -> ".join(str(layer) for layer in (*network.layers, network.head))
+
+
+def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=False)
+    for name in ("adapter", "layer", "tensor", "verdict", "seen", "why"):
+        table.add_column(name, overflow="fold")
+    for f in findings:
+        table.add_row(f.adapter, f.layer, f.tensor, Text(f.verdict, style=COLOURS[f.verdict]), f"{f.count:,}", f.known or f.diagnosis.sentence)
+    return table
+
+
+def _summary(report: Report) -> Text:
+    test = report.self_test
+    text = Text()
+    if report.interrupted:
+        text.append("Interrupted: this is a report of what was done so far.\n", style="yellow")
+    for reason, count in report.skipped.items():
+        text.append(f"not judged: {count:,} - {reason}\n")
+    style = "green" if test.ok else "bold red"
+    hidden = f"; {test.hidden} more lie within the rounding of their precision" if test.hidden else ""
+    text.append(f"self-test: {test.planted} planted mistakes, {test.caught} caught, {test.blamed} blamed on the right layer and tensor{hidden}\n", style=style)
+    for missed in test.missed:
+        text.append(f"  missed: {missed}\n", style="red")
+    spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())
+    text.append(f"{report.cases:,} cases, {report.compared:,} entries compared ({spent})\n")
+    verdict = "nothing was compared" if not report.compared else report.verdict
+    ending = f"{len(report.findings)} unexplained findings" if report.findings else "no unexplained finding"
+    text.append(f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {ending}", style="bold green" if report.ok else "bold red")
+    return text

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from backproof.adapters import Adapter, load
-from backproof.reference.case import Case
-from backproof.reference.rounding import precision_named, quiet
-from backproof.reference.trace import LayerTrace, Trace
+from .adapters import Adapter, load
+from .reference.case import Case
+from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
+from .reference.trace import LayerTrace, Trace
 
 from .certify import Certificate, certify, certify_end_to_end, judge, tensors
 from .classify import PARTNERS, Loss, classify
-from .diagnose import Diagnosis, diagnose
+from .diagnose import Diagnosis, diagnose, digits_lost
 from .environment import environment
 from .finding import Finding
 from .generate import DRAWS, generate
@@ -26,9 +26,11 @@ from .plant import Planter
 from .report import Ledger, Report
 from .shrink import shrink
 
-__all__ = ["Run", "verify"]
+__all__ = ["Run", "run_all", "verify"]
 
 Progress = Callable[["Run"], None]
+"""Called after each case."""
+
 REPEAT_EVERY = 8  # one case in eight is run twice
 EXACT_REGIMES = frozenset({"normal", "ties"})  # regimes whose numbers are of one size, so that a planted mistake is one
 
@@ -43,17 +45,21 @@ def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: i
     precision. Raises ValueError for an unknown adapter, layer or precision, MissingFrameworkError for an absent framework.
     """
     run = Run(adapters, cases, seed, precisions, layers, minutes)
-    try:
-        for case in run.cases():
-            run.examine(case)
-            if progress is not None:
-                progress(run)
-    except KeyboardInterrupt:
-        run.interrupted = True
-    report = run.report()
+    report = run_all(run, progress or (lambda _: None))
     if reports is not None:
         report.save(reports)
     return report
+
+
+def run_all(run: Run, progress: Progress) -> Report:
+    """Examine every case of a run and return its report; Ctrl-C ends it with a report of what was done."""
+    try:
+        for case in run.cases():
+            run.examine(case)
+            progress(run)
+    except KeyboardInterrupt:
+        run.interrupted = True
+    return run.report()
 
 
 @dataclass(frozen=True)
@@ -191,7 +197,10 @@ class Run:
 
     def _finding(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, **extra: Any) -> Finding:
         precision = precision_named(outcome.case.precision)
-        diagnosis = extra.pop("diagnosis", None) or diagnose(step, certificate, precision)
+        diagnosis = extra.pop("diagnosis", None)
+        if diagnosis is None:
+            lost = verdict == "imprecise"
+            diagnosis = digits_lost(step, certificate, extra["digits"]) if lost else diagnose(step, certificate, precision)
         return Finding.of(certificate, adapter=outcome.adapter.name, precision=precision.name, verdict=verdict, diagnosis=diagnosis,
                           case=outcome.case, step=step, **extra)
 
@@ -290,10 +299,8 @@ class Run:
         )  # fmt: skip
 
 
-def _points(array: np.ndarray, precision: Any) -> Any:
+def _points(array: np.ndarray, precision: Precision) -> Rounded:
     """Return an array as balls without a radius."""
-    from backproof.reference.rounding import Rounded, Arithmetic  # noqa: PLC0415
-
     return Rounded(array.astype(np.float64), np.zeros(()), Arithmetic(precision))
 
 

@@ -39,8 +39,8 @@ def log1p(x: Array) -> Array:
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), by e^x / (1 + e^x) on the left so that nothing overflows."""
-    if not _is_complex(x):
-        return special.expit(x)
+    if isinstance(x, Rounded):
+        return special.expit(x)  # a monotone function by its values at the ends of the ball, and no other bound is as tight
     e = np.exp(-absolute(x))
     return np.where(x < 0, e, 1) / (1 + e)
 

@@ -220,7 +220,7 @@ class Hardswish(Elementwise):
     """y = x relu6(x + 3) / 6, the SiLU of straight and parabolic pieces.
 
     Formula       y_n = x_n g_n / 6, g_n = 0 if x_n <= -3, 6 if x_n >= 3, else x_n + 3
-    Chain rule    dx_n = 0 if x_n <= -3, dy_n if x_n >= 3, else dy_n (x_n / 3 + 1/2)
+    Chain rule    dx_n = dy_n (g_n + x_n g'_n) / 6 = 0 if x_n <= -3, dy_n if x_n >= 3, else dy_n (x_n + 3 + x_n) / 6
     Shapes        x, y (batch, ...); n runs over every entry.
     Kinks         -3, with slopes of [-1/2, 0], own choice 0; and 3, with slopes of [1, 3/2], own choice 1.
     Source        Howard et al., *Searching for MobileNetV3*, ICCV 2019, section 5.2.
@@ -233,7 +233,7 @@ class Hardswish(Elementwise):
         gate = np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3))
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            inner = dy * ((2 * x / 3 + 1) / 2)  # x / 3 + 1/2 without a fraction that is not a whole number
+            inner = dy * (gate / 6 + x / 6)
             return np.where(x <= -3, 0, np.where(x >= 3, either(dy, dy * 6 / 6), inner)), {}
 
         return x * gate / 6, backward

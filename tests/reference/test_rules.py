@@ -88,6 +88,11 @@ def test_every_activation_has_an_exact_formula() -> None:
     assert {type(exact.layer).__name__ for exact in proof.EXACT} == set(a.__all__)
 
 
+def test_the_committed_table_has_every_formula() -> None:
+    """docs/proof.md is as new as the formulas it is made of."""
+    assert all(f"| `{exact.layer}` |" in proof.TARGET.read_text() for exact in proof.EXACT), f"stale: run {proof.COMMAND}"
+
+
 @every_example
 @pytest.mark.parametrize("scale", [1.0, 12.0])
 def test_backward_equals_complex_step(layer: Layer, shape: Shape, scale: float) -> None:
@@ -235,6 +240,41 @@ def test_lost_digits_are_measured() -> None:
     exact = next(exact for exact in proof.EXACT if exact.layer == a.GELU())
     errors = list(proof.measure(replace(exact, layer=CancellingGELU()), proof.inputs(exact, 60)))
     assert {error.tensor for error in errors if error.ulps > PRECISIONS["float64"].ulps} == {"output"}
+
+
+# What a bound forgives, and what it does not.
+
+FROM_OUTPUT: tuple[tuple[Layer, Callable[[Array, Array], Array]], ...] = (
+    (a.Sigmoid(), lambda x, y: y * (1 - y)),
+    (a.Tanh(), lambda x, y: 1 - y * y),
+    (a.ELU(1.5), lambda x, y: np.where(x > 0, 1, y + np.float32(1.5))),
+    (a.CELU(), lambda x, y: np.where(x > 0, 1, y + 1)),
+    (a.Softplus(), lambda x, y: np.exp(x - y)),
+    (a.LogSigmoid(), lambda x, y: np.exp(y - x)),
+    (a.Softsign(), lambda x, y: (1 - np.abs(y)) / (1 + np.abs(x))),
+    (a.SiLU(), lambda x, y: special.expit(x) * (1 + x * (1 - special.expit(x)))),
+)
+
+
+@pytest.mark.parametrize(("layer", "slope"), FROM_OUTPUT, ids=[str(layer) for layer, _ in FROM_OUTPUT])
+def test_a_backward_from_the_saved_output_is_accepted(layer: Layer, slope: Callable[[Array, Array], Array]) -> None:
+    """A float32 backward formed from the rounded output lies within the bound; scaled by 1 + 2^-10 it does not."""
+    x = np.concatenate([np.linspace(-1000, 1000, 801), np.linspace(-20, 20, 801)]).astype(np.float32).reshape(-1, 1)
+    y, _ = layer.forward({}, x)
+    dx = proof.rounded(layer, {}, x, np.ones_like(x), "float32")["dx"]
+    assert y.dtype == np.float32
+    assert np.max(proof.excess(slope(x, y) - dx.value, dx.radius())) <= 1
+    assert np.max(proof.excess(slope(x, y) * (1 + 2.0**-10) - dx.value, dx.radius())) > 1
+
+
+def test_a_forward_that_cancels_is_not_forgiven() -> None:
+    """GELU by 1 + erf leaves the float32 bound in its left tail, and only there."""
+    x = np.linspace(-12, 12, 801).astype(np.float32).reshape(-1, 1)
+    dy = np.ones_like(x)
+    ball = proof.rounded(a.GELU(), {}, x, dy, "float32")["output"]
+    off = x[proof.excess(proof.evaluate(CancellingGELU(), {}, x, dy)["output"] - ball.value, ball.radius()) > 1]
+    assert off.size
+    assert off.max() < -1
 
 
 # Kinks.

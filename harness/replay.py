@@ -1,0 +1,50 @@
+"""Run the one case of a report again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .adapters import Adapter
+from .reference.case import Case
+from .report import Report
+from .verify import Run
+
+__all__ = ["load_case", "replay"]
+
+LARGEST = 64 * 2**20  # bytes; a case or report is far below
+
+
+def load_case(path: Path) -> tuple[Case, tuple[str, ...]]:
+    """Return the case in a case.json, finding.json or report.json (its first finding) and the adapters it names.
+
+    Raises ValueError, naming the file, for anything else.
+    """
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: too large to be a report: got {path.stat().st_size} bytes, expected at most {LARGEST}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")
+    found: Any = data
+    if "findings" in data:
+        if not data["findings"]:
+            raise ValueError(f"{path}: the report has no finding to replay")
+        found = data["findings"][0]
+    adapters = (found["adapter"],) if isinstance(found, dict) and isinstance(found.get("adapter"), str) else ()
+    described = found.get("case", found) if isinstance(found, dict) else found
+    try:
+        return Case.build(described), adapters
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def replay(case: Case, adapters: Sequence[str | Adapter]) -> Report:
+    """Run one case on some adapters and return its report."""
+    run = Run(adapters, 1, 0, (case.precision,), None, None)
+    run.examine(case)
+    return run.report()
