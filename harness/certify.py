@@ -17,6 +17,8 @@ __all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "exp
 
 Index = tuple[int, ...]
 
+FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -119,7 +121,7 @@ def _certify_with_neighbours(steps: tuple[LayerTrace, ...], index: int, found: l
                              precision: Precision) -> list[Certificate]:  # fmt: skip
     """Judge what is outside again, with x and dy as any rounding of the neighbouring layers may give them, the nearest first."""
     step, actual = steps[index], tensors(steps[index])
-    for reach in range(1, len(steps)):
+    for reach in range(1, FUSION_REACH + 1):
         arithmetic = Arithmetic(precision, kinks="hull")
         balls = expected(step, arithmetic, _input_ball(steps, index, reach, arithmetic), _upstream_ball(steps, index, reach, arithmetic))
         again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found if c.verdict == "outside"}

@@ -53,7 +53,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         return Diagnosis(*_about_factor(factor, tensor, precision), equation)
     if certificate.outside == 1:
         here, there = numbers[certificate.index], ball.value[certificate.index]
-        what = "zero" if here == 0 else f"{here / there:.6g} times the true value" if there else f"{here:.6g} in place of 0"
+        what = "zero" if here == 0 else _ratio(here / there) if there else f"{here:.6g} in place of 0"
         return Diagnosis("single-entry", f"one entry of {tensor} is wrong, at {list(certificate.index)}: it is {what}", equation)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {_pattern(numbers, ball)}", equation)
 
@@ -64,6 +64,10 @@ def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Di
     where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
     sentence = f"the formula is right but loses about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
     return Diagnosis("digits-lost", sentence, derivation(step.layer, certificate.tensor))
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"  # noqa: PLR2004
 
 
 def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
@@ -78,15 +82,20 @@ def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
 
 
 def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
-    """Return the one factor between the observed and the true tensor, read off where the true value is best known."""
+    """Return the one factor between the observed and the true tensor, read off where the true value is best known.
+
+    The factor is uncertain by that entry's relative bound, which every entry then tolerates; 1 within it is no factor.
+    """
     with quiet():
-        sharpness = np.where(np.isfinite(ball.radius()), np.abs(ball.value) / ball.radius(), 0.0)
-        best = np.unravel_index(int(np.argmax(sharpness)), actual.shape)
+        size, radius = np.abs(ball.value), ball.radius()
+        relative = np.where(np.isfinite(radius) & (size > 0), radius / size, np.inf)
+        best = np.unravel_index(int(np.argmin(relative)), actual.shape)
         factor = float(actual[best] / ball.value[best])
-        known = np.abs(ball.value) > ball.radius()
-        if not np.isfinite(factor) or factor == 0 or np.count_nonzero(known) < 2:  # noqa: PLR2004  (one entry has a factor always)
+        doubt = 2 * float(relative[best])
+        known = np.count_nonzero(size > radius)
+        if not np.isfinite(factor) or factor == 0 or known < 2 or abs(factor - 1) <= doubt:  # noqa: PLR2004  (one entry always has a factor)
             return None
-        slack = ball.radius() * (1 + abs(factor)) * (1 + abs(ball.value) / max(abs(ball.value[best]), 1e-300))
+        slack = radius * (1 + abs(factor)) + size * doubt * abs(factor)
         return factor if bool((np.abs(actual - factor * ball.value) <= slack).all()) else None
 
 

@@ -11,6 +11,7 @@ from .reference.rounding import Arithmetic, Precision, quiet
 from .reference.trace import LayerTrace, Trace
 
 from .certify import certify, expected, expected_plain, tensors
+from .classify import natural_scale
 from .mistakes import MISTAKES
 from .report import SelfTest
 
@@ -19,6 +20,7 @@ __all__ = ["Planter", "with_tensor"]
 PART = 1e-4  # the smallest mistake planted: one part in ten thousand of the largest entry of a tensor
 
 
+CANCELLED = 2.0**-20  # of the natural scale: below, a tensor is the difference of numbers a million times larger
 FINEST = 2.0**-53  # in float64 no mistake may hide
 
 
@@ -71,16 +73,16 @@ class Planter:
         self.missed: list[str] = []
         self.by_mistake: Counter[str] = Counter()
 
-    def plant(self, trace: Trace, precision: Precision, where: str, rounds: int = 2) -> None:
+    def plant(self, trace: Trace, precision: Precision, where: str, *, fused: bool, rounds: int = 2) -> None:
         """Plant the kinds used least so far into a trace that agrees, one at a time, and certify each."""
         order = sorted(KINDS, key=lambda kind: (self.by_mistake[kind], self.rng.random()))
         done = 0
         for kind in order:
             if done == rounds:
                 return
-            done += self._plant_one(kind, trace, precision, where)
+            done += self._plant_one(kind, trace, precision, where, fused)
 
-    def _plant_one(self, kind: str, trace: Trace, precision: Precision, where: str) -> bool:
+    def _plant_one(self, kind: str, trace: Trace, precision: Precision, where: str, fused: bool) -> bool:
         """Plant a kind at a random place where it is a mistake; say whether there was one."""
         places = [(i, name) for i, step in enumerate(trace.layers) for name in tensors(step)]
         for which in self.rng.permutation(len(places)):
@@ -93,7 +95,7 @@ class Planter:
                 self.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
-            blamed = [(c.path, c.tensor) for c in certify(altered, precision) if c.failed]
+            blamed = [(c.path, c.tensor) for c in certify(altered, precision, fused=fused) if c.failed]
             self.planted += 1
             self.by_mistake[kind] += 1
             self.caught += bool(blamed)
@@ -107,11 +109,13 @@ class Planter:
     def _wrong(self, kind: str, step: LayerTrace, tensor: str, precision: Precision) -> np.ndarray | None:
         """Return the tensor with the mistake in it, or None where it would be no mistake worth the name.
 
-        It must change the tensor by a ten-thousandth of its largest entry, in numbers that are not subnormal.
+        It must change the tensor by a ten-thousandth of its largest entry, in numbers that are neither close to underflow nor what
+        cancellation left over: rounding errors have no right order of rows.
         """
         right = tensors(step)[tensor]
         size = float(np.max(np.abs(right.astype(np.float64)), initial=0.0))
-        if size <= np.sqrt(precision.underflow) or not np.isfinite(size):
+        least = max(np.sqrt(precision.underflow), CANCELLED * float(np.max(natural_scale(step, tensor), initial=0.0)))
+        if size <= least or not np.isfinite(size):
             return None
         with quiet():
             if kind in ENTRIES:

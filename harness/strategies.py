@@ -45,7 +45,7 @@ def _hardtanh(shape: Shape) -> st.SearchStrategy[Layer]:
 
 
 def _scaled(cls: Callable[[float], Layer], shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from((1.0, 0.5, 2.0)).map(cls)
+    return st.sampled_from((1.0, 0.5, 2.0, 0.7)).map(cls)
 
 
 def _gelu(shape: Shape) -> st.SearchStrategy[Layer]:

@@ -81,6 +81,10 @@ class Outcome:
         return next((c for c in self.certificates if (c.path, c.tensor) == (path, tensor)), None)
 
 
+def _fused(adapter: Adapter) -> bool:
+    return bool(getattr(adapter, "fused", False))
+
+
 class Run:
     """A run in progress: its options, its ledger and its clocks."""
 
@@ -139,7 +143,7 @@ class Run:
             self.seconds["frameworks"] += time.perf_counter() - drawn
             return Outcome(adapter, case, None, (), f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
         ran = time.perf_counter()
-        certificates = certify(trace, precision_named(case.precision), fused=getattr(adapter, "fused", False))
+        certificates = certify(trace, precision_named(case.precision), fused=_fused(adapter))
         if case.precision == "float64" and not any(c.failed for c in certificates):
             certificates += [replace(c, tensor=f"end-to-end {c.tensor}")
                              for c in certify_end_to_end(trace, case, precision_named(case.precision))]
@@ -161,7 +165,8 @@ class Run:
             ledger.skipped["end to end: a layer of the network differs locally"] += 1
         clean = not any(c.failed for c in outcome.certificates)
         if clean and case.regime in EXACT_REGIMES and case.precision in {"float64", "float32"}:
-            self.planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}")
+            self.planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
+                               fused=_fused(outcome.adapter))
 
     def _judge(self, outcome: Outcome, outcomes: dict[tuple[str, str], Outcome]) -> None:
         """Enter every certificate that did not agree as a finding, a known discrepancy or a convention."""

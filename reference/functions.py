@@ -9,7 +9,7 @@ from scipy import special
 
 from .rounding import Array, Rounded, either
 
-__all__ = ["absolute", "affine", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
+__all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
            "softmax", "softplus"]
 
 
@@ -48,6 +48,14 @@ def sigmoid(x: Array) -> Array:
 def sigmoid_complement(x: Array, s: Array) -> Array:
     """1 - s(x) = s(-x); implementations form it from the saved s, which is 1 in every format once x is past 40."""
     return either(sigmoid(-x), np.where(x > 40, 0, 1 - s))
+
+
+def distributed(sound: Array, dy: Array, x: Array, gate: Array, slope: Array) -> Array:
+    """Return `sound` = dy (gate + x slope), the derivative of y = x gate(x).
+
+    Automatic differentiation distributes dy over the sum, and its product with x may overflow where the slope is 0.
+    """
+    return either(sound, dy * gate + (dy * x) * slope) if isinstance(dy, Rounded) else sound
 
 
 def softplus(x: Array) -> Array:

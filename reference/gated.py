@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import log1p, sigmoid, sigmoid_complement, softmax
+from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax
 from .layer import Backward, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
@@ -156,7 +156,8 @@ class SwiGLU(Layer):
         s = sigmoid(a)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            da = dy * b * (s * (1 + a * sigmoid_complement(a, s)))
+            complement, dsilu = sigmoid_complement(a, s), dy * b
+            da = distributed(dsilu * (s * (1 + a * complement)), dsilu, a, s, s * complement)
             return np.concatenate([da, dy * (a * s)], axis=-1), {}
 
         return a * s * b, backward

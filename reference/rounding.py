@@ -170,6 +170,8 @@ class Arithmetic:
     def accumulated(self, value: Any, spread: Any, magnitude: Any, length: int, *, products: bool = False) -> Rounded:
         """Return the ball of a sum of `length` terms whose magnitudes sum to `magnitude`; they may be products."""
         precision = self.precision
+        if not length:
+            return Rounded(value, _ZERO, self)
         # in any order a term meets length - 1 additions, and the rounding of its product: (1 + d)^k is within 1 + gamma_k
         roundings = length if products else length - 1
         relative = growth = self.gamma(roundings, precision.accumulate)
@@ -179,7 +181,7 @@ class Arithmetic:
         relative += self.gamma(roundings, REFERENCE_ROUNDOFF)
         # each operation may underflow in the accumulator's format, and what it loses is carried through the later sums
         underflow = FLOAT32_NORMAL if precision.wide else precision.underflow
-        lost = max(length + roundings - 1, 0) * (1 + growth) * underflow
+        lost = (length + roundings - 1) * (1 + growth) * underflow
         bound = magnitude * relative
         bound += lost
         if spread is not None:

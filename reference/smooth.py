@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import absolute, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
+from .functions import distributed, absolute, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
 from .layer import Backward, Elementwise, Params, register
 from .rounding import Array, either
 
@@ -137,7 +137,8 @@ class GELU(Elementwise):
         cdf = normal_cdf(x)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return dy * (cdf + x * normal_pdf(x)), {}
+            pdf = normal_pdf(x)
+            return distributed(dy * (cdf + x * pdf), dy, x, cdf, pdf), {}
 
         return x * cdf, backward
 
@@ -149,7 +150,8 @@ class GELU(Elementwise):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dv = scale * (1 + 3 * GELU_CUBIC * square)
-            return dy * (s * (1 + x * (sigmoid_complement(v, s) * dv))), {}
+            slope = sigmoid_complement(v, s) * dv
+            return distributed(dy * (s * (1 + x * slope)), dy, x, s, s * slope), {}
 
         return x * s, backward
 
@@ -170,7 +172,8 @@ class SiLU(Elementwise):
         s = sigmoid(x)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return dy * (s * (1 + x * sigmoid_complement(x, s))), {}
+            complement = sigmoid_complement(x, s)
+            return distributed(dy * (s * (1 + x * complement)), dy, x, s, s * complement), {}
 
         return x * s, backward
 
@@ -194,7 +197,8 @@ class Mish(Elementwise):
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             from_output = np.where(p > SATURATED / 2, 0, 1 - t * t)
             slope = either(4 * (sigmoid(2 * p) * sigmoid(-2 * p)), from_output)
-            return dy * (t + x * sigmoid(x) * slope), {}
+            slope = sigmoid(x) * slope
+            return distributed(dy * (t + x * slope), dy, x, t, slope), {}
 
         return x * t, backward
 

@@ -30,7 +30,7 @@ class Known:
 
     id: str
     framework: str
-    layer: str
+    layers: tuple[str, ...]
     tensors: tuple[str, ...]
     verdicts: tuple[str, ...]
     reason: str
@@ -45,11 +45,11 @@ class Known:
     def covers(self, adapter: str, precision: str, step: LayerTrace) -> bool:
         """Say whether the entry speaks of this layer, on this adapter, in this precision and version."""
         return (
-            type(step.layer).__name__ == self.layer
+            type(step.layer).__name__ in self.layers
             and adapter.split(":")[0] == self.framework
             and (not self.adapters or adapter in self.adapters)
             and (not self.precisions or precision in self.precisions)
-            and all(getattr(step.layer, name) == value for name, value in self.options.items())
+            and all(getattr(step.layer, name, None) == value for name, value in self.options.items())
             and _in_range(self.framework, self.versions)
         )
 
@@ -64,6 +64,7 @@ class Known:
 def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
     """Return the input each entry of a tensor depends on: x itself, a gated layer's own gate, or all inputs together.
 
+    Softplus is reckoned in beta x, as its threshold is.
     A binary cross entropy depends on the logit only through its distance from the target's side, so its logit is
     counted positive where the target is 1.
     """
@@ -72,6 +73,8 @@ def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
         a, b = np.split(x, 2, axis=-1)
         gate = b if type(step.layer).__name__ == "GLU" else a
         return gate if shape == gate.shape else np.concatenate([gate, gate], axis=-1)
+    if type(step.layer).__name__ == "Softplus":
+        return x * step.layer.beta
     if isinstance(step.layer, Head) and step.layer.loss == "bce":
         return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)  # noqa: PLR2004  (the side of the decision)
     return x
@@ -113,7 +116,8 @@ class KnownList:
     def reach(self, adapter: str, precision: str, step: LayerTrace) -> None:
         """Note that a layer was compared on arguments at which an entry should show."""
         for entry in self.entries:
-            if entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any():
+            per_entry = {"dx", "dz"} & set(entry.tensors)  # a sum hides what one entry would show
+            if per_entry and entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any():
                 self.reached[entry.id] += 1
 
     def explain(self, adapter: str, precision: str, step: LayerTrace, tensor: str, verdict: str,

@@ -1,0 +1,165 @@
+"""The layout keeps its promises: who imports whom, no literal tolerance, a cheap import, no layer left out of a table."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from backproof.reference import network
+from backproof.reference.layer import REGISTRY, Layer
+from backproof.strategies import FAMILIES, heads
+from hypothesis import find, settings
+
+assert network  # enrols every layer and head
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("reference", "adapters", "harness", "tests", "benchmarks", "examples", "docs")
+TOLERANCE = re.compile("|".join(f"{left}{right}" for left, right in (("all", "close"), ("is", "close"), ("r", "tol"), ("a", "tol"))))
+MAY_BOUND = (ROOT / "reference" / "rounding.py", ROOT / "benchmarks")
+THIRD_PARTIES = frozenset({"numpy", "scipy", "ml_dtypes"})
+HEAVY = ("torch", "jax", "hypothesis", "rich", "click", "sklearn", "jinja2")
+FRAMEWORKS = ("torch", "jax")
+OWN = {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("backproof.reference.")}
+
+
+@dataclass(frozen=True)
+class Import:
+    """A module that a file imports, as an absolute name, and whether only a function's body does so."""
+
+    module: str
+    lazy: bool
+
+
+def imported(source: str, package: str) -> Iterator[Import]:
+    """Yield every import of a module of `package`, wherever it stands."""
+
+    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")
+            base = ".".join(above[: len(above) - node.level + 1]) if node.level else ""
+            yield from (Import(".".join(filter(None, (base, node.module, alias.name))), lazy) for alias in node.names)
+        inside = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    return walk(ast.parse(source), lazy=False)
+
+
+def misplaced_in_reference(name: str, source: str) -> list[str]:
+    """Return what a file of `reference` imports and may not."""
+    found = []
+    for item in imported(source, "backproof.reference"):
+        top = item.module.split(".")[0]
+        allowed = (
+            (top in sys.stdlib_module_names or top in THIRD_PARTIES or item.module.startswith("backproof.reference."))
+            or (top == "sklearn" and item.lazy and name == "values.py")
+        )
+        if not allowed:
+            found.append(item.module)
+    return found
+
+
+def misplaced_in_adapters(source: str) -> list[str]:
+    """Return what a file of `adapters` imports from the harness."""
+    allowed = ("backproof.reference.", "backproof.adapters.")
+    return [item.module for item in imported(source, "backproof.adapters")
+            if item.module.split(".")[0] == "backproof" and not item.module.startswith(allowed)]
+
+
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    return [path for path in found if "__pycache__" not in path.parts]
+
+
+@pytest.mark.parametrize("path", sources("reference"), ids=lambda path: path.name)
+def test_reference_imports_no_framework_and_neither_of_the_others(path: Path) -> None:
+    """A file of `reference` imports the standard library, numpy, scipy, ml_dtypes and its own folder; scikit-learn lazily."""
+    assert misplaced_in_reference(path.name, path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", sources("adapters"), ids=lambda path: path.name)
+def test_adapters_import_nothing_of_the_harness(path: Path) -> None:
+    """A file of `adapters` imports of backproof only `reference` and `adapters`."""
+    assert misplaced_in_adapters(path.read_text()) == []
+
+
+@pytest.mark.parametrize("line", [
+    "import torch", "from jax import numpy", "from backproof.adapters import load", "from backproof import certify",
+    "from ..adapters import load", "from .. import certify", "import sklearn", "def f():\n    import torch",
+    "def f():\n    from sklearn import svm", "import backproof.verify",
+])  # fmt: skip
+def test_the_reference_check_objects(line: str) -> None:
+    """Each forbidden import in a file of `reference` is seen, at the top or inside a function."""
+    assert misplaced_in_reference("linear.py", line) != []
+
+
+@pytest.mark.parametrize("line", ["from backproof.certify import judge", "from ..verify import verify", "import backproof.plant",
+                                  "from .. import report", "def f():\n    from backproof import finding"])  # fmt: skip
+def test_the_adapter_check_objects(line: str) -> None:
+    """Each import of the harness in a file of `adapters` is seen."""
+    assert misplaced_in_adapters(line) != []
+
+
+def test_scikit_learn_is_allowed_in_one_function_only() -> None:
+    """Scikit-learn passes inside a function of values.py, and fails at its top."""
+    assert misplaced_in_reference("values.py", "def f():\n    from sklearn import datasets") == []
+    assert misplaced_in_reference("values.py", "from sklearn import datasets") == ["sklearn.datasets"]
+
+
+def test_no_file_holds_a_literal_tolerance() -> None:
+    """The words of relative and absolute tolerances occur in no Python file but the rounding rules and the benchmarks."""
+    paths = [path for folder in FOLDERS for path in sources(folder) if not any(path.is_relative_to(own) for own in MAY_BOUND)]
+    assert {path.relative_to(ROOT).parts[0] for path in paths} >= {"reference", "adapters", "harness", "tests"}
+    found = [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for path in paths
+             for number, line in enumerate(path.read_text().splitlines(), 1) if TOLERANCE.search(line)]
+    assert found == []
+
+
+def in_subprocess(code: str) -> str:
+    """Run a program in a fresh interpreter and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_backproof_imports_nothing_heavy() -> None:
+    """`import backproof` brings in no framework, no Hypothesis, no terminal or template library, no scikit-learn."""
+    loaded = in_subprocess("import sys, backproof; print(*{name.split('.')[0] for name in sys.modules})").split()
+    assert "backproof" in loaded
+    assert sorted(set(HEAVY).intersection(loaded)) == []
+
+
+def test_importing_backproof_is_cheap() -> None:
+    """`import backproof` takes less than 0.3 s beyond NumPy's own import, in the best of five runs."""
+    code = "import time, numpy; start = time.perf_counter(); import backproof; print(time.perf_counter() - start)"
+    assert min(float(in_subprocess(code)) for _ in range(5)) < 0.3
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_layer_and_head_has_a_lowering(framework: str) -> None:
+    """The tables of an adapter hold exactly the registered layers and heads."""
+    adapter = import_module(f"backproof.adapters.{framework}")
+    layers = {name for name, cls in OWN.items() if issubclass(cls, Layer)}
+    assert layers
+    assert {cls.__name__ for cls in adapter.LOWERINGS} == layers
+    assert {cls.__name__ for cls in adapter.HEADS} == OWN.keys() - layers
+
+
+def test_every_layer_has_a_strategy() -> None:
+    """The strategies know exactly the registered layers."""
+    assert FAMILIES.keys() == {name for name, cls in OWN.items() if issubclass(cls, Layer)}
+
+
+@pytest.mark.parametrize("name", [name for name, cls in OWN.items() if not issubclass(cls, Layer)])
+def test_every_head_is_drawn(name: str) -> None:
+    """`heads()` draws every registered head class."""
+    assert type(find(heads(), lambda head: type(head).__name__ == name, settings=settings(database=None))) is OWN[name]
