@@ -48,7 +48,7 @@ def load(name: str) -> Adapter:
     found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not found:
         raise ValueError(f"unknown adapter: got {name!r}, expected one of {', '.join(names())}")
-    framework = name.split(":")[0]
+    framework = name.split(":", maxsplit=1)[0]
     try:
         adapter = found[0].load()
     except ModuleNotFoundError as error:

@@ -9,14 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-
-from backproof.reference import activations as A  # noqa: N812
-from backproof.reference import heads as H  # noqa: N812
+from backproof.reference import activations as A
+from backproof.reference import heads as H
 from backproof.reference.case import Case
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
+from jax import Array
 
 Params = dict[str, Array]
 
@@ -138,7 +137,8 @@ def head(layer: Any, z: Array, target: Array) -> Array:
             target = target * (1 - layer.label_smoothing) + layer.label_smoothing / z.shape[-1]
         summands = -jnp.sum(target * jax.nn.log_softmax(z), axis=-1)
     else:
-        error = {"linear": jax.nn.identity, "sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "softmax": jax.nn.softmax}[layer.output](z) - target
+        outputs = {"linear": jax.nn.identity, "sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "softmax": jax.nn.softmax}
+        error = outputs[layer.output](z) - target
         if layer.loss == "half_squared_error":
             summands = jnp.sum(0.5 * error**2, axis=-1)
         elif layer.loss == "huber":

@@ -9,15 +9,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  (the field's name for it)
-from torch import Tensor
-
-from backproof.reference import activations as A  # noqa: N812
-from backproof.reference import heads as H  # noqa: N812
+import torch.nn.functional as F
+from backproof.reference import activations as A
+from backproof.reference import heads as H
 from backproof.reference.case import Case
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
+from torch import Tensor
 
 Params = dict[str, Tensor]
 
@@ -134,10 +133,12 @@ def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
         target = target.reshape(-1) if target.ndim < z.ndim else target.reshape(-1, z.shape[-1])
         smoothing = getattr(layer, "label_smoothing", 0.0)
         return F.cross_entropy(z.reshape(-1, z.shape[-1]), target, reduction=layer.reduction, label_smoothing=smoothing)
-    a = {"linear": lambda v: v, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "softmax": lambda v: F.softmax(v, -1)}[layer.output](z)
+    outputs: dict[str, Callable[[Tensor], Tensor]] = {"linear": torch.nn.Identity(), "sigmoid": torch.sigmoid, "tanh": torch.tanh}
+    a = F.softmax(z, -1) if layer.output == "softmax" else outputs[layer.output](z)
     if layer.loss == "half_squared_error":
         return 0.5 * F.mse_loss(a, target, reduction="sum") / (1 if layer.reduction == "sum" else z[..., 0].numel())
-    return {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[layer.loss](a, target, reduction=layer.reduction)
+    losses: dict[str, Any] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+    return losses[layer.loss](a, target, reduction=layer.reduction)
 
 
 HEADS: dict[type, Callable[[Any, Tensor, Tensor], Tensor]] = dict.fromkeys(
@@ -184,7 +185,7 @@ class Torch:
             y.retain_grad()
             outputs.append(y)
         loss = HEADS[type(case.network.head)](case.network.head, y, target)
-        loss.backward(upstream)
+        torch.autograd.backward(loss, upstream)
         d_params = {path: {k: p.grad for k, p in named.items()} for path, named in params.items()}
         return _trace(case, x, params, target, upstream, loss, outputs, [t.grad for t in outputs], x.grad, d_params)
 

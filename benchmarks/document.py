@@ -45,8 +45,9 @@ def conditions() -> str:
 
 
 def note(text: str) -> None:
-    """Tell the terminal how far a run is; nothing of it enters the results."""
-    print(f"\r{text:<100}", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+    """Tell the terminal, if there is one, how far a run is; nothing of it enters the results."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<100}", end="", file=sys.stderr, flush=True)
 
 
 def write(section: str, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,11 @@ FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may hav
 
 @dataclass(frozen=True)
 class Certificate:
-    """One tensor of a trace against its bound. `verdict` is `agrees`, `convention`, `inconclusive`, `nonfinite`, `error` or
-    `outside`, which a second precision turns into `wrong` or `imprecise`.
+    """One tensor of a trace against its bound.
 
-    `excess` is the largest |difference| / bound, `margin` the largest one among the entries that agree. `difference` and
-    `ball` hold the tensors of a certificate that does not agree, in full.
+    `verdict` is `agrees`, `convention`, `inconclusive`, `nonfinite`, `error` or `outside`, which a second precision turns into
+    `wrong` or `imprecise`. `excess` is the largest |difference| / bound, `margin` the largest one among the entries that agree.
+    `actual` and `ball` hold the tensors of a certificate that does not agree, in full.
     """
 
     path: str
@@ -90,8 +90,8 @@ def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], x: Any = None
 def certify(trace: Trace, precision: Precision, *, fused: bool = False) -> list[Certificate]:
     """Certify every tensor of every layer of a trace.
 
-    A compiler that fuses layers (`fused`) may hand a layer numbers that it rounded otherwise than the ones it recorded; what the local bound
-    does not explain is then judged against the layer together with its neighbours.
+    A compiler that fuses layers (`fused`) may hand a layer numbers that it rounded otherwise than the ones it recorded; what the
+    local bound does not explain is then judged against the layer together with its neighbours.
     """
     certificates = []
     for index, step in enumerate(trace.layers):
@@ -146,7 +146,8 @@ def _upstream_ball(steps: tuple[LayerTrace, ...], index: int, reach: int, arithm
     if reach == 0 or index + 1 == len(steps):
         return recorded
     after = steps[index + 1]
-    balls = expected(after, arithmetic, _input_ball(steps, index + 1, reach, arithmetic), _upstream_ball(steps, index + 1, reach - 1, arithmetic))
+    x, dy = _input_ball(steps, index + 1, reach, arithmetic), _upstream_ball(steps, index + 1, reach - 1, arithmetic)
+    balls = expected(after, arithmetic, x, dy)
     return either(recorded, balls["dz" if isinstance(after.layer, Head) else "dx"])
 
 
@@ -191,22 +192,19 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
     outside = known & ~(difference <= bound)
     if excused is not None:
         outside &= ~excused
-    counts = {"compared": int(actual.size), "inconclusive": int(np.count_nonzero(open_)), "outside": int(np.count_nonzero(outside))}
     agreeing = known & ~outside
     margin = float(np.max(excess, initial=0.0, where=agreeing & (bound <= np.abs(ball.value) / 2) & (difference <= bound)))
-    if not counts["outside"]:
-        verdict = "inconclusive" if actual.size and open_.all() else "agrees"
-        return Certificate(step.path, step.layer, name, verdict, **counts, excess=margin, margin=margin)
-    nonfinite = outside & ~np.isfinite(difference)
-    severity = np.where(outside, np.where(np.isfinite(difference), excess, np.inf), -1.0)
-    ranked = np.where(severity == severity.max(), np.where(np.isfinite(difference), difference, np.inf), -1.0)
-    index = _plain(np.unravel_index(int(np.argmax(ranked)), actual.shape))
-    return Certificate(step.path, step.layer, name, "nonfinite" if nonfinite.any() else "outside", **counts,
-                       excess=float(severity.max()), margin=margin, index=index, actual=actual, ball=ball)
-
-
-def _plain(index: Any) -> Index:
-    return tuple(int(i) for i in index)
+    judged = Certificate(step.path, step.layer, name, "agrees", int(actual.size), outside=int(np.count_nonzero(outside)),
+                         inconclusive=int(np.count_nonzero(open_)), excess=margin, margin=margin)  # fmt: skip
+    if not judged.outside:
+        return replace(judged, verdict="inconclusive") if actual.size and open_.all() else judged
+    finite = np.isfinite(difference)
+    severity = np.where(outside, np.where(finite, excess, np.inf), -1.0)
+    # several entries may share an infinite excess: the worst of them is the one that is furthest off
+    ranked = np.where(severity == severity.max(), np.where(finite, difference, np.inf), -1.0)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ranked)), actual.shape))
+    verdict = "outside" if finite[outside].all() else "nonfinite"
+    return replace(judged, verdict=verdict, excess=float(severity.max()), index=index, actual=actual, ball=ball)
 
 
 def _error(step: LayerTrace, name: str, message: str, actual: np.ndarray | None = None, ball: Rounded | None = None) -> Certificate:
@@ -217,7 +215,5 @@ def _as_convention(own: Certificate, hull: Certificate) -> Certificate:
     """Keep what stays outside of every subgradient; the rest is the framework's convention."""
     if hull.failed:
         return hull
-    return Certificate(own.path, own.layer, own.tensor, "convention", own.compared, conventions=own.outside,
-                       inconclusive=hull.inconclusive, excess=hull.excess, margin=own.margin, index=own.index,
-                       actual=own.actual, ball=own.ball)
+    return replace(own, verdict="convention", outside=0, conventions=own.outside, inconclusive=hull.inconclusive, excess=hull.excess)
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from .certify import Certificate
 from .reference.heads import Head
 from .reference.layer import Elementwise
 from .reference.rounding import Precision, quiet
 from .reference.trace import LayerTrace
-
-from .certify import Certificate
 
 __all__ = ["PARTNERS", "Loss", "classify", "natural_scale"]
 
@@ -61,13 +60,13 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
     x, dy = (np.abs(a.astype(np.float64)) for a in (step.inputs[0], step.d_output))
     if isinstance(step.layer, Elementwise) and tensor in {"output", "dx"}:
         return x if tensor == "output" else dy
-    x, dy = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in (x, dy))
+    largest_x, largest_dy = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in (x, dy))
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
-        return x if tensor == "output" else dy / count
+        return largest_x if tensor == "output" else largest_dy / count
     if tensor == "output":
-        return x
-    return dy if tensor == "dx" else dy * max(x, 1.0)
+        return largest_x
+    return largest_dy if tensor == "dx" else largest_dy * max(largest_x, 1.0)
 
 
 def classify(here: Loss, there: Loss | None) -> str:

@@ -29,13 +29,13 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 @cli.command()
-@click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Framework and mode; may be repeated. Default: torch and jax:jit, those installed.")
-@click.option("--cases", type=click.IntRange(min=1), default=200, show_default=True, help="Draws of values to run, four through each random network.")
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Framework and mode; repeatable. Default: torch, jax:jit.")
+@click.option("--cases", type=click.IntRange(min=1), default=200, show_default=True, help="Draws of values, four through each network.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--layers", callback=_split, metavar="NAME,...", help="Draw only these layers.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop drawing cases after so many minutes.")
-@click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Folder in which the report's own folder is made.")
+@click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
 def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
            minutes: float | None, reports: str) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report."""

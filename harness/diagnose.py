@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .certify import Certificate, expected
+from .mistakes import MISTAKES
 from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
-
-from .certify import Certificate, expected
-from .mistakes import MISTAKES
 
 __all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost"]
 
@@ -27,7 +26,7 @@ class Diagnosis:
     equation: str = ""
 
 
-def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:
+def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:  # noqa: PLR0911  (one per explanation)
     """Return the first mistake that explains every entry of a failed certificate; say plainly when none does."""
     tensor, actual, ball = certificate.tensor, certificate.actual, certificate.ball
     equation = derivation(step.layer, tensor)
@@ -43,7 +42,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     numbers = actual.astype(np.float64)
     if certificate.verdict == "nonfinite":
         count = int(np.count_nonzero(~np.isfinite(numbers)))
-        return Diagnosis("nonfinite", f"{count} of {actual.size} entries of {tensor} are NaN or infinite where the true value is finite", equation)
+        return Diagnosis("nonfinite", f"{count} of {actual.size} entries of {tensor} are not finite where the true value is", equation)
     for mistake in MISTAKES:
         wrong = mistake.wrong(step, tensor, rule)
         if wrong is not None and _explains(wrong, numbers):
@@ -62,12 +61,12 @@ def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Di
     """Return the diagnosis of an imprecise tensor: how many digits are gone, and at which input."""
     x, actual = step.inputs[0], certificate.actual
     where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
-    sentence = f"the formula is right but loses about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
-    return Diagnosis("digits-lost", sentence, derivation(step.layer, certificate.tensor))
+    lost = f"about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
+    return Diagnosis("digits-lost", f"the formula is right but loses {lost}", derivation(step.layer, certificate.tensor))
 
 
 def _ratio(ratio: float) -> str:
-    return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"  # noqa: PLR2004
+    return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"
 
 
 def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
@@ -93,7 +92,7 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
         factor = float(actual[best] / ball.value[best])
         doubt = 2 * float(relative[best])
         known = np.count_nonzero(size > radius)
-        if not np.isfinite(factor) or factor == 0 or known < 2 or abs(factor - 1) <= doubt:  # noqa: PLR2004  (one entry always has a factor)
+        if not np.isfinite(factor) or factor == 0 or known < 2 or abs(factor - 1) <= doubt:
             return None
         slack = radius * (1 + abs(factor)) + size * doubt * abs(factor)
         return factor if bool((np.abs(actual - factor * ball.value) <= slack).all()) else None

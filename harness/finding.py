@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .certify import Certificate
+from .diagnose import Diagnosis
 from .reference.case import Case
 from .reference.layer import describe
 from .reference.trace import LayerTrace
-
-from .certify import Certificate
-from .diagnose import Diagnosis
 
 __all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from .reference.case import Case
 from .reference.network import Network
 from .reference.values import REGIMES
-
 from .strategies import BATCHES, networks
 
 __all__ = ["DRAWS", "generate"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ def _rows_permuted(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
 
 def _rows_reversed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
     right = rule(step)[tensor]
-    return right[::-1] if right.ndim and right.shape[0] > 2 else None  # noqa: PLR2004  (two rows reversed are two rows rolled)
+    return right[::-1] if right.ndim and right.shape[0] > 2 else None
 
 
 def _is_gradient(tensor: str) -> bool:
@@ -78,20 +77,20 @@ def _derivative_at_output(step: LayerTrace, tensor: str, rule: Rule) -> Array | 
 
 
 def _stale(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if not _is_gradient(tensor) or _batch(step) < 2 or isinstance(step.layer, Head):  # noqa: PLR2004  (needs another example)
+    if not _is_gradient(tensor) or _batch(step) < 2 or isinstance(step.layer, Head):
         return None
     return rule(replace(step, inputs=tuple(np.roll(x, 1, axis=0) for x in step.inputs)))[tensor]
 
 
 def _example_dropped(which: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.params or _batch(step) < 2:  # noqa: PLR2004  (one example dropped of one is a zero gradient)
+    if tensor[1:] not in step.params or _batch(step) < 2:
         return None
     kept = np.delete(np.arange(_batch(step)), which)
     return rule(replace(step, inputs=tuple(x[kept] for x in step.inputs), d_output=step.d_output[kept], output=step.output[kept]))[tensor]
 
 
 def _first_example_only(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.params or _batch(step) < 3:  # noqa: PLR2004  (of two examples this is the last one dropped)
+    if tensor[1:] not in step.params or _batch(step) < 3:
         return None
     return rule(replace(step, inputs=tuple(x[:1] for x in step.inputs), d_output=step.d_output[:1], output=step.output[:1]))[tensor]
 

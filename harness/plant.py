@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .reference.rounding import Arithmetic, Precision, quiet
-from .reference.trace import LayerTrace, Trace
-
 from .certify import certify, expected, expected_plain, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
+from .reference.rounding import Arithmetic, Precision, quiet
+from .reference.trace import LayerTrace, Trace
 from .report import SelfTest
 
 __all__ = ["Planter", "with_tensor"]

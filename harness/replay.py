@@ -29,7 +29,7 @@ def load_case(path: Path) -> tuple[Case, tuple[str, ...]]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")
+        raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")  # noqa: TRY004  (unreadable input)
     found: Any = data
     if "findings" in data:
         if not data["findings"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,7 @@ class Report:
             "compared": self.compared, "margin": number(self.margin), "options": dict(self.options),
             "findings": [f.describe() for f in self.findings], "known": [f.describe() for f in self.known],
             "conventions": [f.describe() for f in self.conventions], "stale": list(self.stale), "skipped": dict(self.skipped),
-            "self_test": {"planted": self.self_test.planted, "caught": self.self_test.caught, "blamed": self.self_test.blamed,
-                          "hidden": self.self_test.hidden, "missed": list(self.self_test.missed), "by_mistake": dict(self.self_test.by_mistake)},
+            "self_test": asdict(self.self_test),
             "tallies": [{"adapter": a, "precision": p, "layer": layer, "tensor": tensor, "compared": t.compared,
                          "conventions": t.conventions, "inconclusive": t.inconclusive, "outside": t.outside, "margin": number(t.margin)}
                         for (a, p, layer, tensor), t in sorted(self.tallies.items())],

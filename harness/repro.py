@@ -10,10 +10,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from .finding import Finding
 from .reference.heads import Head
 from .reference.layer import describe
-
-from .finding import Finding
 
 __all__ = ["script"]
 

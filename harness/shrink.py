@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from .reference.case import Case
-from .reference.layer import ShapeError
+from .reference.layer import Layer, ShapeError
 from .reference.network import Network
 
 __all__ = ["shrink"]
@@ -59,19 +59,23 @@ def _smaller_networks(network: Network) -> Iterator[Network]:
             if start == 0 and kept:  # without its first layers a network may start from the shape that flowed into the rest
                 yield from _built(network.shapes[size], kept, network.head)
     for index, layer in enumerate(network.layers):
-        for field in fields(layer):
-            value: Any = getattr(layer, field.name)
-            if field.name == "out_features" and value > 1:
-                for less in sorted({1, 2, value // 2}):
-                    if less < value:
-                        changed = replace(layer, out_features=less)
-                        yield from _built(network.input_shape, (*network.layers[:index], changed, *network.layers[index + 1 :]), network.head)
-            elif field.name == "bias" and value:
-                changed = replace(layer, bias=False)
-                yield from _built(network.input_shape, (*network.layers[:index], changed, *network.layers[index + 1 :]), network.head)
+        for simpler in _simpler(layer):
+            yield from _built(network.input_shape, (*network.layers[:index], simpler, *network.layers[index + 1 :]), network.head)
     for less in sorted({1, 2, network.input_shape[0] // 2}):
         if 0 < less < network.input_shape[0]:
             yield from _built((less, *network.input_shape[1:]), network.layers, network.head)
+
+
+def _simpler(layer: Layer) -> Iterator[Layer]:
+    """Yield the layer with fewer features, or without its bias."""
+    for field in fields(layer):
+        value: Any = getattr(layer, field.name)
+        changes: list[Any] = []
+        if field.name == "out_features":
+            changes = [less for less in sorted({1, 2, value // 2}) if 0 < less < value]
+        elif field.name == "bias" and value:
+            changes = [False]
+        yield from (replace(layer, **{field.name: change}) for change in changes)
 
 
 def _built(shape: tuple[int, ...], layers: tuple[Any, ...], head: Any) -> Iterator[Network]:

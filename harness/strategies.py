@@ -91,7 +91,7 @@ def heads() -> st.SearchStrategy[H.Head]:
     fitting = [(output, loss) for output in H.OUTPUTS for loss in H.LOSSES
                if {"bce": "sigmoid", "cross_entropy": "softmax"}.get(loss, output) == output]  # fmt: skip
     return st.one_of(
-        st.builds(lambda pair, reduction: H.Head(*pair, reduction), st.sampled_from(fitting), reductions),
+        st.builds(lambda pair, reduction: H.Head(pair[0], pair[1], reduction), st.sampled_from(fitting), reductions),
         st.builds(H.MSELoss, reduction=reductions),
         st.builds(H.BCEWithLogitsLoss, reduction=reductions),
         st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125))),

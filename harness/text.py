@@ -20,9 +20,9 @@ COLOURS = {"agrees": "green", "convention": "cyan", "inconclusive": "yellow", "i
 
 def render(report: Report, width: int = 110) -> str:
     """Return the report as plain text."""
-    console = Console(file=StringIO(), width=width, color_system=None, legacy_windows=False, emoji=False, highlight=False)
-    console.print(view(report))
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+    page = StringIO()
+    Console(file=page, width=width, color_system=None, legacy_windows=False, emoji=False, highlight=False).print(view(report))
+    return page.getvalue().rstrip()
 
 
 def view(report: Report) -> RenderableType:
@@ -85,7 +85,8 @@ def _panel(finding: Finding, number: int) -> Panel:
     if finding.suspects_reference:
         lines.append("\nAnother framework is off by the same amount: the reference itself is the suspect.", style="yellow")
     if finding.case is not None:
-        lines.append(f"\nsmallest case: {_network(finding)}, batch {finding.case.batch}, regime {finding.case.regime}, seed {finding.case.seed}")
+        case = finding.case
+        lines.append(f"\nsmallest case: {_network(finding)}, batch {case.batch}, regime {case.regime}, seed {case.seed}")
     return Panel(lines, title=f"{number}. {finding.title}", title_align="left", border_style=COLOURS[finding.verdict])
 
 
@@ -101,7 +102,8 @@ def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
     for name in ("adapter", "layer", "tensor", "verdict", "seen", "why"):
         table.add_column(name, overflow="fold")
     for f in findings:
-        table.add_row(f.adapter, f.layer, f.tensor, Text(f.verdict, style=COLOURS[f.verdict]), f"{f.count:,}", f.known or f.diagnosis.sentence)
+        verdict = Text(f.verdict, style=COLOURS[f.verdict])
+        table.add_row(f.adapter, f.layer, f.tensor, verdict, f"{f.count:,}", f.known or f.diagnosis.sentence)
     return table
 
 
@@ -114,7 +116,8 @@ def _summary(report: Report) -> Text:
         text.append(f"not judged: {count:,} - {reason}\n")
     style = "green" if test.ok else "bold red"
     hidden = f"; {test.hidden} more lie within the rounding of their precision" if test.hidden else ""
-    text.append(f"self-test: {test.planted} planted mistakes, {test.caught} caught, {test.blamed} blamed on the right layer and tensor{hidden}\n", style=style)
+    caught = f"{test.caught} caught, {test.blamed} blamed on the right layer and tensor{hidden}"
+    text.append(f"self-test: {test.planted} planted mistakes, {caught}\n", style=style)
     for missed in test.missed:
         text.append(f"  missed: {missed}\n", style="red")
     spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .adapters import Adapter, load
-from .reference.case import Case
-from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
-from .reference.trace import LayerTrace, Trace
-
 from .certify import Certificate, certify, certify_end_to_end, judge, tensors
 from .classify import PARTNERS, Loss, classify
 from .diagnose import Diagnosis, diagnose, digits_lost
@@ -23,6 +19,9 @@ from .finding import Finding
 from .generate import DRAWS, generate
 from .known import KnownList
 from .plant import Planter
+from .reference.case import Case
+from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
+from .reference.trace import LayerTrace, Trace
 from .report import Ledger, Report
 from .shrink import shrink
 
@@ -184,7 +183,7 @@ class Run:
         precision = precision_named(outcome.case.precision)
         step = outcome.step(certificate.path)
         loss = Loss.of(step, certificate, precision)
-        verdict = certificate.verdict if certificate.verdict != "outside" else classify(loss, self._partner_loss(outcome, certificate, outcomes))
+        verdict = self._verdict(outcome, certificate, loss, outcomes)
         known = ""
         if certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error":
             with quiet():
@@ -221,6 +220,11 @@ class Run:
             certificate = Certificate("", smallest.network, "", "error", 0, message=outcome.error)
             self.ledger.found[key] = Finding.of(certificate, adapter=outcome.adapter.name, precision=smallest.precision, verdict="error",
                                                 diagnosis=Diagnosis("raised", outcome.error), case=smallest, step=None)
+
+    def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: dict[tuple[str, str], Outcome]) -> str:
+        if certificate.verdict != "outside":
+            return certificate.verdict
+        return classify(loss, self._partner_loss(outcome, certificate, outcomes))
 
     def _partner_loss(self, outcome: Outcome, certificate: Certificate, outcomes: dict[tuple[str, str], Outcome]) -> Loss | None:
         """Measure the same tensor in the partner precision, running the case there unless that was done."""
@@ -259,9 +263,7 @@ class Run:
                     continue
                 step, precision = outcome.step(certificate.path), precision_named(case.precision)
                 loss = Loss.of(step, certificate, precision)
-                verdict = certificate.verdict
-                if verdict == "outside":
-                    verdict = classify(loss, self._partner_loss(outcome, certificate, {}))
+                verdict = self._verdict(outcome, certificate, loss, {})
                 if verdict == finding.verdict:
                     found[case] = self._finding(outcome, certificate, step, verdict, digits=loss.digits,
                                                 suspects_reference=finding.suspects_reference)

@@ -35,8 +35,10 @@ class Linear(Layer):
             raise ValueError(f"Linear: out_features must be positive: got {self.out_features}")
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
-        weight = {"weight": (self.out_features, shape[-1])}
-        return weight | {"bias": (self.out_features,)} if self.bias else weight
+        found: dict[str, Shape] = {"weight": (self.out_features, shape[-1])}
+        if self.bias:
+            found["bias"] = (self.out_features,)
+        return found
 
     def output_shape(self, shape: Shape) -> Shape:
         if not shape:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import distributed, absolute, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
+from .functions import absolute, distributed, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
 from .layer import Backward, Elementwise, Params, register
 from .rounding import Array, either
 

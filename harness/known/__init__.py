@@ -10,12 +10,10 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from packaging.specifiers import SpecifierSet
-
+from backproof.environment import framework_version
 from backproof.reference.heads import Head
 from backproof.reference.trace import LayerTrace
-
-from backproof.environment import framework_version
+from packaging.specifiers import SpecifierSet
 
 __all__ = ["Known", "KnownList", "load_known"]
 
@@ -46,7 +44,7 @@ class Known:
         """Say whether the entry speaks of this layer, on this adapter, in this precision and version."""
         return (
             type(step.layer).__name__ in self.layers
-            and adapter.split(":")[0] == self.framework
+            and adapter.split(":", maxsplit=1)[0] == self.framework
             and (not self.adapters or adapter in self.adapters)
             and (not self.precisions or precision in self.precisions)
             and all(getattr(step.layer, name, None) == value for name, value in self.options.items())
@@ -76,7 +74,7 @@ def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
     if type(step.layer).__name__ == "Softplus":
         return x * step.layer.beta
     if isinstance(step.layer, Head) and step.layer.loss == "bce":
-        return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)  # noqa: PLR2004  (the side of the decision)
+        return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)
     return x
 
 
@@ -97,7 +95,7 @@ def load_known() -> tuple[Known, ...]:
         for entry in tomllib.loads(file.read_text()).get("known", []):
             if unknown := set(entry) - names:
                 raise ValueError(f"{file.name}: unknown field: got {', '.join(unknown)}, expected some of {', '.join(sorted(names))}")
-            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+            lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
             try:
                 found.append(Known(framework=framework, **lists))
             except TypeError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,7 +47,7 @@ AGREEING = [
     *(pytest.param(name, Case(Network((3,), (Linear(5),), head), 3), id=f"{name}-{head}")
       for name in ADAPTERS if name != "jax" for head in HEADS),
 ]  # fmt: skip
-"""Eager jax compiles each primitive for each shape, for seconds a network: it runs one network here, and shares its lowerings with jax:jit."""
+"""Eager jax compiles each primitive for each shape, for seconds a network: it runs one network, and shares jax:jit's lowerings."""
 
 EXCUSED = {("torch", "float64", "Hardsigmoid", "dx"): "torch holds the constant 1/6 in single precision"}
 
@@ -55,7 +56,7 @@ every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 compiles = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch's own call
 
 
-@lru_cache(maxsize=None)
+@cache
 def traced(name: str, case: Case) -> Trace:
     """Run a case once for all tests that look at its trace."""
     return load(name).run(case)
@@ -154,7 +155,7 @@ def test_correct_frameworks_agree(name: str, case: Case, precision: str) -> None
     assert {(c.path, c.tensor) for c in certificates} == {(step.path, tensor) for step in trace.layers for tensor in tensors(step)}
     assert sum(c.compared for c in certificates) == sum(a.size for step in trace.layers for a in tensors(step).values())
     doubtful = [(c.path, type(c.layer).__name__, c.tensor, c.verdict, c.excess) for c in certificates if c.verdict != "agrees"]
-    assert [d for d in doubtful if (name.split(":")[0], precision, *d[1:3]) not in EXCUSED] == []
+    assert [d for d in doubtful if (name.split(":", maxsplit=1)[0], precision, *d[1:3]) not in EXCUSED] == []
 
 
 @compiles
@@ -180,7 +181,7 @@ def test_draws_of_values_share_one_compilation(precision: str) -> None:
     draws = [(0, "normal"), (1, "normal"), (2, "zeros"), (3, "wide-range")]
     losses = {load("jax:jit").run(Case(network, seed, regime, precision=precision)).loss.tobytes() for seed, regime in draws}
     assert len(losses) == len(draws)
-    assert _jitted(network)._cache_size() == 1  # noqa: SLF001  (jax offers no public count)
+    assert _jitted(network)._cache_size() == 1
     assert _jitted.cache_info().currsize == 1
 
 
@@ -201,7 +202,7 @@ def test_a_failing_run_keeps_the_users_configuration() -> None:
     """An exception inside a float64 run leaves `jax_enable_x64` as it was."""
 
     class Unheard(Layer):
-        def forward(self, params: object, x: object) -> object:  # type: ignore[override]
+        def forward(self, params: Any, x: Any) -> Any:
             raise NotImplementedError
 
     before = jax.config.jax_enable_x64
@@ -221,7 +222,8 @@ def test_every_registered_adapter_is_tested() -> None:
 
 def test_an_unknown_adapter_is_refused_with_the_known_names() -> None:
     """`load` of an unknown name says what it got and lists every name there is."""
-    with pytest.raises(ValueError, match=r"^unknown adapter: got 'tensorflow', expected one of jax, jax:jit, torch, torch:compile, torch:func$"):
+    message = "^unknown adapter: got 'tensorflow', expected one of jax, jax:jit, torch, torch:compile, torch:func$"
+    with pytest.raises(ValueError, match=message):
         load("tensorflow")
 
 
@@ -234,7 +236,7 @@ def in_subprocess(code: str) -> str:
 @pytest.mark.parametrize("name", [*ADAPTERS, COMPILING])
 def test_a_missing_framework_is_one_line_saying_what_to_install(name: str) -> None:
     """Without its framework an adapter raises MissingFrameworkError: one line with the command that installs it."""
-    framework = name.split(":")[0]
+    framework = name.split(":", maxsplit=1)[0]
     printed = in_subprocess(f"""
 import sys
 sys.modules[{framework!r}] = None

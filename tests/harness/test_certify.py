@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from backproof.adapters import load
 from backproof.certify import Certificate, certify, certify_end_to_end, certify_layer, judge, tensors
 from backproof.reference import activations as A  # noqa: N812
 from backproof.reference.case import Case
-from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
+from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
@@ -31,7 +31,7 @@ every_place = pytest.mark.parametrize(("path", "tensor"), PLACES)
 every_precision = pytest.mark.parametrize("precision", ["float64", "float32"])
 
 
-@lru_cache(maxsize=None)
+@cache
 def traced(adapter: str, case: Case) -> Trace:
     return load(adapter).run(case)
 
@@ -302,7 +302,8 @@ def test_judge_goes_by_the_radius_and_nothing_else() -> None:
     """An entry on the edge of its ball agrees, the next number beyond is outside."""
     truth = ball([1.0], [0.25])
     edge = 1.0 + truth.radius()[0]
-    for actual, verdict in ((edge, "agrees"), (np.nextafter(edge, 2), "outside"), (2 - edge, "agrees"), (np.nextafter(2 - edge, 0), "outside")):
+    inside, beyond = (edge, 2 - edge), (np.nextafter(edge, 2), np.nextafter(2 - edge, 0))
+    for actual, verdict in (*((x, "agrees") for x in inside), *((x, "outside") for x in beyond)):
         assert judge(STEP, "dx", np.array([actual]), truth, FLOAT64).verdict == verdict
 
 
@@ -346,7 +347,7 @@ def test_end_to_end_catches_wrong_wiring() -> None:
     spliced = replace(traced("torch", case), layers=(*traced("torch", case).layers[:4], *traced("torch", other).layers[4:]))
     assert failed(certify(spliced, FLOAT64)) == []
     blamed = {path for path, _, _ in failed(certify_end_to_end(spliced, case, FLOAT64))}
-    assert blamed == {f"layers.{i}" for i in range(4, 8)} - {"layers.5", "layers.7"} | {"layers.5", "layers.7", "head"}
+    assert blamed == {"layers.4", "layers.5", "layers.6", "layers.7", "head"}
 
 
 def test_end_to_end_catches_an_upstream_gradient_that_was_ignored() -> None:

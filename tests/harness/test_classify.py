@@ -1,0 +1,263 @@
+"""`imprecise` is the right formula with digits lost, `wrong` is another formula: told apart on real and on planted errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from backproof.adapters import Adapter, load
+from backproof.certify import judge, tensors
+from backproof.classify import COMPARABLE, FEW_ROUNDOFFS, PARTNERS, Loss, classify
+from backproof.finding import Finding
+from backproof.known import KnownList
+from backproof.reference import activations as A
+from backproof.reference.case import Case
+from backproof.reference.heads import CrossEntropyLoss, Head
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, precision_named
+from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.values import Values
+from backproof.verify import Run
+from scipy import special
+
+BOTH = ("float64", "float32")
+Change = Callable[[LayerTrace], LayerTrace]
+Formula = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class At(Case):
+    """A case whose input holds the given points, over and over."""
+
+    points: tuple[float, ...] = (0.0,)
+
+    def values(self) -> Values:
+        values = super().values()
+        return replace(values, x=np.resize(np.asarray(self.points), values.x.shape).astype(values.x.dtype))
+
+
+class Altered:
+    """A real adapter whose steps are changed on the way out."""
+
+    def __init__(self, change: Change, base: str = "torch") -> None:
+        self.name = "mine"
+        self.base, self.change = load(base), change
+
+    def run(self, case: Case) -> Trace:
+        trace = self.base.run(case)
+        return replace(trace, layers=tuple(self.change(step) for step in trace.layers))
+
+
+def computed(formula: Formula) -> Altered:
+    """Return an adapter that computes y and dx of its layers by a formula, in the precision of the case."""
+
+    def change(step: LayerTrace) -> LayerTrace:
+        if isinstance(step.layer, Head):
+            return step
+        with np.errstate(all="ignore"):
+            y, dx = formula(step.inputs[0], step.d_output)
+        assert y.dtype == dx.dtype == step.output.dtype
+        return replace(step, output=y, d_inputs=(dx,))
+
+    return Altered(change)
+
+
+def gelu_by_erf(x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The exact GELU by (1 + erf(x / sqrt 2)) / 2, which cancels on the left."""
+    t = x.dtype.type
+    cdf = (t(1) + special.erf(x * t(np.sqrt(0.5)))) * t(0.5)
+    return x * cdf, dy * (cdf + x * np.exp(-x * x / t(2)) * t(1 / np.sqrt(2 * np.pi)))
+
+
+def elu_by_expm1(x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ELU with the derivative y + 1, which cancels on the left."""
+    t = x.dtype.type
+    return np.where(x > 0, x, np.expm1(x)), dy * np.where(x > 0, t(1), np.expm1(x) + t(1))
+
+
+def silu_by_quotient(x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """SiLU with the sigmoid as 1 / (1 + e^-x), where e^-x overflows on the left."""
+    t = x.dtype.type
+    s = t(1) / (t(1) + np.exp(-x))
+    return x * s, dy * (s * (t(1) + x * (t(1) - s)))
+
+
+def findings(adapter: Adapter, case: Case, *precisions: str) -> dict[str, Finding]:
+    """Run a case and return what is found, known discrepancies aside, by tensor."""
+    run = Run([adapter], 1, 0, precisions, None, None)
+    run.known = KnownList(())
+    run.examine(case)
+    report = run.report()
+    assert report.compared > 0
+    return {finding.tensor: finding for finding in report.findings}
+
+
+def at(layer: Any, *points: float) -> At:
+    return At(Network((3,), (layer,), Head("linear", "half_squared_error", "sum")), 1, points=points)
+
+
+@pytest.mark.parametrize("precision", BOTH)
+@pytest.mark.parametrize("points", [(-8.0, -7.0, -6.0), (-8.0,), (-5.0, -8.0)])
+def test_the_lost_tail_of_gelu_is_imprecise(points: tuple[float, ...], precision: str) -> None:
+    """Exact GELU by 1 + erf at -8 is `imprecise` in output and gradient, with digits lost and an input named."""
+    found = findings(computed(gelu_by_erf), at(A.GELU(), *points), precision)
+    assert {tensor: finding.verdict for tensor, finding in found.items()} == {"output": "imprecise", "dx": "imprecise"}
+    for finding in found.values():
+        assert finding.excess > 1
+        assert finding.digits > 1
+        assert finding.diagnosis.code == "digits-lost"
+        assert f"loses about {finding.digits:.1f} decimal digits" in finding.diagnosis.sentence
+        assert "worst at input -" in finding.diagnosis.sentence
+
+
+@pytest.mark.parametrize("precision", BOTH)
+def test_torch_loses_the_tail_of_gelu_the_same_way(precision: str) -> None:
+    """Torch's own exact GELU at -8 is `imprecise`, jax's agrees."""
+    case = at(A.GELU(), -8.0, -7.0, -6.0)
+    assert {f.verdict for f in findings(load("torch"), case, precision).values()} == {"imprecise"}
+    assert findings(load("jax:jit"), case, precision) == {}
+
+
+@pytest.mark.parametrize(("layer", "formula", "tensor", "point", "precision"), [
+    (A.GELU(), gelu_by_erf, "output", -8.0, "float64"),
+    (A.GELU(), gelu_by_erf, "output", -8.0, "float32"),
+    (A.ELU(), elu_by_expm1, "dx", -40.0, "float64"),
+    (A.ELU(), elu_by_expm1, "dx", -20.0, "float32"),
+    (A.SiLU(), silu_by_quotient, "output", -89.0, "float32"),
+    (A.SiLU(), silu_by_quotient, "dx", -89.0, "float32"),
+    (A.SiLU(), silu_by_quotient, "output", -710.0, "float64"),
+])  # fmt: skip
+def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formula, tensor: str, point: float, precision: str) -> None:
+    """Against a truth that grants it no more than eight ulps, a tail that was lost altogether is `imprecise`, not `wrong`."""
+    losses = {}
+    for name in BOTH:
+        trace = computed(formula).run(replace(at(layer, point), precision=name))
+        truth = computed(formula).base.run(replace(at(layer, point), precision="float64")).layers[0]
+        p, step = precision_named(name), trace.layers[0]
+        y, backward = layer.forward({}, truth.inputs[0])
+        right = {"output": y, "dx": backward(step.d_output.astype(np.float64))[0]}[tensor]
+        sharp = Rounded(right, 16 * p.store * np.abs(right), Arithmetic(p))
+        losses[name] = Loss.of(step, judge(step, tensor, tensors(step)[tensor], sharp, p), p)
+    assert losses[precision].digits > 1
+    assert classify(losses[precision], losses[PARTNERS[precision]]) == "imprecise"
+
+
+@pytest.mark.parametrize("precision", BOTH)
+@pytest.mark.parametrize(("adapter", "layer", "points"), [
+    (computed(elu_by_expm1), A.ELU(), (-40.0, -20.0, -30.0)),
+    (computed(elu_by_expm1), A.ELU(), (-40.0,)),
+    (load("jax:jit"), A.ELU(), (-40.0, -20.0, -30.0)),
+    (computed(silu_by_quotient), A.SiLU(), (-89.0, -88.0, -90.0)),
+    (computed(silu_by_quotient), A.SiLU(), (-710.0, -709.0)),
+    (load("torch"), A.SiLU(), (-89.0, -88.0, -90.0)),
+    (load("jax:jit"), A.SiLU(), (-89.0, -88.0, -90.0)),
+])  # fmt: skip
+def test_no_lost_tail_is_called_wrong(adapter: Adapter, layer: Any, points: tuple[float, ...], precision: str) -> None:
+    """ELU by y + 1 at -40 and SiLU under its underflow are at worst `imprecise` in a run."""
+    assert {finding.verdict for finding in findings(adapter, at(layer, *points), precision).values()} <= {"imprecise"}
+
+
+@pytest.mark.parametrize("points", [(20.5,), (22.0, 21.0, 20.25), (20.5, 1.0, -3.0)])
+def test_softplus_above_its_threshold_is_wrong_in_float64(points: tuple[float, ...]) -> None:
+    """Torch's softplus returns x itself past 20: in float64 `wrong`, in float32 within rounding."""
+    case = at(A.Softplus(), *points)
+    found = findings(load("torch"), case, "float64")
+    assert {tensor: finding.verdict for tensor, finding in found.items()} == {"output": "wrong", "dx": "wrong"}
+    assert float(found["dx"].step.inputs[0][found["dx"].index]) > 20 if found["dx"].step is not None else False
+    assert findings(load("torch"), case, "float32") == {}
+    assert findings(load("jax:jit"), case, *BOTH) == {}
+
+
+def test_a_constant_kept_in_single_precision_is_wrong_in_float64() -> None:
+    """Torch's hardsigmoid multiplies by a float32 1/6: in float64 `wrong`, in float32 within rounding."""
+    case = at(A.Hardsigmoid(), 0.5, 1.0, -1.0)
+    found = findings(load("torch"), case, "float64")
+    assert {tensor: finding.verdict for tensor, finding in found.items()} == {"dx": "wrong"}
+    assert found["dx"].excess > 1e6
+    assert findings(load("torch"), case, "float32") == {}
+    assert findings(load("jax:jit"), case, *BOTH) == {}
+
+
+def off_by(part: float, only: tuple[str, ...] = tuple(PRECISIONS)) -> Change:
+    """Return a change that multiplies every tensor of every step by 1 + part, where it is held in one of these formats."""
+    dtypes = {precision_named(name).dtype for name in only}
+
+    def scaled(array: np.ndarray) -> np.ndarray:
+        return (array.astype(np.float64) * (1 + part)).astype(array.dtype)
+
+    def change(step: LayerTrace) -> LayerTrace:
+        if step.output.dtype not in dtypes:
+            return step
+        return replace(step, output=scaled(step.output), d_inputs=tuple(scaled(d) for d in step.d_inputs),
+                       d_params={name: scaled(d) for name, d in step.d_params.items()})
+
+    return change
+
+
+MIXED = Network((5,), (Linear(4), A.Tanh(), Linear(3, bias=False), A.Softmax()), CrossEntropyLoss())
+TENSORS = {(layer, tensor) for layer, named in (("Linear", ("output", "dx", "dweight", "dbias")), ("Tanh", ("output", "dx")),
+                                                ("Softmax", ("output", "dx")), ("CrossEntropyLoss", ("output", "dz")))
+           for tensor in named}  # fmt: skip
+
+
+def verdicts(change: Change, *precisions: str) -> dict[tuple[str, str], str]:
+    """Run the mixed network with a change and return the verdict of each layer and tensor."""
+    run = Run([Altered(change)], 1, 0, precisions, None, None)
+    run.examine(Case(MIXED, 2, batch=6))
+    return {(finding.layer, finding.tensor): finding.verdict for finding in run.report().findings}
+
+
+@pytest.mark.parametrize("precision", BOTH)
+def test_one_part_in_ten_thousand_is_wrong(precision: str) -> None:
+    """A formula off by 1e-4 is `wrong` in float64 and in float32, in every tensor of every layer and of the head."""
+    assert verdicts(off_by(1e-4), precision) == dict.fromkeys(TENSORS, "wrong")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_sign_is_wrong_in_half_precision(precision: str) -> None:
+    """A formula of the opposite sign is `wrong` in bfloat16 and float16 too, though float32 is but 13 bits finer."""
+    assert verdicts(off_by(-2.0), precision) == dict.fromkeys(TENSORS, "wrong")
+
+
+def test_digits_lost_in_one_precision_only_are_imprecise() -> None:
+    """An error of 1e-4 in float32 that float64 does not have shrinks with precision: `imprecise`."""
+    assert set(verdicts(off_by(1e-4, only=("float32",)), *BOTH).values()) == {"imprecise"}
+
+
+@pytest.mark.parametrize(("here", "there", "verdict"), [
+    (1.0, 1.0, "imprecise"),
+    (FEW_ROUNDOFFS, FEW_ROUNDOFFS, "imprecise"),
+    (1e6, 1e6, "imprecise"),
+    (1e6, 1e3, "imprecise"),
+    (1e12, 1e12 / 2**29, "wrong"),
+    (1e12 / 2**29, 1e12, "wrong"),
+    (2 * FEW_ROUNDOFFS * COMPARABLE, 0.0, "wrong"),
+    (FEW_ROUNDOFFS, None, "imprecise"),
+    (2 * FEW_ROUNDOFFS, None, "wrong"),
+    (0.0, 2 * FEW_ROUNDOFFS * COMPARABLE, "wrong"),
+])  # fmt: skip
+def test_classify_goes_by_the_growth_of_the_error(here: float, there: float | None, verdict: str) -> None:
+    """Errors of about as many roundoffs in both precisions are lost digits; a partner that could not run leaves a few roundoffs."""
+    assert classify(Loss(here, 0.0), None if there is None else Loss(there, 0.0)) == verdict
+
+
+def test_a_loss_measures_roundoffs_and_digits() -> None:
+    """`Loss.of` counts the error in unit roundoffs of the layer's scale and the decimal digits gone, of the entries outside alone."""
+    p = precision_named("float64")
+    x = np.array([[1.0, 4.0]])
+    step = LayerTrace("layers.0", A.Identity(), (x,), x, (x,), x, {}, {})
+    truth = Rounded(x, np.array([[1e-3, 2.0**-53]]), Arithmetic(p))
+    loss = Loss.of(step, judge(step, "output", np.array([[1.0 + 2**-20, 4.0 + 2**-20]]), truth, p), p)
+    assert loss.roundoffs == 2.0**-20 / 4 * 2**53
+    assert loss.digits == np.log10(2.0**-20 / 4 * 2**53)
+    assert Loss.of(step, judge(step, "output", x, truth, p), p) == Loss(0.0, 0.0)
+
+
+def test_every_precision_has_a_partner() -> None:
+    """Every precision is paired with another one of the table."""
+    assert PARTNERS.keys() == PRECISIONS.keys()
+    assert all(partner in PRECISIONS and partner != name for name, partner in PARTNERS.items())
