@@ -13,7 +13,7 @@ from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
 
-__all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "expected", "expected_plain", "judge", "tensors"]
+__all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "expected", "expected_plain", "expected_with_neighbours", "judge", "tensors"]
 
 Index = tuple[int, ...]
 
@@ -122,13 +122,19 @@ def _certify_with_neighbours(steps: tuple[LayerTrace, ...], index: int, found: l
     """Judge what is outside again, with x and dy as any rounding of the neighbouring layers may give them, the nearest first."""
     step, actual = steps[index], tensors(steps[index])
     for reach in range(1, FUSION_REACH + 1):
-        arithmetic = Arithmetic(precision, kinks="hull")
-        balls = expected(step, arithmetic, _input_ball(steps, index, reach, arithmetic), _upstream_ball(steps, index, reach, arithmetic))
+        balls = expected_with_neighbours(steps, index, precision, reach)
         again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found if c.verdict == "outside"}
         found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
         if not any(c.verdict == "outside" for c in found):
             break
     return found
+
+
+def expected_with_neighbours(steps: tuple[LayerTrace, ...], index: int, precision: Precision,
+                             reach: int = FUSION_REACH) -> dict[str, Rounded]:  # fmt: skip
+    """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them; kinks are hulls."""
+    arithmetic = Arithmetic(precision, kinks="hull")
+    return expected(steps[index], arithmetic, _input_ball(steps, index, reach, arithmetic), _upstream_ball(steps, index, reach, arithmetic))
 
 
 def _input_ball(steps: tuple[LayerTrace, ...], index: int, reach: int, arithmetic: Arithmetic) -> Rounded:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .certify import certify, expected, expected_plain, tensors
+from .certify import certify, expected, expected_plain, expected_with_neighbours, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .reference.rounding import Arithmetic, Precision, quiet
@@ -57,10 +57,12 @@ def _smooth(step: LayerTrace, tensor: np.ndarray) -> np.ndarray:
     return ~on_kink if tensor.shape == x.shape else np.full(tensor.shape, not on_kink.any())
 
 
-def _within_rounding(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision) -> bool:
+def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, precision: Precision, *, fused: bool) -> bool:
     """Say whether a coarse precision could produce both tensors: cancellation has left no digits to tell them by."""
+    step = trace.layers[index]
+    balls = expected_with_neighbours(trace.layers, index, precision) if fused else expected(step, Arithmetic(precision))
     right = tensors(step)[tensor].astype(np.float64)
-    return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * expected(step, Arithmetic(precision))[tensor].radius()).all())
+    return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * balls[tensor].radius()).all())
 
 
 class Planter:
@@ -90,7 +92,7 @@ class Planter:
             wrong = self._wrong(kind, step, tensor, precision)
             if wrong is None:
                 continue
-            if precision.store > FINEST and _within_rounding(step, tensor, wrong, precision):
+            if precision.store > FINEST and _within_rounding(trace, index, tensor, wrong, precision, fused=fused):
                 self.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))

@@ -133,22 +133,30 @@ class Run:
 
     def outcome(self, adapter: Adapter, case: Case) -> Outcome:
         """Run a case on an adapter and certify its trace; an exception becomes an outcome too."""
+        trace, error = self._trace(adapter, case)
+        if trace is None:
+            return Outcome(adapter, case, None, (), error)
         start = time.perf_counter()
-        case.values()
-        drawn = time.perf_counter()
-        try:
-            trace = adapter.run(case)
-        except Exception as error:  # noqa: BLE001  (whatever a framework raises is a finding, not a crash of the run)
-            self.seconds["frameworks"] += time.perf_counter() - drawn
-            return Outcome(adapter, case, None, (), f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
-        ran = time.perf_counter()
         certificates = certify(trace, precision_named(case.precision), fused=_fused(adapter))
         if case.precision == "float64" and not any(c.failed for c in certificates):
             certificates += [replace(c, tensor=f"end-to-end {c.tensor}")
                              for c in certify_end_to_end(trace, case, precision_named(case.precision))]
-        self.seconds["frameworks"] += ran - drawn
-        self.seconds["harness"] += drawn - start + time.perf_counter() - ran
+        self.seconds["harness"] += time.perf_counter() - start
         return Outcome(adapter, case, trace, tuple(certificates))
+
+    def _trace(self, adapter: Adapter, case: Case) -> tuple[Trace | None, str]:
+        """Draw the values of a case and run it, each on its own clock; return the trace, or what was raised."""
+        start = time.perf_counter()
+        case.values()
+        drawn = time.perf_counter()
+        self.seconds["harness"] += drawn - start
+        try:
+            return adapter.run(case), ""
+        except Exception as error:  # noqa: BLE001  (whatever a framework raises is a finding, not a crash of the run)
+            lines = str(error).strip().splitlines()
+            return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        finally:
+            self.seconds["frameworks"] += time.perf_counter() - drawn
 
     def _count(self, outcome: Outcome) -> None:
         ledger, case = self.ledger, outcome.case
@@ -277,12 +285,12 @@ class Run:
         """Run a case again: the same numbers must come back, bit for bit."""
         if outcome.trace is None:
             return
-        again = self.outcome(outcome.adapter, outcome.case)
-        if again.trace is None:
-            self._enter_error(again)
+        again, error = self._trace(outcome.adapter, outcome.case)
+        if again is None:
+            self._enter_error(replace(outcome, trace=None, error=error))
             return
         precision = precision_named(outcome.case.precision)
-        for first, second in zip(outcome.trace.layers, again.trace.layers, strict=True):
+        for first, second in zip(outcome.trace.layers, again.layers, strict=True):
             one, two = tensors(first), tensors(second)
             for name, array in one.items():
                 if array.tobytes() == two[name].tobytes():

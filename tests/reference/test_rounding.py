@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.reference import rounding
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Ternary, either, precision_named
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, either
 from flint import arb, ctx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +20,12 @@ from scipy import special
 
 SIZE = 3
 each_precision = pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
-BITS = 1280  # the whole range of float64, so that even x + 1e150 - x keeps its digits
-ctx.prec = BITS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _digits() -> Iterator[None]:
+    with ctx.workprec(1280):  # the whole range of float64, so that even x + 1e150 - x keeps its digits
+        yield
 
 
 def all_inside(ball: Any, numbers: np.ndarray) -> bool:
@@ -32,7 +36,7 @@ def all_inside(ball: Any, numbers: np.ndarray) -> bool:
         for n, v, r in zip(flat, np.ravel(ball.value), radius, strict=True))
 
 
-def _each(function: Callable[..., arb]) -> Callable[..., np.ndarray]:
+def _each(function: Callable[..., arb]) -> Any:
     return np.frompyfunc(function, function.__code__.co_argcount, 1)
 
 
@@ -75,7 +79,7 @@ EXACT: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def _truncated(x: np.ndarray, bits: int) -> np.ndarray:
+def _truncated(x: np.ndarray, bits: int) -> Any:
     """Cut float32 numbers to fewer bits, as tensor cores do."""
     return (x.view(np.uint32) & np.uint32(0xFFFFFFFF << (24 - bits) & 0xFFFFFFFF)).view(np.float32)
 
@@ -178,16 +182,16 @@ def run(leaves: Iterable[Any], steps: Iterable[Step], apply: Callable[..., Any])
     return stack
 
 
-def exactly(name: str, *operands: np.ndarray) -> np.ndarray:
+def exactly(name: str, *operands: np.ndarray) -> Any:
     return EXACT.get(name, OPERATIONS[name])(*operands)
 
 
-def lifted(numbers: np.ndarray) -> np.ndarray:
+def lifted(numbers: np.ndarray) -> Any:
     return np.frompyfunc(lambda n: arb(float(n)), 1, 1)(numbers)
 
 
 @each_precision
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=200)
 @given(grids=st.lists(st.lists(LEAVES, min_size=SIZE**2, max_size=SIZE**2), min_size=2, max_size=2), steps=STEPS)
 def test_truth_and_every_evaluation_lie_inside(precision: Precision, grids: list[list[Leaf]], steps: list[Step]) -> None:
     """A random program's true value, and what each machine makes of it, are inside the balls of all its intermediate results."""
@@ -291,13 +295,13 @@ MISTAKES: dict[str, Mistake] = {
                                    "np.abs(x.value - middle), np.abs(y.value - middle)", "float64",
                                    _of(lambda t, x: np.where(t > 0, x, 1), [0, 1], [1, 0.25], 1.25)),
     "ends of the ball rounded": Mistake("magnitude * REFERENCE_ROUNDOFF", "0 * magnitude", "float64",
-                                        _of(np.exp, [700], [1.49 * 2.0**-43], (arb(700) + arb(1.49 * 2.0**-43)).exp())),
+                                   lambda m, a: (np.exp(_ball(m, a, 700, 1.5 * 2.0**-43)), (arb(700) + arb(1.5 * 2.0**-43)).exp())),
     "one end of the ball": Mistake("np.abs(value - function(x.value - reach))", "0", "float32",
                                    _of(np.log, [1], [0.5], math.log(0.5))),
     "bounded function of anything": Mistake("np.where(known, spread,", "np.where(True, spread,", "float32",
                                             _of(np.tanh, [0], [np.inf], math.nan)),
     "cancelling logaddexp": Mistake("np.abs(top) + (value - top)", "np.abs(value)", "float64",
-                                    _of(np.logaddexp, [-math.log(2)] * 2, [0, 0], 8 * 2.0**-53)),
+                                    _of(np.logaddexp, [-math.log(2)] * 2, [0, 0], 2.0**-50)),
     "erfc in 8 ulps": Mistake("_elementary(special.erfc, 0.5)", "_elementary(special.erfc)", "float64",
                               lambda m, a: (special.erfc(a.exact([24.20110430459901])), arb(24.20110430459901).erfc())),
     "sum stored for free": Mistake("precision.store * (np.abs(value) + bound)", "0", "bfloat16",
@@ -340,31 +344,3 @@ def test_planted_mistakes_are_caught(mistake: Mistake) -> None:
             ball, number = mistake.scenario(module, module.Arithmetic(module.PRECISIONS[mistake.precision]))
         verdicts.append(all_inside(ball, np.array(number, dtype=object)))
     assert verdicts == [True, False]
-
-
-UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "universal function": (np.sin, r"no rule for sin\.__call__; it knows absolute, add, .*tanh"),
-    "method": (np.add.reduce, r"no rule for add\.reduce; it knows"),
-    "function": (np.cumsum, r"no rule for numpy\.cumsum; it knows broadcast_to, .*, zeros_like"),
-    "in place": (lambda x: x.__iadd__(1), r"takes no options: got out for add\. Write `x = x \+ y`"),
-    "fractional power": (lambda x: x**0.5, r"positive whole powers only: got array\(0\.5\)"),
-    "negative power": (lambda x: x**-1, "positive whole powers only: got"),
-    "array of powers": (lambda x: x ** np.ones(2), "positive whole powers only: got"),
-    "if": (lambda x: bool(x > 0), "three-valued and cannot steer an `if`: use np.where"),
-    "arithmetic with a comparison": (lambda x: x * (x > 0), r"unsupported operand type\(s\) for \*: 'Rounded' and 'Ternary'"),
-    "nothing rounded": (lambda x: np.where(Ternary(x.value > 0, undecided=True), 1, 2), "no operand is rounded: got int, int, T"),
-}
-
-
-@pytest.mark.parametrize(("call", "message"), UNSUPPORTED.values(), ids=list(UNSUPPORTED))
-def test_what_is_not_supported_says_so(call: Callable[[Any], Any], message: str) -> None:
-    """An operation without a rule raises TypeError, names itself and lists the known ones."""
-    with pytest.raises(TypeError, match=message):
-        call(Arithmetic(PRECISIONS["float32"]).exact([1.0, 2.0]))
-
-
-def test_precision_names() -> None:
-    """A precision is found by its name; an unknown name lists the known ones."""
-    assert [precision_named(name).name for name in PRECISIONS] == list(PRECISIONS)
-    with pytest.raises(ValueError, match="unknown precision: got 'float8', expected one of float64, float32, .*, tf32"):
-        precision_named("float8")

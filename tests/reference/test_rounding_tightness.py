@@ -1,9 +1,9 @@
-"""The balls are hardly larger than the worst evaluation that can be constructed, and kinks are exact sets."""
+"""The balls are hardly larger than the worst evaluation there is, kinks are exact sets, and what has no rule says so."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -18,13 +18,20 @@ from backproof.reference.rounding import (
     Arithmetic,
     Precision,
     Rounded,
+    Ternary,
     either,
-)  # fmt: skip
+    precision_named,
+)
 from flint import arb, ctx
 
-ctx.prec = 200
 TERMS = 100
 each_precision = pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _digits() -> Iterator[None]:
+    with ctx.workprec(200):
+        yield
 
 
 def own_share(p: Precision, roundoff: float) -> float:
@@ -185,8 +192,8 @@ def test_kinks_are_exact_sets(kinks: str, relu: tuple[float, float], magnitude: 
     """At 0 relu' is 0 in own mode and exactly [0, 1] in hull mode, |x|' is 0 and exactly [-1, 1]; elsewhere both are numbers."""
     arithmetic = Arithmetic(PRECISIONS["float32"], kinks=kinks)
     x = arithmetic.exact(np.array([-2.0, 0.0, 2.0]))
-    slope = np.where(x > 0, 1.0, 0.0)
-    sign = np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0))
+    slope: Any = np.where(x > 0, 1.0, 0.0)
+    sign: Any = np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0))
     assert list(zip(slope.value, slope.bounds(), strict=True)) == [(0, 0), relu, (1, 0)]
     assert list(zip(sign.value, sign.bounds(), strict=True)) == [(-1, 0), magnitude, (1, 0)]
     assert arithmetic.ties == 3
@@ -197,10 +204,11 @@ def test_open_comparisons_take_the_hull(kinks: str) -> None:
     """Where rounding leaves a comparison open, both modes take the hull, and no tie is counted."""
     arithmetic = Arithmetic(PRECISIONS["float32"], kinks=kinks)
     x = 3 * arithmetic.exact(np.array([0.1, 1.0, 5.0])) - 3
-    slope = np.where(x > 0, 1.0, 0.0)
+    slope: Any = np.where(x > 0, 1.0, 0.0)
     assert list(zip(slope.value, slope.bounds(), strict=True)) == [(0, 0), (0.5, 0.5), (1, 0)]
     assert arithmetic.ties == 0
-    assert (np.where(arithmetic.exact(1e-40) > 0, 1.0, 0.0)).bound == 0.5  # may be read as 0
+    subnormal: Any = np.where(arithmetic.exact(1e-40) > 0, 1.0, 0.0)  # may be read as 0
+    assert subnormal.bound == 0.5
 
 
 COMPARISONS: list[tuple[Callable[[Any, Any], Any], list[bool]]] = [
@@ -253,7 +261,7 @@ def test_hulls_of_balls() -> None:
     assert hull.bound.tolist() == [2.25, 2.0**-60, np.inf]
     closed = np.where(arithmetic.exact(np.array([1.0, 1.0, -1.0])) > 0, x, y)
     assert closed.bound.tolist() == [0.5, 2.0**-60, np.inf]
-    far = np.where(unsure, 1.7e308, -1.7e308)
+    far: Any = np.where(unsure, 1.7e308, -1.7e308)
     assert (far.value.tolist(), far.bound.tolist()) == ([0.0] * 3, [1.7e308] * 3)
 
 
@@ -300,3 +308,31 @@ def test_empty_and_scalar_arrays() -> None:
         assert (nothing * nothing + 1).shape == (nothing / 3).shape == np.exp(nothing).shape == (0, 3)
         assert np.sum(arithmetic.exact(np.full((4, 1), 0.3)), axis=1).exact
         assert (one * one).shape == (one + 1).max().shape == np.where(one > 0, one, 1).shape == ()
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "universal function": (np.sin, r"no rule for sin\.__call__; it knows absolute, add, .*tanh"),
+    "method": (np.add.reduce, r"no rule for add\.reduce; it knows"),
+    "function": (np.cumsum, r"no rule for numpy\.cumsum; it knows broadcast_to, .*, zeros_like"),
+    "in place": (lambda x: x.__iadd__(1), r"takes no options: got out for add\. Write `x = x \+ y`"),
+    "fractional power": (lambda x: x**0.5, r"positive whole powers only: got array\(0\.5\)"),
+    "negative power": (lambda x: x**-1, "positive whole powers only: got"),
+    "array of powers": (lambda x: x ** np.ones(2), "positive whole powers only: got"),
+    "if": (lambda x: bool(x > 0), "three-valued and cannot steer an `if`: use np.where"),
+    "arithmetic with a comparison": (lambda x: x * (x > 0), r"unsupported operand type\(s\) for \*: 'Rounded' and 'Ternary'"),
+    "nothing rounded": (lambda x: np.where(Ternary(x.value > 0, undecided=True), 1, 2), "no operand is rounded: got int, int, T"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), UNSUPPORTED.values(), ids=list(UNSUPPORTED))
+def test_what_is_not_supported_says_so(call: Callable[[Any], Any], message: str) -> None:
+    """An operation without a rule raises TypeError, names itself and lists the known ones."""
+    with pytest.raises(TypeError, match=message):
+        call(Arithmetic(PRECISIONS["float32"]).exact([1.0, 2.0]))
+
+
+def test_precision_names() -> None:
+    """A precision is found by its name; an unknown name lists the known ones."""
+    assert [precision_named(name).name for name in PRECISIONS] == list(PRECISIONS)
+    with pytest.raises(ValueError, match=r"unknown precision: got 'float8', expected one of float64, float32, .*, tf32"):
+        precision_named("float8")
