@@ -64,9 +64,8 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
         return largest_x if tensor == "output" else largest_dy / count
-    if tensor == "output":
-        return largest_x
-    return largest_dy if tensor == "dx" else largest_dy * max(largest_x, 1.0)
+    gain = float(np.max(np.abs(step.params["weight"].astype(np.float64)))) if "weight" in step.params else 1.0
+    return {"output": largest_x * gain, "dx": largest_dy * gain, "dweight": largest_dy * largest_x}.get(tensor, largest_dy)
 
 
 def classify(here: Loss, there: Loss | None) -> str:

@@ -78,7 +78,7 @@ def _panel(finding: Finding, number: int) -> Panel:
         lines.append(f"{finding.entries[0]} of {finding.entries[1]} entries outside; worst {finding.tensor}{index}\n")
         lines.append(f"  actual    {finding.actual!r}\n  expected  {finding.expected!r} +- {finding.bound:.3g}\n")
         lines.append(f"  excess    {finding.excess:.3g} times the bound")
-        lines.append(f"; about {finding.digits:.1f} decimal digits lost\n" if finding.digits else "\n")
+        lines.append(f"; about {finding.digits:.1f} decimal digits lost\n" if finding.verdict == "imprecise" else "\n")
     lines.append(f"diagnosis [{finding.diagnosis.code}]: {finding.diagnosis.sentence}", style="bold")
     if finding.diagnosis.equation:
         lines.append(f"\n  should be {finding.diagnosis.equation}")

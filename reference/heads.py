@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -209,6 +209,8 @@ class Head:
 class MSELoss(Head):
     """Mean squared error of the raw output: `Head("linear", "mse")` under torch's name."""
 
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="mse", repr=False)
     fixed: ClassVar[bool] = True
 
 
@@ -217,8 +219,8 @@ class MSELoss(Head):
 class BCEWithLogitsLoss(Head):
     """Binary cross entropy of logits: `Head("sigmoid", "bce")` under torch's name."""
 
-    output: str = "sigmoid"
-    loss: str = "bce"
+    output: str = field(default="sigmoid", repr=False)
+    loss: str = field(default="bce", repr=False)
     fixed: ClassVar[bool] = True
 
 
@@ -232,8 +234,8 @@ class CrossEntropyLoss(Head):
     Source: Szegedy et al., *Rethinking the Inception Architecture*, section 7, for the smoothing.
     """
 
-    output: str = "softmax"
-    loss: str = "cross_entropy"
+    output: str = field(default="softmax", repr=False)
+    loss: str = field(default="cross_entropy", repr=False)
     fixed: ClassVar[bool] = True
     label_smoothing: float = 0.0
 

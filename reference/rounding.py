@@ -498,8 +498,8 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
     np.maximum: _extremum(np.maximum), np.minimum: _extremum(np.minimum), np.logaddexp: _logaddexp,
     **{f: _elementary(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, special.erf, special.expit)},
-    special.erfc: _elementary(special.erfc, 0.5),  # one rounding of x^2 is half a rounding of x
-    special.ndtr: _elementary(special.ndtr, 2.5),  # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
+    special.erfc: _elementary(special.erfc, 1.0),  # a rounding of x^2 is half a rounding of x, and as much for the rest
+    special.ndtr: _elementary(special.ndtr, 3.0),  # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }  # fmt: skip
 

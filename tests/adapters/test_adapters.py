@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import backproof as bp
 import jax
 import numpy as np
 import pytest
 from backproof.adapters import Adapter, MissingFrameworkError, load, names
 from backproof.adapters.jax import _jitted
 from backproof.certify import certify, tensors
-from backproof.reference import activations as A  # noqa: N812
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY, Layer
@@ -33,10 +33,10 @@ FEW = ("float64", "float32")
 
 ACTIVATIONS = [cls() for cls in REGISTRY.values() if issubclass(cls, Layer) and cls is not Linear
                and cls.__module__.startswith("backproof.reference.")]  # fmt: skip
-MIXED = Network((4,), (Linear(4), A.PReLU(4), A.SwiGLU(), Linear(4, bias=False), A.Softmax()), CrossEntropyLoss())
-TINY = Network((4,), (Linear(3), A.GELU()), MSELoss())
+MIXED = Network((4,), (Linear(4), bp.PReLU(4), bp.SwiGLU(), Linear(4, bias=False), bp.Softmax()), CrossEntropyLoss())
+TINY = Network((4,), (Linear(3), bp.GELU()), MSELoss())
 EVERY = Network((4,), tuple(layer for activation in ACTIVATIONS for layer in (Linear(8), activation)), Head("sigmoid", "bce"))
-UNIT = Network((1,), (Linear(1), A.Tanh()), MSELoss())
+UNIT = Network((1,), (Linear(1), bp.Tanh()), MSELoss())
 HEADS = (Head("linear", "l1", "sum"), Head("tanh", "huber"), Head("softmax", "half_squared_error"), Head("sigmoid", "bce", "sum"),
          Head("softmax", "cross_entropy"), CrossEntropyLoss(label_smoothing=0.125), BCEWithLogitsLoss())  # fmt: skip
 
@@ -176,7 +176,7 @@ def test_torch_compile_keeps_the_contract_and_agrees() -> None:
 @pytest.mark.parametrize("precision", FEW)
 def test_draws_of_values_share_one_compilation(precision: str) -> None:
     """Several draws of values, of several regimes, run through one compiled structure of `jax:jit`."""
-    network = Network((3,), (Linear(2), A.ReLU()), MSELoss())
+    network = Network((3,), (Linear(2), bp.ReLU()), MSELoss())
     _jitted.cache_clear()
     draws = [(0, "normal"), (1, "normal"), (2, "zeros"), (3, "wide-range")]
     losses = {load("jax:jit").run(Case(network, seed, regime, precision=precision)).loss.tobytes() for seed, regime in draws}

@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
 from backproof.certify import Certificate, certify, certify_end_to_end, certify_layer, judge, tensors
-from backproof.reference import activations as A  # noqa: N812
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
@@ -18,7 +18,7 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 
-LAYERS = (Linear(6), A.ReLU(), Linear(6, bias=False), A.PReLU(6), Linear(8), A.SwiGLU(), Linear(3), A.Softmax())
+LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), bp.SwiGLU(), Linear(3), bp.Softmax())
 NETWORKS = {str(head): Network((5,), LAYERS, head) for head in (
     MSELoss(), CrossEntropyLoss(), Head("tanh", "huber"), Head("sigmoid", "bce", "sum"), Head("linear", "l1"))}  # fmt: skip
 FIRST = next(iter(NETWORKS.values()))
@@ -137,7 +137,7 @@ def test_looking_at_neighbours_hides_no_mistake(path: str, tensor: str, adapter:
 
 def test_neighbours_explain_another_rounding_of_the_input() -> None:
     """A layer that took its input before it was rounded is outside on its own, and agrees together with its neighbour."""
-    network = Network((1,), (Linear(1), A.Hardtanh(-0.5, 2.0), Linear(1)), MSELoss())
+    network = Network((1,), (Linear(1), bp.Hardtanh(-0.5, 2.0), Linear(1)), MSELoss())
     trace = traced("torch", Case(network, 1, batch=1))
     step = trace.layers[0]
     unit = np.spacing(np.abs(step.output))
@@ -147,7 +147,7 @@ def test_neighbours_explain_another_rounding_of_the_input() -> None:
     assert failed(certify(shifted, FLOAT64, fused=True)) == []
 
 
-ZEROS = Network((3,), (A.LeakyReLU(0.25),), MSELoss())
+ZEROS = Network((3,), (bp.LeakyReLU(0.25),), MSELoss())
 ZERO_CASE = Case(ZEROS, 1, "zeros")
 
 
@@ -192,7 +192,7 @@ def test_a_mistake_beside_a_convention_is_caught() -> None:
 
 def test_a_kink_excuses_nothing_away_from_it() -> None:
     """A tensor with one entry at its kink has no freedom in the others."""
-    step = one_layer(A.ReLU(), [[0.0, 1.0, -1.0]], [[1.0, 2.0, 3.0]])
+    step = one_layer(bp.ReLU(), [[0.0, 1.0, -1.0]], [[1.0, 2.0, 3.0]])
     for at, value in ((1, 1.0), (2, 1.5)):
         dx = step.d_inputs[0].copy()
         dx[0, at] = value
@@ -263,7 +263,7 @@ def test_an_extra_gradient_is_an_error() -> None:
 
 def test_overflow_is_inconclusive() -> None:
     """Where float32 may overflow nothing is said: the entry is counted as inconclusive and a finite one beside it is judged."""
-    step = one_layer(A.PReLU(), [[-1e20, -2.0]], [[1.0, 1.0]], np.float32, weight=[1e25])
+    step = one_layer(bp.PReLU(), [[-1e20, -2.0]], [[1.0, 1.0]], np.float32, weight=[1e25])
     assert np.isinf(step.output[0, 0])
     certificate = next(c for c in certify_layer(step, precision_named("float32")) if c.tensor == "output")
     assert (certificate.verdict, certificate.compared, certificate.inconclusive) == ("agrees", 2, 1)
@@ -283,7 +283,7 @@ def ball(value: Any, bound: Any) -> Rounded:
     return Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(FLOAT64))
 
 
-STEP = one_layer(A.Identity(), [1.0], [1.0])
+STEP = one_layer(bp.Identity(), [1.0], [1.0])
 
 
 def test_judge_counts_every_entry_once() -> None:
@@ -295,7 +295,7 @@ def test_judge_counts_every_entry_once() -> None:
     assert (found.verdict, found.compared, found.outside, found.inconclusive, found.index) == ("outside", 6, 2, 2, (2,))
     assert found.excess == 3 / radius[2]
     assert found.margin == 0.5 / radius[0]
-    assert (found.path, found.layer, found.tensor) == ("layers.0", A.Identity(), "dx")
+    assert (found.path, found.layer, found.tensor) == ("layers.0", bp.Identity(), "dx")
 
 
 def test_judge_goes_by_the_radius_and_nothing_else() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import Adapter, load
@@ -13,7 +14,6 @@ from backproof.certify import judge, tensors
 from backproof.classify import COMPARABLE, FEW_ROUNDOFFS, PARTNERS, Loss, classify
 from backproof.finding import Finding
 from backproof.known import KnownList
-from backproof.reference import activations as A
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head
 from backproof.reference.linear import Linear
@@ -104,7 +104,7 @@ def at(layer: Any, *points: float) -> At:
 @pytest.mark.parametrize("points", [(-8.0, -7.0, -6.0), (-8.0,), (-5.0, -8.0)])
 def test_the_lost_tail_of_gelu_is_imprecise(points: tuple[float, ...], precision: str) -> None:
     """Exact GELU by 1 + erf at -8 is `imprecise` in output and gradient, with digits lost and an input named."""
-    found = findings(computed(gelu_by_erf), at(A.GELU(), *points), precision)
+    found = findings(computed(gelu_by_erf), at(bp.GELU(), *points), precision)
     assert {tensor: finding.verdict for tensor, finding in found.items()} == {"output": "imprecise", "dx": "imprecise"}
     for finding in found.values():
         assert finding.excess > 1
@@ -117,19 +117,19 @@ def test_the_lost_tail_of_gelu_is_imprecise(points: tuple[float, ...], precision
 @pytest.mark.parametrize("precision", BOTH)
 def test_torch_loses_the_tail_of_gelu_the_same_way(precision: str) -> None:
     """Torch's own exact GELU at -8 is `imprecise`, jax's agrees."""
-    case = at(A.GELU(), -8.0, -7.0, -6.0)
+    case = at(bp.GELU(), -8.0, -7.0, -6.0)
     assert {f.verdict for f in findings(load("torch"), case, precision).values()} == {"imprecise"}
     assert findings(load("jax:jit"), case, precision) == {}
 
 
 @pytest.mark.parametrize(("layer", "formula", "tensor", "point", "precision"), [
-    (A.GELU(), gelu_by_erf, "output", -8.0, "float64"),
-    (A.GELU(), gelu_by_erf, "output", -8.0, "float32"),
-    (A.ELU(), elu_by_expm1, "dx", -40.0, "float64"),
-    (A.ELU(), elu_by_expm1, "dx", -20.0, "float32"),
-    (A.SiLU(), silu_by_quotient, "output", -89.0, "float32"),
-    (A.SiLU(), silu_by_quotient, "dx", -89.0, "float32"),
-    (A.SiLU(), silu_by_quotient, "output", -710.0, "float64"),
+    (bp.GELU(), gelu_by_erf, "output", -8.0, "float64"),
+    (bp.GELU(), gelu_by_erf, "output", -8.0, "float32"),
+    (bp.ELU(), elu_by_expm1, "dx", -40.0, "float64"),
+    (bp.ELU(), elu_by_expm1, "dx", -20.0, "float32"),
+    (bp.SiLU(), silu_by_quotient, "output", -89.0, "float32"),
+    (bp.SiLU(), silu_by_quotient, "dx", -89.0, "float32"),
+    (bp.SiLU(), silu_by_quotient, "output", -710.0, "float64"),
 ])  # fmt: skip
 def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formula, tensor: str, point: float, precision: str) -> None:
     """Against a truth that grants it no more than eight ulps, a tail that was lost altogether is `imprecise`, not `wrong`."""
@@ -148,13 +148,13 @@ def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formul
 
 @pytest.mark.parametrize("precision", BOTH)
 @pytest.mark.parametrize(("adapter", "layer", "points"), [
-    (computed(elu_by_expm1), A.ELU(), (-40.0, -20.0, -30.0)),
-    (computed(elu_by_expm1), A.ELU(), (-40.0,)),
-    (load("jax:jit"), A.ELU(), (-40.0, -20.0, -30.0)),
-    (computed(silu_by_quotient), A.SiLU(), (-89.0, -88.0, -90.0)),
-    (computed(silu_by_quotient), A.SiLU(), (-710.0, -709.0)),
-    (load("torch"), A.SiLU(), (-89.0, -88.0, -90.0)),
-    (load("jax:jit"), A.SiLU(), (-89.0, -88.0, -90.0)),
+    (computed(elu_by_expm1), bp.ELU(), (-40.0, -20.0, -30.0)),
+    (computed(elu_by_expm1), bp.ELU(), (-40.0,)),
+    (load("jax:jit"), bp.ELU(), (-40.0, -20.0, -30.0)),
+    (computed(silu_by_quotient), bp.SiLU(), (-89.0, -88.0, -90.0)),
+    (computed(silu_by_quotient), bp.SiLU(), (-710.0, -709.0)),
+    (load("torch"), bp.SiLU(), (-89.0, -88.0, -90.0)),
+    (load("jax:jit"), bp.SiLU(), (-89.0, -88.0, -90.0)),
 ])  # fmt: skip
 def test_no_lost_tail_is_called_wrong(adapter: Adapter, layer: Any, points: tuple[float, ...], precision: str) -> None:
     """ELU by y + 1 at -40 and SiLU under its underflow are at worst `imprecise` in a run."""
@@ -164,7 +164,7 @@ def test_no_lost_tail_is_called_wrong(adapter: Adapter, layer: Any, points: tupl
 @pytest.mark.parametrize("points", [(20.5,), (22.0, 21.0, 20.25), (20.5, 1.0, -3.0)])
 def test_softplus_above_its_threshold_is_wrong_in_float64(points: tuple[float, ...]) -> None:
     """Torch's softplus returns x itself past 20: in float64 `wrong`, in float32 within rounding."""
-    case = at(A.Softplus(), *points)
+    case = at(bp.Softplus(), *points)
     found = findings(load("torch"), case, "float64")
     assert {tensor: finding.verdict for tensor, finding in found.items()} == {"output": "wrong", "dx": "wrong"}
     assert float(found["dx"].step.inputs[0][found["dx"].index]) > 20 if found["dx"].step is not None else False
@@ -174,7 +174,7 @@ def test_softplus_above_its_threshold_is_wrong_in_float64(points: tuple[float, .
 
 def test_a_constant_kept_in_single_precision_is_wrong_in_float64() -> None:
     """Torch's hardsigmoid multiplies by a float32 1/6: in float64 `wrong`, in float32 within rounding."""
-    case = at(A.Hardsigmoid(), 0.5, 1.0, -1.0)
+    case = at(bp.Hardsigmoid(), 0.5, 1.0, -1.0)
     found = findings(load("torch"), case, "float64")
     assert {tensor: finding.verdict for tensor, finding in found.items()} == {"dx": "wrong"}
     assert found["dx"].excess > 1e6
@@ -198,7 +198,7 @@ def off_by(part: float, only: tuple[str, ...] = tuple(PRECISIONS)) -> Change:
     return change
 
 
-MIXED = Network((5,), (Linear(4), A.Tanh(), Linear(3, bias=False), A.Softmax()), CrossEntropyLoss())
+MIXED = Network((5,), (Linear(4), bp.Tanh(), Linear(3, bias=False), bp.Softmax()), CrossEntropyLoss())
 TENSORS = {(layer, tensor) for layer, named in (("Linear", ("output", "dx", "dweight", "dbias")), ("Tanh", ("output", "dx")),
                                                 ("Softmax", ("output", "dx")), ("CrossEntropyLoss", ("output", "dz")))
            for tensor in named}  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_loss_measures_roundoffs_and_digits() -> None:
     """`Loss.of` counts the error in unit roundoffs of the layer's scale and the decimal digits gone, of the entries outside alone."""
     p = precision_named("float64")
     x = np.array([[1.0, 4.0]])
-    step = LayerTrace("layers.0", A.Identity(), (x,), x, (x,), x, {}, {})
+    step = LayerTrace("layers.0", bp.Identity(), (x,), x, (x,), x, {}, {})
     truth = Rounded(x, np.array([[1e-3, 2.0**-53]]), Arithmetic(p))
     loss = Loss.of(step, judge(step, "output", np.array([[1.0 + 2**-20, 4.0 + 2**-20]]), truth, p), p)
     assert loss.roundoffs == 2.0**-20 / 4 * 2**53

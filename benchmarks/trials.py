@@ -1,0 +1,102 @@
+"""The trials of the comparison: networks with one mistake in one gradient of one layer, and correct networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from backproof.adapters import load
+from backproof.certify import tensors
+from backproof.reference import activations as a
+from backproof.reference.case import Case
+from backproof.reference.heads import MSELoss
+from backproof.reference.layer import Layer
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from document import note
+from planted import MISTAKES, PART, Plant, PlantedLinear, PlantedReLU, PlantedSigmoid, PlantedTanh
+
+__all__ = ["ALL_ACTIVATIONS", "BATCH", "LARGE", "REGIMES", "WIDTHS", "Trial", "correct", "large", "mistaken"]
+
+WIDTHS = (1, 4, 16, 64, 256, 512)
+BATCH = 4
+REGIMES = ("normal", "kinks", "zeros", "saturated")
+ACTIVATIONS: dict[type[Layer], type[Layer]] = {a.ReLU: PlantedReLU, a.Tanh: PlantedTanh, a.Sigmoid: PlantedSigmoid}
+ALL_ACTIVATIONS = (*ACTIVATIONS, a.GELU, a.LeakyReLU)
+LARGE = 500  # a Linear of 500 x 500 has 250,000 weights
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A case, with the mistake in it (none in a correct network); `fresh` marks the first values drawn for its network."""
+
+    case: Case
+    width: int
+    fresh: bool
+    mistake: str = ""
+    path: str = ""
+    tensor: str = ""
+
+
+def _network(rng: np.random.Generator, width: int, activation: type[Layer], depth: int) -> Network:
+    layers: list[Layer] = []
+    for index in range(depth):
+        layers += [activation()] if index else []
+        layers.append(Linear(width))
+    return Network((width,), tuple(layers), MSELoss(reduction=("sum", "mean")[int(rng.integers(2))]))
+
+
+def _with(network: Network, index: int, layer: Layer) -> Network:
+    return replace(network, layers=(*network.layers[:index], layer, *network.layers[index + 1 :]))
+
+
+def _planted(layer: Layer, plant: Plant | None) -> Layer:
+    """Return the stand-in for a layer, whose backward is written by hand."""
+    return PlantedLinear(layer.out_features, layer.bias, plant) if isinstance(layer, Linear) else ACTIVATIONS[type(layer)](plant=plant)  # type: ignore[call-arg]
+
+
+def mistaken(widths: Sequence[int], structures: int, seeds: int, seed: int) -> Iterator[Trial]:
+    """Yield networks of 2 or 3 Linear layers with every mistake, in a random layer and gradient of those it can be in."""
+    for width in widths:
+        for code, mistake in MISTAKES.items():
+            for number in range(structures if width > 1 or not mistake.wide else 0):
+                rng = np.random.default_rng((seed, width, list(MISTAKES).index(code), number))
+                activation = a.ReLU if code == "stale-mask" and number % 2 == 0 else list(ACTIVATIONS)[rng.integers(len(ACTIVATIONS))]
+                network = _network(rng, width, activation, int(rng.integers(2, 4)))
+                places = [(i, t) for i, layer in enumerate(network.layers)
+                          for t in (mistake.linear if isinstance(layer, Linear) else mistake.activation)]  # fmt: skip
+                index, tensor = places[rng.integers(len(places))]
+                layer = network.layers[index]
+                wrong, right = (_with(network, index, _planted(layer, plant)) for plant in (Plant(code, tensor), None))
+                cases = _telling(wrong, right, index, tensor, rng)
+                for drawn in range(seeds):
+                    case = next(cases, None)
+                    if case is None:
+                        note(f"no values show {code} in {tensor} of {network}")
+                        break
+                    yield Trial(case, width, drawn == 0, code, f"layers.{index}", tensor)
+
+
+def _telling(wrong: Network, right: Network, index: int, tensor: str, rng: np.random.Generator, tries: int = 100) -> Iterator[Case]:
+    """Yield cases in which the mistake changes the gradient: by half of 1 part in 10,000 of its largest entry or more."""
+    for number in rng.integers(2**32, size=tries):
+        case = Case(wrong, int(number), "normal", BATCH)
+        one, two = (tensors(load("torch").run(replace(case, network=n)).layers[index])[tensor] for n in (wrong, right))
+        size = float(np.max(np.abs(two)))
+        if size > 1e-30 and float(np.max(np.abs(one - two))) >= PART * size / 2:
+            yield case
+
+
+def correct(widths: Sequence[int], seeds: int, seed: int) -> Iterator[Trial]:
+    """Yield correct networks in every regime, half of them (by width and activation) with a right hand-written backward in them."""
+    for place, width in enumerate(widths):
+        for turn, activation in enumerate(ALL_ACTIVATIONS):
+            rng = np.random.default_rng((seed, width, turn))
+            network = _network(rng, width, activation, 2 + turn % 2)
+            if (place + turn) % 2:
+                network = replace(network, layers=tuple(
+                    _planted(layer, None) if type(layer) in {Linear, *ACTIVATIONS} else layer for layer in network.layers))  # fmt: skip
+            for number in range(seeds):
+                for regime in REGIMES:
+                    yield Trial(Case(network, int(rng.integers(2**32)), regime, BATCH), width, number == 0 and regime == REGIMES[0])

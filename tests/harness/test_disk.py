@@ -1,0 +1,134 @@
+"""Reports on disk: whole files, documented fields, and reproductions that stand alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backproof.adapters import load
+from backproof.disk import ReportFolder, name_of
+from backproof.reference.activations import GELU, Hardsigmoid, LeakyReLU
+from backproof.reference.case import Case
+from backproof.reference.heads import BCEWithLogitsLoss, MSELoss
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from backproof.reference.trace import Trace
+from backproof.report import Report
+from backproof.verify import Run, verify
+
+HERE = Network((6,), (Linear(5), Hardsigmoid(), Linear(3)), MSELoss())
+
+
+class Halved:
+    """Torch with a weight gradient of half the size."""
+
+    name = "torch"
+
+    def run(self, case: Case) -> Trace:
+        trace = load("torch").run(case)
+        return replace(trace, layers=tuple(
+            replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / 2}) if "weight" in s.d_params else s
+            for s in trace.layers))  # fmt: skip
+
+
+def _run(adapter: object, case: Case) -> Report:
+    run = Run([adapter], 1, 0, (case.precision,), None, None)  # type: ignore[list-item]
+    run.examine(case)
+    return run.report()
+
+
+def _script(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(folder / "repro.py")], capture_output=True, text=True, timeout=120, check=False, cwd="/")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "case"),
+    [
+        ("torch", Case(HERE, 1, "normal", 4, "float64")),
+        ("torch", Case(Network((40,), (Hardsigmoid(),), MSELoss()), 1, "normal", 33, "float64")),
+        ("torch", Case(Network((2,), (GELU(),), BCEWithLogitsLoss()), 0, "saturated", 2, "float32")),
+        ("jax:jit", Case(Network((8,), (GELU("tanh"),), MSELoss()), 3, "saturated", 4, "float64")),
+        ("jax", Case(Network((8,), (LeakyReLU(0.25),), MSELoss()), 3, "zeros", 2, "float32")),
+    ],
+)
+def test_reproduction_stands_alone(adapter: str, case: Case, tmp_path: Path) -> None:
+    """repro.py needs neither backproof nor the working folder, has at most 60 lines and exits 1 while the discrepancy exists."""
+    report = _run(load(adapter), case)
+    shown = [*report.findings, *report.known, *report.conventions]
+    assert shown, "the case was chosen because it shows a discrepancy"
+    folder = report.save(tmp_path)
+    for finding in shown:
+        place = folder / name_of(finding)
+        source = (place / "repro.py").read_text()
+        assert len(source.splitlines()) <= 60
+        assert "backproof." not in source
+        done = _script(place)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert f"expected {finding.expected!r}" in done.stdout
+        assert "Traceback" not in done.stderr
+
+
+def test_reproduction_exits_0_when_the_discrepancy_is_gone(tmp_path: Path) -> None:
+    """A finding that the framework does not show is reported as gone by its own script."""
+    report = _run(Halved(), Case(Network((3,), (Linear(2),), MSELoss()), 1, "normal", 4, "float64"))
+    folder = report.save(tmp_path)
+    done = _script(folder / name_of(report.findings[0]))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_of_a_report_is_there_and_readable(tmp_path: Path) -> None:
+    """report.json, report.md, and per finding finding.json, case.json, tensors without pickle, repro.py."""
+    report = verify(adapters=[Halved()], cases=16, layers=["Linear", "ReLU"], reports=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    data = json.loads((folder / "report.json").read_text())
+    assert data["schema"] == 1
+    assert data["ok"] is False
+    assert data["compared"] == report.compared > 0
+    assert data["findings"][0]["layer"] == "Linear"
+    assert set(data["environment"]) >= {"python", "numpy", "torch", "jax", "cpu", "cores", "torch threads"}
+    place = folder / name_of(report.findings[0])
+    assert Case.from_json((place / "case.json").read_text()) == report.findings[0].case
+    assert json.loads((place / "finding.json").read_text())["diagnosis"]["code"] == "halved"
+    with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
+        assert arrays["actual"].shape == arrays["expected"].shape == arrays["bound"].shape
+    text = (folder / "report.md").read_text()
+    assert "dweight" in text
+    assert "half of what it should be" in text
+    assert not [f for f in folder.rglob("*") if "partial" in f.name]
+
+
+def test_every_field_of_the_json_is_documented() -> None:
+    """docs/report.md names each field that report.json and finding.json have."""
+    report = _run(load("torch"), Case(HERE, 1, "normal", 4, "float64"))
+    data = json.loads(report.to_json())
+    document = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    fields = {*data, *data["self_test"], *data["tallies"][0], *data["known"][0], *data["known"][0]["entries"]}
+    assert not [name for name in fields if f"`{name}`" not in document]
+
+
+def test_a_run_that_dies_leaves_whole_files(tmp_path: Path) -> None:
+    """A report interrupted between files holds complete findings and no report.json."""
+    report = _run(load("torch"), Case(HERE, 1, "normal", 4, "float64"))
+    target = ReportFolder(tmp_path)
+    place = target.add(report.known[0])
+    assert json.loads((place / "finding.json").read_text())
+    assert not (target.path / "report.json").exists()
+
+
+def test_two_reports_of_one_second_get_two_folders(tmp_path: Path) -> None:
+    """Report folders never overwrite each other."""
+    assert ReportFolder(tmp_path).path != ReportFolder(tmp_path).path
+
+
+def test_infinite_numbers_are_written_as_strings(tmp_path: Path) -> None:
+    """JSON has no infinity: an infinite excess is the string `inf`."""
+    report = _run(load("torch"), Case(HERE, 1, "normal", 4, "float64"))
+    finding = replace(report.known[0], excess=float("inf"), actual=float("nan"))
+    assert finding.describe()["excess"] == "inf"
+    assert json.loads(replace(report, known=(finding,)).to_json())["known"][0]["actual"] == "nan"

@@ -1,0 +1,235 @@
+"""Random layers, networks and cases: they construct what fits, reach everything, repeat for a seed and shrink to little."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import backproof as bp
+import numpy as np
+import pytest
+from backproof import strategies
+from backproof.adapters import load
+from backproof.certify import certify
+from backproof.generate import DRAWS, generate
+from backproof.reference.case import Case
+from backproof.reference.heads import LOSSES, OUTPUTS, Head
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from backproof.reference.rounding import precision_named
+from backproof.reference.trace import Trace
+from backproof.reference.values import REGIMES
+from backproof.strategies import BATCHES, FAMILIES, HALVING, SIZES, VERIFIED, cases, heads, layers, networks
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.statistics import collector
+
+MANY = 1600
+QUIET = settings(database=None, deadline=None, max_examples=100, derandomize=True)
+
+
+@cache
+def drawn() -> tuple[Case, ...]:
+    return tuple(generate(MANY, 0))
+
+
+def collected(strategy: st.SearchStrategy[Any], examples: int = 150) -> tuple[list[Any], list[str]]:
+    """Return what a strategy draws and the status Hypothesis gave each draw."""
+    found: list[Any] = []
+
+    @settings(max_examples=examples, database=None, deadline=None, phases=[Phase.generate], derandomize=True)
+    @given(strategy)
+    def collect(item: Any) -> None:
+        found.append(item)
+
+    reports: list[Any] = []
+    with collector.with_value(reports.append):
+        collect()
+    return found, [test["status"] for test in reports[0]["generate-phase"]["test-cases"]]
+
+
+@pytest.mark.parametrize("strategy", [layers(), layers((5,)), heads(), networks(), networks(["GLU", "SwiGLU"]), networks(["Softmax"]),
+                                      cases(), cases(["PReLU", "GLU"])],
+                         ids=["layers", "layers-odd", "heads", "networks", "halving", "mixing", "cases", "cases-mixed"])  # fmt: skip
+def test_strategies_construct_and_throw_nothing_away(strategy: st.SearchStrategy[Any]) -> None:
+    """Hypothesis counts no draw as invalid: nothing was filtered or rejected."""
+    found, statuses = collected(strategy)
+    assert "invalid" not in statuses
+    assert len(found) == statuses.count("valid") > 10
+
+
+def test_the_source_holds_no_filter() -> None:
+    """No strategy calls filter, assume or reject."""
+    tree = ast.parse(Path(strategies.__file__).read_text())
+    called = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+              for node in ast.walk(tree) if isinstance(node, ast.Call)}  # fmt: skip
+    assert called.isdisjoint({"filter", "assume", "reject"})
+    assert "sampled_from" in called
+
+
+def test_drawn_cases_fit_and_run() -> None:
+    """Every drawn network passes its values through the reference: depth 1 to 8, shapes that fit, one loss."""
+    found, _ = collected(cases(), 60)
+    for case in found:
+        assert 1 <= len(case.network.layers) <= 8
+        assert case.precision in VERIFIED
+        assert Case.from_json(case.to_json()) == case
+        values = case.values()
+        with np.errstate(all="ignore"):
+            trace = case.network.run(values.params, values.x, values.target)
+        assert trace.layers[0].d_inputs[0].shape == values.x.shape
+
+
+def test_a_run_reaches_every_layer_in_every_regime() -> None:
+    """A run of 1,600 cases meets each layer in each value regime."""
+    met = {(type(layer).__name__, case.regime) for case in drawn() for layer in case.network.layers}
+    assert met == {(family, regime) for family in FAMILIES for regime in REGIMES}
+
+
+def test_a_run_reaches_every_head_and_edge() -> None:
+    """A run of 1,600 cases meets every head, output, loss and reduction, and every batch, size, depth and option."""
+    found = drawn()
+    every_head = {case.network.head for case in found}
+    assert {type(head) for head in every_head} == {Head, bp.MSELoss, bp.BCEWithLogitsLoss, bp.CrossEntropyLoss}
+    assert {head.output for head in every_head} == set(OUTPUTS)
+    assert {head.loss for head in every_head} == set(LOSSES)
+    assert {head.reduction for head in every_head} == {"mean", "sum"}
+    assert {getattr(head, "label_smoothing", 0.0) > 0 for head in every_head} == {True, False}
+    assert {case.batch for case in found} == set(BATCHES)
+    assert 1 in BATCHES
+    assert {case.network.input_shape[0] for case in found} == set(SIZES)
+    assert 1 in SIZES
+    assert {len(case.network.layers) for case in found} == set(range(1, 9))
+    every_layer = {layer for case in found for layer in case.network.layers}
+    assert {(1, True), (1, False)} <= {(layer.out_features, layer.bias) for layer in every_layer if isinstance(layer, Linear)}
+    assert {layer.approximate for layer in every_layer if isinstance(layer, bp.GELU)} == {"none", "tanh"}
+    assert {layer.num_parameters == 1 for layer in every_layer if isinstance(layer, bp.PReLU)} == {True, False}
+    assert {(case.batch, case.network.input_shape) for case in found} >= {(1, (1,))}
+    assert len({float(case.values().upstream) for case in found[:64]}) > 2
+
+
+def test_heads_reach_every_pair() -> None:
+    """`heads()` draws every output with every loss that takes it, in both reductions."""
+    found, _ = collected(heads(), 1500)
+    pairs = {(head.output, head.loss, head.reduction) for head in found if type(head) is Head}
+    probabilities = {"bce": "sigmoid", "cross_entropy": "softmax"}
+    assert pairs == {(output, loss, reduction) for loss in LOSSES for output in OUTPUTS for reduction in ("mean", "sum")
+                     if probabilities.get(loss, output) == output}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_is_drawn_alone(name: str) -> None:
+    """A network restricted to one family holds that layer and no other, for every family."""
+    found, _ = collected(networks([name]), 20)
+    assert {type(layer).__name__ for network in found for layer in network.layers} == {name}
+    assert all(network.layers for network in found)
+
+
+def test_families_restrict_a_run() -> None:
+    """`generate` draws the named families alone, all of them."""
+    wanted = ["Linear", "ReLU", "GLU"]
+    assert {type(layer).__name__ for case in generate(100, 3, wanted) for layer in case.network.layers} == set(wanted)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (2, 6), (3, 1)])
+def test_layers_take_the_shape_they_are_drawn_for(shape: tuple[int, ...]) -> None:
+    """Every layer drawn for a shape takes it; those that halve an axis are drawn for even ones alone."""
+    found, _ = collected(layers(shape))
+    for layer in found:
+        layer.output_shape(shape)
+    names = {type(layer).__name__ for layer in found}
+    assert names == set(FAMILIES) - (HALVING if shape[-1] % 2 else frozenset())
+
+
+def test_the_same_seed_gives_the_same_cases() -> None:
+    """A seed gives one sequence, however much of it is taken, and another seed another."""
+    first = [case.to_json() for case in generate(40, 7)]
+    assert [case.to_json() for case in generate(40, 7)] == first
+    assert [case.to_json() for case in generate(13, 7)] == first[:13]
+    assert [case.to_json() for case in generate(40, 8)] != first
+    assert len(set(first)) == 40
+
+
+def test_the_same_seed_gives_the_same_cases_in_another_process() -> None:
+    """Cases and their numbers do not hang on the process or its hash seed."""
+    code = """
+from hashlib import sha256
+from backproof.generate import generate
+digest = sha256()
+for case in generate(16, 7):
+    for part in (case.to_json().encode(), case.values().x.tobytes(), case.values().target.tobytes()):
+        digest.update(part)
+"""
+    here: dict[str, Any] = {}
+    exec(code, here)  # noqa: S102  (the same lines here and there)
+    done = subprocess.run([sys.executable, "-c", f"{code}\nprint(digest.hexdigest())"], capture_output=True, text=True, check=False,
+                          cwd="/", env={**os.environ, "PYTHONHASHSEED": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == here["digest"].hexdigest()
+
+
+def test_several_draws_share_a_structure() -> None:
+    """Each network and batch is drawn values for several times in a row, with other seeds and regimes."""
+    found = list(generate(10 * DRAWS, 0))
+    for start in range(0, len(found), DRAWS):
+        block = found[start : start + DRAWS]
+        assert len({(case.network, case.batch) for case in block}) == 1
+        assert len({case.seed for case in block}) == len({case.regime for case in block}) == DRAWS
+
+
+@pytest.mark.parametrize("name", ["Linear", "Tanh", "SwiGLU"])
+def test_a_property_of_one_layer_shrinks_to_that_layer(name: str) -> None:
+    """The smallest network that holds a layer is that layer alone."""
+    network = find(networks(), lambda network: any(type(layer).__name__ == name for layer in network.layers), settings=QUIET)
+    assert [type(layer).__name__ for layer in network.layers] == [name]
+    assert network.input_shape == ((2,) if name in HALVING else (1,))
+
+
+class HalvedBias:
+    """Torch with a mistake: the gradient of every Linear's bias is half of what it should be."""
+
+    name = "halved-bias"
+
+    def run(self, case: Case) -> Trace:
+        trace = load("torch").run(case)
+        return Trace(trace.loss, tuple(
+            type(step)(step.path, step.layer, step.inputs, step.output, step.d_inputs, step.d_output, step.params,
+                       {name: d / 2 if name == "bias" else d for name, d in step.d_params.items()}) for step in trace.layers))  # fmt: skip
+
+
+def test_a_failing_case_shrinks_to_one_layer() -> None:
+    """A mistake in one layer's backward, found over random cases, shrinks to that layer, batch 1 and the first regime."""
+
+    def fails(case: Case) -> bool:
+        return any(c.failed and c.tensor == "dbias" for c in certify(HalvedBias().run(case), precision_named(case.precision)))
+
+    smallest = find(cases(), fails, settings=QUIET)
+    assert smallest == Case(Network((1,), (Linear(1, bias=True),), Head()), smallest.seed, "normal", 1, "float64")
+
+
+@pytest.mark.parametrize("draw", [lambda name: find(layers((4,), [name]), bool), lambda name: find(networks(["ReLU", name]), bool),
+                                  lambda name: find(cases([name]), bool), lambda name: list(generate(1, 0, [name]))],
+                         ids=["layers", "networks", "cases", "generate"])  # fmt: skip
+def test_an_unknown_layer_is_refused(draw: Any) -> None:
+    """A family that does not exist is named, with those that do."""
+    with pytest.raises(ValueError, match=r"(?m)^unknown layer: got Konvolution, expected one of CELU, ELU, .*, Tanh$"):
+        draw("Konvolution")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    """A precision that does not exist is named, with those that do."""
+    with pytest.raises(ValueError, match=r"(?m)^unknown precision: got float12, expected one of float64, float32, bfloat16, float16, tf32$"):
+        find(cases(precisions=["float64", "float12"]), bool)
+    with pytest.raises(ValueError, match=r"^unknown precision: got 'float12', expected one of float64, float32"):
+        next(generate(1, 0, precision="float12"))
+
+
+def test_a_shape_that_no_family_takes_is_refused() -> None:
+    """Families that cannot take a shape are named with it."""
+    with pytest.raises(ValueError, match=r"^no layer of GLU, SwiGLU takes an input of shape \(3,\)$"):
+        layers((3,), ["GLU", "SwiGLU"])
