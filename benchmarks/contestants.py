@@ -41,11 +41,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Checker:
+    """A checker in one precision; `ours` names the layer and the tensor at fault, `widest` is the width it can afford."""
+
     name: str
     precision: str
     check: Callable[[Case], Answer]
     ours: bool = False
-    widest: int = max(WIDTHS)
+    widest: int = ANY_WIDTH
 
     def run(self, case: Case) -> Answer:
         return self.check(replace(case, precision=self.precision))
@@ -74,10 +76,11 @@ def backproof(adapter: str, case: Case) -> Answer:
     return Answer(unexplained, seconds, failed, known=not unexplained)
 
 
-def gradcheck(fast: bool, case: Case, *, wordless: bool = True) -> Answer:
+def gradcheck(case: Case, *, fast: bool, wordless: bool = True) -> Answer:
     """Call gradcheck with its own defaults on the loss as a function of the input and of every parameter.
 
-    When fast mode objects it computes the whole Jacobian to word its message, for minutes on wide networks; `wordless` leaves that out.
+    When fast mode objects it computes the whole Jacobian to word its message, for minutes on wide networks; `wordless` leaves
+    that out.
     """
     values = case.values()
     names = [(path, name) for path, named in values.params.items() for name in named]
@@ -109,7 +112,7 @@ def _jax_loss(network: Network) -> Callable[..., Any]:
 
 
 def checkgrads(case: Case) -> Answer:
-    """Call check_grads with its own defaults, in reverse mode, on the same loss, compiled once for all values of a network."""
+    """Call check_grads with its own defaults in reverse mode on the same loss, compiled once for all values of a network."""
     values = case.values()
     with jax.enable_x64(case.precision == "float64"):
         loss = partial(_jax_loss(case.network), target=values.target)
@@ -128,8 +131,8 @@ def _called(check: Callable[[], Any]) -> Answer:
 
 TORCH = (
     Checker("backproof (torch)", "float64", partial(backproof, "torch"), ours=True),
-    Checker("gradcheck fast", "float64", partial(gradcheck, True)),
-    Checker("gradcheck slow", "float64", partial(gradcheck, False), widest=SLOW_WIDTH),
+    Checker("gradcheck fast", "float64", partial(gradcheck, fast=True)),
+    Checker("gradcheck slow", "float64", partial(gradcheck, fast=False), widest=SLOW_WIDTH),
     Checker("backproof (torch)", "float32", partial(backproof, "torch"), ours=True),
 )
 JAX = (
@@ -138,3 +141,4 @@ JAX = (
     Checker("backproof (jax:jit)", "float32", partial(backproof, "jax:jit"), ours=True),
     Checker("check_grads", "float32", checkgrads),
 )
+CHECKERS = (*TORCH, *JAX)

@@ -65,21 +65,32 @@ def measure(adapter: str, networks: int, seed: int, precisions: Sequence[str]) -
     rows = [(name, *(f"{counts[c]:,}" for c in COUNTED)) for name, counts in tracker.by_regime.items()]
     every = sum(tracker.by_regime.values(), Counter())
     rows.append(("**all**", *(f"**{every[c]:,}**" for c in COUNTED)))
-    header = ("regime", "cases", "entries compared", "of them inconclusive", "other subgradients", "known discrepancies met", "unexplained")
+    header = ("regime", "cases", "entries compared", "inconclusive", "other subgradients", "known discrepancies met", "unexplained")
     by_precision = Counter[str]()
     for (_, precision, _, _), tally in report.tallies.items():
         by_precision[precision] += tally.compared
     split = ", ".join(f"{n:,} in {p}" for p, n in by_precision.items())
     test = report.self_test
     text = f"### {adapter}: {networks:,} networks, {cases:,} cases in {', '.join(precisions)}\n\n{table(header, rows)}\n"
-    text += f"{split}; largest excess that agreed {report.margin:.4f}; planted mistakes: {test.blamed} of {test.planted} caught and blamed, "
-    text += f"{test.hidden} more within rounding; {report.cases / seconds:.1f} cases/s, {seconds:,.0f} s.\n"
+    text += f"{split}; largest excess that agreed {report.margin:.4f}; planted mistakes: {test.blamed} of {test.planted} caught "
+    text += f"and blamed, {test.hidden} more within rounding; {report.cases / seconds:.1f} cases/s, {seconds:,.0f} s.\n"
     return text + _list("Unexplained", report.findings) + _list("Known", report.known), report
 
 
 def _list(title: str, findings: Sequence[Finding]) -> str:
     lines = [f"- {f.title}, {f.count} times: {f.known or f.diagnosis.sentence}" for f in findings]
     return f"\n{title}:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+INTRODUCTION = """\
+## False alarms
+
+Written by `{command}`.
+
+Random networks of depth 1 to 8 as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are compared
+in local certificates, and in float64 end to end too.
+
+"""
 
 
 def main() -> None:
@@ -91,9 +102,8 @@ def main() -> None:
     parser.add_argument("--precisions", default="float64,float32", help="comma-separated")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
-    text = (f"## False alarms\n\nWritten by `python benchmarks/false_alarms.py --torch {options.torch} --jax {options.jax} --seed {options.seed}`.\n\n"
-            f"Random networks of depth 1 to 8 as `verify` draws them, {DRAWS} draws of values through each, every regime in turn. Entries are compared in local "
-            f"certificates, and in float64 end to end too.\n\n")  # fmt: skip
+    asked = f"--torch {options.torch} --jax {options.jax} --seed {options.seed}"
+    text = INTRODUCTION.format(command=f"python benchmarks/false_alarms.py {asked}", draws=DRAWS)
     wrong = []
     for adapter, networks in (("torch", options.torch), ("jax:jit", options.jax)):
         if networks:

@@ -1,7 +1,7 @@
 """What the harness's own work costs beside the frameworks', and whether memory grows with the number of cases.
 
-Every run is a process of its own, so that neither imports nor an earlier run count. All that is not an adapter's `run` counts as our own work:
-generation, reference, bounds, comparison, self-test, classification, shrinking and writing the report.
+Every run is a process of its own, so that neither imports nor an earlier run count. All that is not an adapter's `run` counts
+as our own work: generation, reference, bounds, comparison, self-test, classification, shrinking and writing the report.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 from document import conditions, note, table, write
 
-RUNS = {"default": ("torch", "jax:jit"), "torch": ("torch",), "jax:jit": ("jax:jit",)}
+RUNS = {"default": ("torch", "jax:jit"), "torch": ("torch",)}
 
 
 def child(adapters: list[str], cases: int, seed: int) -> None:
     """Run `verify` in this process and print its figures as JSON."""
-    from backproof.adapters import load  # noqa: PLC0415  (the parent needs no framework)
-    from backproof.verify import verify  # noqa: PLC0415
+    from backproof.adapters import load  # the parent needs no framework
+    from backproof.verify import verify
 
     for name in adapters:
         load(name)
@@ -55,11 +55,11 @@ def shares(cases: int, seed: int) -> str:
         found = run(adapters, cases, seed)
         frameworks, harness, reporting = (found["seconds"][k] for k in ("frameworks", "harness", "reporting"))
         own = found["wall"] - frameworks
-        rows.append((f"{name}: {', '.join(adapters)}" if name == "default" else name, found["cases"], f"{found['compared']:,}",
-                     f"{frameworks:.1f}", f"{harness:.1f}", f"{reporting:.1f}", f"{own - harness - reporting:.1f}", f"{found['wall']:.1f}",
-                     f"{100 * own / frameworks:.0f} %", f"{found['cases'] / found['wall']:.1f}"))  # fmt: skip
-    return table(("adapters", "cases", "entries compared", "frameworks: s", "draw, reference, compare: s", "self-test, verdicts: s", "rest: s",
-                  "in all: s", "our own work / frameworks", "cases per s"), rows)  # fmt: skip
+        seconds = [f"{s:.1f}" for s in (frameworks, harness, reporting, own - harness - reporting, found["wall"])]
+        rows.append((name, found["cases"], f"{found['compared']:,}", *seconds, f"{100 * own / frameworks:.0f} %",
+                     f"{found['cases'] / found['wall']:.1f}"))  # fmt: skip
+    return table(("adapters", "cases", "entries compared", "frameworks: s", "draw, reference, compare: s", "self-test, verdicts: s",
+                  "rest: s", "in all: s", "our own work / frameworks", "cases per s"), rows)  # fmt: skip
 
 
 def memory(name: str, cases: int, seed: int) -> str:
@@ -77,7 +77,7 @@ def memory(name: str, cases: int, seed: int) -> str:
 def main() -> None:
     """Measure, print and, where asked, write the section of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=80, help="cases of a verify run (a default run has 200)")
+    parser.add_argument("--cases", type=int, default=40, help="cases of a verify run (a default run has 200)")
     parser.add_argument("--memory", type=int, default=100, help="cases of the smaller memory run; 0 leaves memory out")
     parser.add_argument("--memory-adapter", choices=RUNS, default="torch")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,8 +87,9 @@ def main() -> None:
     if options.child:
         child(options.child.split(","), options.cases, options.seed)
         return
-    text = f"## The harness's own work\n\nWritten by `python benchmarks/overhead.py --cases {options.cases} --memory {options.memory}`.\n\n"
-    text += "One `verify` run per row, report written, each in a fresh process with the frameworks imported beforehand.\n\n"
+    asked = f"--cases {options.cases} --memory {options.memory}"
+    text = f"## The harness's own work\n\nWritten by `python benchmarks/overhead.py {asked}`.\n\nOne `verify` run per row, report written, "
+    text += "each in a fresh process with the frameworks imported beforehand; default is torch and jax:jit.\n\n"
     text += shares(options.cases, options.seed)
     if options.memory:
         text += f"\n### Memory\n\n{memory(options.memory_adapter, options.memory, options.seed)}"

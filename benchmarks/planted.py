@@ -1,8 +1,8 @@
 """Layers whose backward holds a mistake, for torch and jax alike, so that every gradient checker meets the same one.
 
-A planted layer is a subclass of the reference's layer: its truth is inherited, and only the adapters' lowering differs. The lowering
-computes the forward with the adapter's own operator and the backward by hand, as a `torch.autograd.Function` and a `jax.custom_vjp`
-around one piece of code that both array libraries understand.
+A planted layer is a subclass of the reference's layer: its truth is inherited, and only the adapters' lowering differs.
+The lowering computes the forward with the adapter's own operator and the backward by hand, as a `torch.autograd.Function`
+and a `jax.custom_vjp` around one piece of code that both array libraries understand.
 """
 
 from __future__ import annotations
@@ -48,22 +48,28 @@ class PlantedLinear(Linear):
 
 @dataclass(frozen=True)
 class PlantedReLU(a.ReLU):
+    """A ReLU whose backward is written by hand, likewise."""
+
     plant: Plant | None = None
 
 
 @dataclass(frozen=True)
 class PlantedTanh(a.Tanh):
+    """A Tanh whose backward is written by hand, likewise."""
+
     plant: Plant | None = None
 
 
 @dataclass(frozen=True)
 class PlantedSigmoid(a.Sigmoid):
+    """A Sigmoid whose backward is written by hand, likewise."""
+
     plant: Plant | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a backward has at hand: the array library, the layer's rule, its input, its parameters and the upstream gradient."""
+    """What a backward has at hand: the array library, the layer's rule, its input, its parameters, the upstream gradient."""
 
     xp: Any
     rule: Callable[[Scene], dict[str, Array]]
@@ -99,7 +105,8 @@ def _sigmoid(scene: Scene) -> dict[str, Array]:
 
 
 PLANTED: dict[type[Layer], tuple[type[Layer], Callable[[Scene], dict[str, Array]]]] = {
-    PlantedLinear: (Linear, _linear), PlantedReLU: (a.ReLU, _relu), PlantedTanh: (a.Tanh, _tanh), PlantedSigmoid: (a.Sigmoid, _sigmoid),
+    PlantedLinear: (Linear, _linear), PlantedReLU: (a.ReLU, _relu), PlantedTanh: (a.Tanh, _tanh),
+    PlantedSigmoid: (a.Sigmoid, _sigmoid),
 }  # fmt: skip
 """Every layer that can hold a mistake: the layer it stands in for, and its right backward."""
 
@@ -175,7 +182,7 @@ MISTAKES: dict[str, Mistake] = {
     "over-batch": Mistake("divided by the batch size once too often", _over_batch, ("dweight", "dbias")),
     "transposed": Mistake("dy W^T for dy W, or dW transposed", _transposed, ("dx", "dweight"), wide=True),
     "entry-zeroed": Mistake("the largest entry is zero", _entry_zeroed, ("dweight", "dx", "dbias"), ("dx",)),
-    "entry-off-by-1e-4": Mistake("the largest entry is off by 1 part in 10,000", _entry_nudged, ("dweight", "dx", "dbias"), ("dx",)),
+    "entry-off-by-1e-4": Mistake("the largest entry is off by 1e-4 of it", _entry_nudged, ("dweight", "dx", "dbias"), ("dx",)),
     "rows-permuted": Mistake("the rows are shifted by one", _rows_permuted, ("dweight", "dx"), wide=True),
     "stale-mask": Mistake("the mask or slope of another example", _stale, (), ("dx",)),
     "upstream-ignored": Mistake("the upstream gradient is taken for all ones", _upstream_ignored, ("dweight",), ("dx",)),
@@ -210,7 +217,8 @@ def _named(params: Any) -> dict[str, Array]:
 
 
 def _torch_lowering(layer: Any, params: dict[str, Array], x: Array) -> Array:
-    return _Torch.apply(layer, x, *(params[name] for name in ("weight", "bias") if name in params))  # type: ignore[no-untyped-call]
+    ordered = [params[name] for name in ("weight", "bias") if name in params]
+    return _Torch.apply(layer, x, *ordered)  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,6 @@ from backproof.reference.heads import MSELoss
 from backproof.reference.layer import Layer
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from document import note
 from planted import MISTAKES, PART, Plant, PlantedLinear, PlantedReLU, PlantedSigmoid, PlantedTanh
 
 __all__ = ["ALL_ACTIVATIONS", "BATCH", "LARGE", "REGIMES", "WIDTHS", "Trial", "correct", "large", "mistaken"]
@@ -29,7 +29,10 @@ LARGE = 500  # a Linear of 500 x 500 has 250,000 weights
 
 @dataclass(frozen=True)
 class Trial:
-    """A case, with the mistake in it (none in a correct network); `fresh` marks the first values drawn for its network."""
+    """A case, with the mistake in it (none in a correct network) and where it stands.
+
+    `fresh` marks the first values drawn for a network.
+    """
 
     case: Case
     width: int
@@ -37,6 +40,8 @@ class Trial:
     mistake: str = ""
     path: str = ""
     tensor: str = ""
+    index: tuple[int, ...] = ()
+    activation: str = ""
 
 
 def _network(rng: np.random.Generator, width: int, activation: type[Layer], depth: int) -> Network:
@@ -53,7 +58,10 @@ def _with(network: Network, index: int, layer: Layer) -> Network:
 
 def _planted(layer: Layer, plant: Plant | None) -> Layer:
     """Return the stand-in for a layer, whose backward is written by hand."""
-    return PlantedLinear(layer.out_features, layer.bias, plant) if isinstance(layer, Linear) else ACTIVATIONS[type(layer)](plant=plant)  # type: ignore[call-arg]
+    if isinstance(layer, Linear):
+        return PlantedLinear(layer.out_features, layer.bias, plant)
+    stand_in: Callable[..., Layer] = ACTIVATIONS[type(layer)]
+    return stand_in(plant=plant)
 
 
 def mistaken(widths: Sequence[int], structures: int, seeds: int, seed: int) -> Iterator[Trial]:
@@ -62,8 +70,9 @@ def mistaken(widths: Sequence[int], structures: int, seeds: int, seed: int) -> I
         for code, mistake in MISTAKES.items():
             for number in range(structures if width > 1 or not mistake.wide else 0):
                 rng = np.random.default_rng((seed, width, list(MISTAKES).index(code), number))
-                activation = a.ReLU if code == "stale-mask" and number % 2 == 0 else list(ACTIVATIONS)[rng.integers(len(ACTIVATIONS))]
-                network = _network(rng, width, activation, int(rng.integers(2, 4)))
+                activation = list(ACTIVATIONS)[rng.integers(len(ACTIVATIONS))]
+                masked = code == "stale-mask" and number % 2 == 0
+                network = _network(rng, width, a.ReLU if masked else activation, int(rng.integers(2, 4)))
                 places = [(i, t) for i, layer in enumerate(network.layers)
                           for t in (mistake.linear if isinstance(layer, Linear) else mistake.activation)]  # fmt: skip
                 index, tensor = places[rng.integers(len(places))]
@@ -73,14 +82,14 @@ def mistaken(widths: Sequence[int], structures: int, seeds: int, seed: int) -> I
                 for drawn in range(seeds):
                     case = next(cases, None)
                     if case is None:
-                        note(f"no values show {code} in {tensor} of {network}")
+                        print(f"left out: no values show {code} in {tensor} of {network}", file=sys.stderr)
                         break
                     yield Trial(case, width, drawn == 0, code, f"layers.{index}", tensor)
 
 
-def _telling(wrong: Network, right: Network, index: int, tensor: str, rng: np.random.Generator, tries: int = 100) -> Iterator[Case]:
+def _telling(wrong: Network, right: Network, index: int, tensor: str, rng: np.random.Generator) -> Iterator[Case]:
     """Yield cases in which the mistake changes the gradient: by half of 1 part in 10,000 of its largest entry or more."""
-    for number in rng.integers(2**32, size=tries):
+    for number in rng.integers(2**32, size=100):
         case = Case(wrong, int(number), "normal", BATCH)
         one, two = (tensors(load("torch").run(replace(case, network=n)).layers[index])[tensor] for n in (wrong, right))
         size = float(np.max(np.abs(two)))
@@ -89,14 +98,27 @@ def _telling(wrong: Network, right: Network, index: int, tensor: str, rng: np.ra
 
 
 def correct(widths: Sequence[int], seeds: int, seed: int) -> Iterator[Trial]:
-    """Yield correct networks in every regime, half of them (by width and activation) with a right hand-written backward in them."""
+    """Yield correct networks in every regime, half of them (by width and activation) with a right hand-written backward."""
     for place, width in enumerate(widths):
         for turn, activation in enumerate(ALL_ACTIVATIONS):
             rng = np.random.default_rng((seed, width, turn))
             network = _network(rng, width, activation, 2 + turn % 2)
             if (place + turn) % 2:
-                network = replace(network, layers=tuple(
-                    _planted(layer, None) if type(layer) in {Linear, *ACTIVATIONS} else layer for layer in network.layers))  # fmt: skip
+                written = [_planted(x, None) if type(x) in {Linear, *ACTIVATIONS} else x for x in network.layers]
+                network = replace(network, layers=tuple(written))
             for number in range(seeds):
                 for regime in REGIMES:
-                    yield Trial(Case(network, int(rng.integers(2**32)), regime, BATCH), width, number == 0 and regime == REGIMES[0])
+                    case, fresh = Case(network, int(rng.integers(2**32)), regime, BATCH), number == 0 and regime == REGIMES[0]
+                    yield Trial(case, width, fresh, activation=activation.__name__)
+
+
+def large(count: int, seed: int) -> Iterator[tuple[Trial, Trial]]:
+    """Yield a Linear of 500 x 500 with one random entry of its weight's gradient zeroed, and the right one on the same values."""
+    rng = np.random.default_rng((seed, LARGE))
+    for number in range(count):
+        index, drawn = tuple(int(i) for i in rng.integers(LARGE, size=2)), int(rng.integers(2**32))
+        wrong, right = (
+            Case(Network((LARGE,), (PlantedLinear(LARGE, plant=plant),), MSELoss(reduction="sum")), drawn, "normal", BATCH)
+            for plant in (Plant("entry-zeroed", "dweight", index), None)
+        )
+        yield Trial(wrong, LARGE, number == 0, "entry-zeroed", "layers.0", "dweight", index), Trial(right, LARGE, number == 0)

@@ -20,7 +20,7 @@ PART = 1e-4  # the smallest mistake planted: one part in ten thousand of the lar
 
 
 CANCELLED = 2.0**-20  # of the natural scale: below, a tensor is the difference of numbers a million times larger
-FINEST = 2.0**-53  # in float64 no mistake may hide
+FINEST = 2.0**-53  # in float64, layer by layer, no mistake may hide
 
 
 def _zeroed(right: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Planter:
             wrong = self._wrong(kind, step, tensor, precision)
             if wrong is None:
                 continue
-            if precision.store > FINEST and _within_rounding(trace, index, tensor, wrong, precision, fused=fused):
+            if (fused or precision.store > FINEST) and _within_rounding(trace, index, tensor, wrong, precision, fused=fused):
                 self.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))

@@ -152,7 +152,7 @@ class Arithmetic:
         # |fl(z') - v| <= |z' - z| + u |z'| + u_own |v| + underflow, with |z' - z| <= spread and so |z'| <= |v| + spread
         magnitude = np.abs(value)
         if spread is not None:
-            magnitude = magnitude + spread
+            magnitude += spread
         bound = magnitude * (self.roundoff if roundoff is None else roundoff)
         bound += self.precision.underflow
         if spread is not None:
@@ -184,9 +184,7 @@ class Arithmetic:
         underflow = FLOAT32_NORMAL if precision.wide else precision.underflow
         lost = (length + roundings - 1) * (1 + growth) * underflow
         bound = magnitude * relative
-        bound += lost
-        if spread is not None:
-            bound += spread
+        bound += lost if spread is None else spread + lost
         running = magnitude + bound <= (FLOAT32_LARGEST if precision.wide else precision.largest) / BOUND_SLACK
         if not running.all():  # a partial sum, which is never larger than that, may overflow
             bound = np.where(running, bound, np.inf)

@@ -45,9 +45,7 @@ class ELU(Elementwise):
         y_left = self.alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            from_output = np.where(left < -SATURATED, 0, y_left + self.alpha)
-            slope = either(self.alpha * np.exp(left), from_output)
-            return np.where(x > 0, dy, dy * slope), {}
+            return np.where(x > 0, dy, dy * (self.alpha * np.exp(left))), {}
 
         return np.where(x > 0, x, y_left), backward
 
@@ -73,9 +71,7 @@ class SELU(Elementwise):
         y_left = scale_alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            from_output = np.where(left < -SATURATED, 0, y_left + scale_alpha)
-            slope = either(scale_alpha * np.exp(left), from_output)
-            return np.where(x > 0, dy * SELU_SCALE, dy * slope), {}
+            return np.where(x > 0, dy * SELU_SCALE, dy * (scale_alpha * np.exp(left))), {}
 
         return np.where(x > 0, SELU_SCALE * x, y_left), backward
 
@@ -103,8 +99,7 @@ class CELU(Elementwise):
         y_left = self.alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            from_output = np.where(left < -SATURATED, 0, y_left / self.alpha + 1)
-            return np.where(x > 0, dy, dy * either(np.exp(left), from_output)), {}
+            return np.where(x > 0, dy, dy * np.exp(left)), {}
 
         return np.where(x > 0, x, y_left), backward
 

@@ -52,7 +52,8 @@ def _script(folder: Path) -> subprocess.CompletedProcess[str]:
     [
         ("torch", Case(HERE, 1, "normal", 4, "float64")),
         ("torch", Case(Network((40,), (Hardsigmoid(),), MSELoss()), 1, "normal", 33, "float64")),
-        ("torch", Case(Network((2,), (GELU(),), BCEWithLogitsLoss()), 0, "saturated", 2, "float32")),
+        ("torch", Case(Network((8,), (GELU(),), MSELoss()), 0, "normal", 33, "float32")),
+        ("torch", Case(Network((1,), (), BCEWithLogitsLoss()), 12, "saturated", 1, "float64")),
         ("jax:jit", Case(Network((8,), (GELU("tanh"),), MSELoss()), 3, "saturated", 4, "float64")),
         ("jax", Case(Network((8,), (LeakyReLU(0.25),), MSELoss()), 3, "zeros", 2, "float32")),
     ],

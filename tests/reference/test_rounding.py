@@ -275,7 +275,7 @@ MISTAKES: dict[str, Mistake] = {
     "gamma halved": Mistake("return length * roundoff /", "return 0.5 * length * roundoff /", "float32", _long_sum),
     "no underflow": Mistake("bound += self.precision.underflow", "bound += 0.0", "float32",
                             _of(np.multiply, [2**-70] * 2, [0, 0], 0.0)),
-    "no underflow in sums": Mistake("bound += lost", "pass", "float32",
+    "no underflow in sums": Mistake("bound += lost if", "bound += 0.0 if", "float32",
                                     lambda m, a: (a.exact([[2**-70]]) @ a.exact([[2**-70]]), 0.0)),
     "half a rounding": Mistake("magnitude * (self.roundoff if", "magnitude * (0.5 * self.roundoff if", "float32",
                                _of(np.add, [1.0, EPS32], [0, 0], 1.0)),
