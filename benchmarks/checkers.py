@@ -131,7 +131,8 @@ def ratios(results: Sequence[Result], checkers: Sequence[Checker]) -> str:
         own = {r.trial: r.seconds for r in results if r.checker is ours}
         among = [r.seconds / own[r.trial] for r in results if r.checker is theirs and not r.trial.fresh]
         if among:
-            lines.append(f"- {theirs.title}: {median(among):.2g} times the seconds of {ours.name}, median over {len(among)} trials")
+            times = f"{median(among):.2g} times the seconds of {ours.name}"
+            lines.append(f"- {theirs.title}: {times}, median over {len(among)} trials")
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -179,9 +180,9 @@ is asked about.
 - For backproof one thing counts as a catch: exactly one certificate fails, that of the layer and the gradient at fault. An alarm
   on a correct network is a finding that `verify` leaves unexplained; "known" are those its list of known discrepancies explains.
 
-{wrong} trials with a mistake (networks per mistake and width: {structures}; draws of values through each: {seeds}), {right} without,
-half of them with the hand-written backward and no mistake. Milliseconds are medians over draws after a network's first, which is
-shown apart since jax compiles in it.
+{wrong} trials with a mistake (networks per mistake and width: {structures}; draws of values through each: {seeds}), {right}
+without, half of them with the hand-written backward and no mistake. Milliseconds are medians over draws after a network's first,
+which is shown apart since jax compiles in it.
 
 """
 
@@ -213,7 +214,7 @@ def main() -> None:
     intact = list(correct(widths, options.seeds, options.seed))
     wrong, right = measure(mistakes, checkers), measure(intact, checkers)
     asked = f"--structures {options.structures} --seeds {options.seeds} --large {options.large}"
-    asked += " --slow-large" * options.slow_large
+    asked += " --slow-large" * options.slow_large + f" --widths {options.widths}" * (tuple(widths) != WIDTHS)
     text = INTRODUCTION.format(command=f"python benchmarks/checkers.py {asked}", batch=BATCH, part=PART / 2, slow=SLOW_WIDTH,
                                wrong=len(mistakes), right=len(intact), message=message_cost(), structures=options.structures,
                                seeds=options.seeds)  # fmt: skip

@@ -116,7 +116,7 @@ def checkgrads(case: Case) -> Answer:
     values = case.values()
     with jax.enable_x64(case.precision == "float64"):
         loss = partial(_jax_loss(case.network), target=values.target)
-        return _called(lambda: check_grads(loss, (values.x, dict(values.params)), order=1, modes=["rev"]))
+        return _called(lambda: check_grads(loss, (values.x, dict(values.params)), order=1, modes=["rev"]))  # type: ignore[no-untyped-call]
 
 
 def _called(check: Callable[[], Any]) -> Answer:

@@ -65,7 +65,7 @@ def measure(adapter: str, networks: int, seed: int, precisions: Sequence[str]) -
     rows = [(name, *(f"{counts[c]:,}" for c in COUNTED)) for name, counts in tracker.by_regime.items()]
     every = sum(tracker.by_regime.values(), Counter())
     rows.append(("**all**", *(f"**{every[c]:,}**" for c in COUNTED)))
-    header = ("regime", "cases", "entries compared", "inconclusive", "other subgradients", "known discrepancies met", "unexplained")
+    header = ("regime", "cases", "entries compared", "inconclusive", "other subgradients", "known findings met", "unexplained")
     by_precision = Counter[str]()
     for (_, precision, _, _), tally in report.tallies.items():
         by_precision[precision] += tally.compared
@@ -87,8 +87,8 @@ INTRODUCTION = """\
 
 Written by `{command}`.
 
-Random networks of depth 1 to 8 as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are compared
-in local certificates, and in float64 end to end too.
+Random networks of depth 1 to 8 as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are
+compared in local certificates, and in float64 end to end too.
 
 """
 

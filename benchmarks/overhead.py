@@ -58,7 +58,7 @@ def shares(cases: int, seed: int) -> str:
         seconds = [f"{s:.1f}" for s in (frameworks, harness, reporting, own - harness - reporting, found["wall"])]
         rows.append((name, found["cases"], f"{found['compared']:,}", *seconds, f"{100 * own / frameworks:.0f} %",
                      f"{found['cases'] / found['wall']:.1f}"))  # fmt: skip
-    return table(("adapters", "cases", "entries compared", "frameworks: s", "draw, reference, compare: s", "self-test, verdicts: s",
+    return table(("adapters", "cases", "entries", "frameworks: s", "draw, reference, compare: s", "self-test, verdicts: s",
                   "rest: s", "in all: s", "our own work / frameworks", "cases per s"), rows)  # fmt: skip
 
 
@@ -88,8 +88,9 @@ def main() -> None:
         child(options.child.split(","), options.cases, options.seed)
         return
     asked = f"--cases {options.cases} --memory {options.memory}"
-    text = f"## The harness's own work\n\nWritten by `python benchmarks/overhead.py {asked}`.\n\nOne `verify` run per row, report written, "
-    text += "each in a fresh process with the frameworks imported beforehand; default is torch and jax:jit.\n\n"
+    text = f"## The harness's own work\n\nWritten by `python benchmarks/overhead.py {asked}`.\n\n"
+    text += "One `verify` run per row, report written, each in a fresh process with the frameworks imported beforehand; default is "
+    text += "torch and jax:jit.\n\n"
     text += shares(options.cases, options.seed)
     if options.memory:
         text += f"\n### Memory\n\n{memory(options.memory_adapter, options.memory, options.seed)}"

@@ -36,15 +36,16 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--layers", callback=_split, metavar="NAME,...", help="Draw only these layers.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop drawing cases after so many minutes.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes; the report does not depend on it.")
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
 def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
-           minutes: float | None, reports: str) -> None:  # fmt: skip
+           minutes: float | None, jobs: int, reports: str) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report."""
     from .disk import ReportFolder  # noqa: PLC0415
     from .progress import watch  # noqa: PLC0415
     from .verify import Run, run_all  # noqa: PLC0415
 
-    run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes)
+    run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes, jobs)
     folder = ReportFolder(Path(reports))
     with watch(run) as progress:
         report = run_all(run, progress)

@@ -35,6 +35,9 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     if actual is None or ball is None:
         return Diagnosis("unknown", "the numbers of this finding were not kept", equation)
     batch = step.inputs[0].shape[0]
+    if tensor.startswith("end-to-end"):
+        sentence = f"every layer is right by itself and yet {tensor} of the network is not: a wrong connection between layers"
+        return Diagnosis("wiring", sentence, equation)
 
     def rule(altered: LayerTrace) -> dict[str, Rounded]:
         return expected(altered, Arithmetic(precision))

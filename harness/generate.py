@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, count
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -16,7 +16,7 @@ from .reference.network import Network
 from .reference.values import REGIMES
 from .strategies import BATCHES, networks
 
-__all__ = ["DRAWS", "generate"]
+__all__ = ["DRAWS", "generate", "structures"]
 
 DRAWS = 4  # draws of values through one structure, which a compiling framework compiles once
 BLOCK = 32  # structures drawn by one run of Hypothesis, so that memory does not grow with the number of cases
@@ -41,18 +41,18 @@ def _block(seed: int, block: int, families: Sequence[str] | None) -> list[Struct
     return drawn
 
 
-def generate(cases: int | None, seed: int, families: Sequence[str] | None = None, precision: str = "float64") -> Iterator[Case]:
-    """Yield the cases of a run (without end for None): the same ones for the same seed, whatever runs them."""
-    return islice(_endless(seed, families, precision), cases)
-
-
-def _endless(seed: int, families: Sequence[str] | None, precision: str) -> Iterator[Case]:
+def structures(cases: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[tuple[Case, ...]]:
+    """Yield the cases of a run, structure by structure (without end for None): the same ones for the same seed, whatever runs them."""
     regimes = tuple(REGIMES)
-    index = 0
-    for block in count():
-        for structure in _block(seed, block, families):
-            for _ in range(DRAWS):
-                # regimes take turns, so that every eight cases hold each of them once
-                rng = np.random.default_rng((seed, index))
-                yield Case(structure.network, int(rng.integers(2**32)), regimes[index % len(regimes)], structure.batch, precision)
-                index += 1
+    for index, structure in enumerate(chain.from_iterable(_block(seed, block, families) for block in count())):
+        numbers = range(index * DRAWS, (index + 1) * DRAWS if cases is None else min((index + 1) * DRAWS, cases))
+        if not numbers:
+            return
+        # regimes take turns, so that every eight cases hold each of them once
+        yield tuple(Case(structure.network, int(np.random.default_rng((seed, n)).integers(2**32)), regimes[n % len(regimes)],
+                         structure.batch) for n in numbers)  # fmt: skip
+
+
+def generate(cases: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Case]:
+    """Yield the cases of a run one by one, in float64."""
+    return chain.from_iterable(structures(cases, seed, families))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -68,15 +67,13 @@ def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, p
 class Planter:
     """Plants mistakes of every kind in turn, into whatever layer of a trace the kind applies to."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | tuple[int, ...], result: SelfTest) -> None:
         self.rng = np.random.default_rng(seed)
-        self.planted = self.caught = self.blamed = self.hidden = 0
-        self.missed: list[str] = []
-        self.by_mistake: Counter[str] = Counter()
+        self.result = result
 
     def plant(self, trace: Trace, precision: Precision, where: str, *, fused: bool, rounds: int = 2) -> None:
         """Plant the kinds used least so far into a trace that agrees, one at a time, and certify each."""
-        order = sorted(KINDS, key=lambda kind: (self.by_mistake[kind], self.rng.random()))
+        order = sorted(KINDS, key=lambda kind: (self.result.by_mistake[kind], self.rng.random()))
         done = 0
         for kind in order:
             if done == rounds:
@@ -93,16 +90,16 @@ class Planter:
             if wrong is None:
                 continue
             if (fused or precision.store > FINEST) and _within_rounding(trace, index, tensor, wrong, precision, fused=fused):
-                self.hidden += 1
+                self.result.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
             blamed = [(c.path, c.tensor) for c in certify(altered, precision, fused=fused) if c.failed]
-            self.planted += 1
-            self.by_mistake[kind] += 1
-            self.caught += bool(blamed)
-            self.blamed += blamed == [(step.path, tensor)]
+            self.result.planted += 1
+            self.result.by_mistake[kind] += 1
+            self.result.caught += bool(blamed)
+            self.result.blamed += blamed == [(step.path, tensor)]
             if blamed != [(step.path, tensor)]:
-                self.missed.append(f"{kind} in {tensor} of {step.path} ({type(step.layer).__name__}, {precision.name}), {where}: "
+                self.result.missed.append(f"{kind} in {tensor} of {step.path} ({type(step.layer).__name__}, {precision.name}), {where}: "
                                    f"blamed {blamed or 'nothing'}")
             return True
         return False
@@ -129,6 +126,3 @@ class Planter:
                 wrong = np.asarray(made).astype(right.dtype)
             change = float(np.max(np.abs(wrong.astype(np.float64) - right.astype(np.float64)), initial=0.0, where=_smooth(step, right)))
         return wrong if wrong.shape == right.shape and np.isfinite(change) and change >= PART * size / 2 else None
-
-    def result(self) -> SelfTest:
-        return SelfTest(self.planted, self.caught, self.blamed, self.hidden, tuple(self.missed[:20]), dict(self.by_mistake))

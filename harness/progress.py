@@ -25,7 +25,7 @@ def watch(run: Run) -> Iterator[Callable[[Run], None]]:
 
 def _line(run: Run, elapsed: float) -> str:
     compared = sum(t.compared for t in run.ledger.tallies.values())
-    return f"{compared:,} entries, {len(run.ledger.sorted_findings('new'))} findings, {run.done / max(elapsed, 1e-9):.1f} cases/s"
+    return f"{compared:,} entries, {len(run.ledger.sorted_findings('new'))} findings, {run.ledger.cases / max(elapsed, 1e-9):.1f} cases/s"
 
 
 def _live(run: Run) -> Iterator[Callable[[Run], None]]:
@@ -33,7 +33,7 @@ def _live(run: Run) -> Iterator[Callable[[Run], None]]:
                TextColumn("left"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("cases", total=run.total, state="")
-        yield lambda r: bar.update(task, completed=r.done, state=_line(r, time.perf_counter() - r.started))
+        yield lambda r: bar.update(task, completed=r.ledger.cases, state=_line(r, time.perf_counter() - r.started))
 
 
 def _plain() -> Iterator[Callable[[Run], None]]:
@@ -45,7 +45,7 @@ def _plain() -> Iterator[Callable[[Run], None]]:
         if now - shown > LINE_EVERY:
             shown = now
             elapsed = now - run.started
-            left = f", about {elapsed / run.done * (run.total - run.done):.0f} s left" if run.total else ""
-            sys.stderr.write(f"{run.done}/{run.total or '?'} cases: {_line(run, elapsed)}{left}\n")
+            left = f", about {elapsed / run.ledger.cases * (run.total - run.ledger.cases):.0f} s left" if run.total else ""
+            sys.stderr.write(f"{run.ledger.cases}/{run.total or '?'} cases: {_line(run, elapsed)}{left}\n")
 
     yield update

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,15 @@ class Tally:
         self.outside += certificate.outside
         self.margin = max(self.margin, certificate.margin)
 
+    def merge(self, other: Tally) -> None:
+        self.compared += other.compared
+        self.conventions += other.conventions
+        self.inconclusive += other.inconclusive
+        self.outside += other.outside
+        self.margin = max(self.margin, other.margin)
 
-@dataclass(frozen=True)
+
+@dataclass
 class SelfTest:
     """Mistakes planted into real traces: how many, how many the certificates caught, and blamed on the right layer and tensor.
 
@@ -49,12 +56,20 @@ class SelfTest:
     caught: int = 0
     blamed: int = 0
     hidden: int = 0
-    missed: tuple[str, ...] = ()
-    by_mistake: Mapping[str, int] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+    by_mistake: Counter[str] = field(default_factory=Counter)
 
     @property
     def ok(self) -> bool:
         return self.caught == self.blamed == self.planted
+
+    def merge(self, other: SelfTest) -> None:
+        self.planted += other.planted
+        self.caught += other.caught
+        self.blamed += other.blamed
+        self.hidden += other.hidden
+        self.missed += other.missed
+        self.by_mistake.update(other.by_mistake)
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Report:
     stale: tuple[str, ...] = ()
     tallies: Mapping[Key, Tally] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
-    self_test: SelfTest = SelfTest()
+    self_test: SelfTest = field(default_factory=SelfTest)
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -108,7 +123,7 @@ class Report:
             "compared": self.compared, "margin": number(self.margin), "options": dict(self.options),
             "findings": [f.describe() for f in self.findings], "known": [f.describe() for f in self.known],
             "conventions": [f.describe() for f in self.conventions], "stale": list(self.stale), "skipped": dict(self.skipped),
-            "self_test": asdict(self.self_test),
+            "self_test": vars(self.self_test),
             "tallies": [{"adapter": a, "precision": p, "layer": layer, "tensor": tensor, "compared": t.compared,
                          "conventions": t.conventions, "inconclusive": t.inconclusive, "outside": t.outside, "margin": number(t.margin)}
                         for (a, p, layer, tensor), t in sorted(self.tallies.items())],
@@ -129,37 +144,3 @@ class Report:
         from .text import render  # noqa: PLC0415
 
         return render(self)
-
-
-class Ledger:
-    """The running counts of a run. Its size depends on the layers seen, not on the number of cases."""
-
-    def __init__(self) -> None:
-        self.tallies: dict[Key, Tally] = {}
-        self.coverage: dict[str, Counter[str]] = {}
-        self.skipped: Counter[str] = Counter()
-        self.found: dict[tuple[str, ...], Finding] = {}
-
-    def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
-        key = (adapter, precision, type(certificate.layer).__name__, certificate.tensor)
-        self.tallies.setdefault(key, Tally()).add(certificate)
-        if certificate.inconclusive:
-            self.skipped["inconclusive: the bound is larger than the value"] += certificate.inconclusive
-
-    def reach(self, what: str, name: str) -> None:
-        self.coverage.setdefault(what, Counter())[name] += 1
-
-    def seen(self, key: tuple[str, ...]) -> bool:
-        """Count a finding that was met before; say whether it was."""
-        if key not in self.found:
-            return False
-        self.found[key] = replace(self.found[key], count=self.found[key].count + 1)
-        return True
-
-    def sorted_findings(self, which: str) -> tuple[Finding, ...]:
-        """Return the findings of a kind (`new`, `known`, `convention`), worst first."""
-        def kind(finding: Finding) -> str:
-            return "convention" if finding.verdict == "convention" else "known" if finding.known else "new"
-
-        chosen = [f for f in self.found.values() if kind(f) == which]
-        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.adapter, f.layer, f.tensor)))

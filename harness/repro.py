@@ -26,7 +26,8 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     if step is None or certificate is None or certificate.ball is None:
         raise ValueError(f"{finding.title}: a finding without its tensors has no reproduction")
     framework = finding.adapter.split(":")[0]
-    lowering = _lowering(framework, type(step.layer))
+    whole = finding.tensor.startswith("end-to-end")  # no single layer shows it
+    lowering = None if whole else _lowering(framework, type(step.layer))
     arrays = {"x": step.inputs[0], "dy": step.d_output} | {f"param_{k}": p for k, p in step.params.items()}
     if isinstance(step.layer, Head):
         arrays["target"] = step.inputs[1]

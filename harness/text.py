@@ -42,12 +42,7 @@ def rows_by_layer(report: Report) -> dict[tuple[str, str, str], Tally]:
     """Return the tallies by adapter, precision and layer, all tensors of a layer together."""
     rows: dict[tuple[str, str, str], Tally] = {}
     for (adapter, precision, layer, _), tally in sorted(report.tallies.items()):
-        row = rows.setdefault((adapter, precision, layer), Tally())
-        row.compared += tally.compared
-        row.conventions += tally.conventions
-        row.inconclusive += tally.inconclusive
-        row.outside += tally.outside
-        row.margin = max(row.margin, tally.margin)
+        rows.setdefault((adapter, precision, layer), Tally()).merge(tally)
     return rows
 
 

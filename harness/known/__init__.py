@@ -15,6 +15,8 @@ from backproof.reference.heads import Head
 from backproof.reference.trace import LayerTrace
 from packaging.specifiers import SpecifierSet
 
+ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
+
 __all__ = ["Known", "KnownList", "load_known"]
 
 
@@ -104,33 +106,29 @@ def load_known() -> tuple[Known, ...]:
 
 
 class KnownList:
-    """The known discrepancies of one run: which were met, and which were looked for where they should show and are stale."""
+    """The known discrepancies, and what they explain."""
 
     def __init__(self, entries: tuple[Known, ...] | None = None) -> None:
         self.entries = load_known() if entries is None else entries
-        self.reached: Counter[str] = Counter()
-        self.met: Counter[str] = Counter()
 
-    def reach(self, adapter: str, precision: str, step: LayerTrace) -> None:
-        """Note that a layer was compared on arguments at which an entry should show."""
-        for entry in self.entries:
-            per_entry = {"dx", "dz"} & set(entry.tensors)  # a sum hides what one entry would show
-            if per_entry and entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any():
-                self.reached[entry.id] += 1
+    def reached(self, adapter: str, precision: str, step: LayerTrace) -> list[str]:
+        """Return the ids of the entries that should show here: the layer was compared on arguments in their range."""
+        return [entry.id for entry in self.entries
+                if {"dx", "dz"} & set(entry.tensors)  # a sum, such as a loss, hides what one entry would show
+                and entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any()]  # fmt: skip
 
     def explain(self, adapter: str, precision: str, step: LayerTrace, tensor: str, verdict: str,
-                outside: np.ndarray) -> tuple[np.ndarray, str]:  # fmt: skip
-        """Return which of the entries outside are known, and the reasons of the entries met."""
-        excused, reasons = np.zeros(outside.shape, dtype=bool), []
+                outside: np.ndarray) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
+        """Return which of the entries outside are known, and the discrepancies that explain them."""
+        excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
             if tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
                 mask = entry.explained(step, outside.shape) & outside
                 if mask.any():
                     excused |= mask
-                    self.met[entry.id] += 1
-                    reasons.append(entry.reason)
-        return excused, " ".join(reasons)
+                    met.append(entry)
+        return excused, met
 
-    def stale(self, enough: int = 8) -> tuple[str, ...]:
-        """Return the entries that matched nothing although the layer was often compared where they should show."""
-        return tuple(e.id for e in self.entries if self.reached[e.id] >= enough and not self.met[e.id])
+    def stale(self, reached: Counter[str], met: Counter[str]) -> tuple[str, ...]:
+        """Return the entries that matched nothing although they were looked for often enough."""
+        return tuple(e.id for e in self.entries if reached[e.id] >= ENOUGH and not met[e.id])

@@ -187,7 +187,7 @@ def test_several_draws_share_a_structure() -> None:
 def test_a_property_of_one_layer_shrinks_to_that_layer(name: str) -> None:
     """The smallest network that holds a layer is that layer alone, of size 1."""
     network = find(networks(), lambda network: any(type(layer).__name__ == name for layer in network.layers), settings=QUIET,
-                   random=Random(0))  # fmt: skip
+                   random=Random(0))  # noqa: S311  (a seed)
     assert [type(layer).__name__ for layer in network.layers] == [name]
     assert network.input_shape == (1,)
 
@@ -210,7 +210,7 @@ def test_a_failing_case_shrinks_to_one_layer() -> None:
     def fails(case: Case) -> bool:
         return any(c.failed and c.tensor == "dbias" for c in certify(HalvedBias().run(case), precision_named(case.precision)))
 
-    smallest = find(cases(["Linear", "ReLU", "Tanh"]), fails, settings=QUIET, random=Random(0))
+    smallest = find(cases(["Linear", "ReLU", "Tanh"]), fails, settings=QUIET, random=Random(0))  # noqa: S311  (a seed)
     assert smallest == Case(Network((1,), (Linear(1, bias=True),), Head()), smallest.seed, "normal", 1, "float64")
 
 
@@ -227,8 +227,6 @@ def test_an_unknown_precision_is_refused() -> None:
     """A precision that does not exist is named, with those that do."""
     with pytest.raises(ValueError, match=r"(?m)^unknown precision: got float12, expected one of float64, .*, tf32$"):
         find(cases(precisions=["float64", "float12"]), bool)
-    with pytest.raises(ValueError, match=r"^unknown precision: got 'float12', expected one of float64, float32"):
-        next(generate(1, 0, precision="float12"))
 
 
 def test_a_shape_that_no_family_takes_is_refused() -> None:

@@ -295,7 +295,7 @@ MISTAKES: dict[str, Mistake] = {
                                    "np.abs(x.value - middle), np.abs(y.value - middle)", "float64",
                                    _of(lambda t, x: np.where(t > 0, x, 1), [0, 1], [1, 0.25], 1.25)),
     "ends of the ball rounded": Mistake("magnitude * REFERENCE_ROUNDOFF", "0 * magnitude", "float64",
-                             lambda m, a: (np.exp(_ball(m, a, 700, 1.5 * 2.0**-43)), (arb(700) + arb(1.5 * 2.0**-43)).exp())),
+                                        lambda m, a: (np.exp(_ball(m, a, 700, 1.49 / 2**43)), (arb(1.49 / 2**43) + 700).exp())),
     "one end of the ball": Mistake("np.abs(value - function(x.value - reach))", "0", "float32",
                                    _of(np.log, [1], [0.5], math.log(0.5))),
     "bounded function of anything": Mistake("np.where(known, spread,", "np.where(True, spread,", "float32",

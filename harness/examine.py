@@ -1,0 +1,291 @@
+"""One case through every adapter: run, certify, classify what fails, and enter it into a ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .adapters import Adapter, load
+from .certify import Certificate, certify, certify_end_to_end, judge, tensors
+from .classify import PARTNERS, Loss, classify
+from .diagnose import Diagnosis, diagnose, digits_lost
+from .finding import Finding
+from .known import KnownList
+from .ledger import Ledger
+from .plant import Planter
+from .reference.case import Case
+from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
+from .reference.trace import LayerTrace, Trace
+from .shrink import shrink
+
+__all__ = ["Examiner", "Outcome"]
+
+REPEAT_EVERY = 8  # one case in eight is run twice
+EXACT_REGIMES = frozenset({"normal", "ties"})  # regimes whose numbers are of one size, so that a planted mistake is one
+END_TO_END = "end-to-end "  # before the name of a tensor that was compared with a whole run of the reference
+
+Outcomes = dict[tuple[str, str], "Outcome"]
+"""What one case gave, by adapter and precision."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case on one adapter in one precision: its trace and certificates, or the exception it raised."""
+
+    adapter: Adapter
+    case: Case
+    trace: Trace | None
+    certificates: tuple[Certificate, ...]
+    error: str = ""
+
+    def step(self, path: str) -> LayerTrace:
+        if self.trace is None:
+            raise LookupError(f"no trace: {self.error}")
+        return next(s for s in self.trace.layers if s.path == path)
+
+    def certificate(self, path: str, tensor: str) -> Certificate | None:
+        return next((c for c in self.certificates if (c.path, c.tensor) == (path, tensor)), None)
+
+
+def _fused(adapter: Adapter) -> bool:
+    return bool(getattr(adapter, "fused", False))
+
+
+class Examiner:
+    """Examines cases on some adapters in some precisions. Everything it learns goes into `ledger`."""
+
+    def __init__(self, adapters: Sequence[str | Adapter], precisions: Sequence[str], seed: int) -> None:
+        if not adapters:
+            raise ValueError("verify needs at least one adapter: got none")
+        if not precisions:
+            raise ValueError("verify needs at least one precision: got none")
+        self.adapters = [load(a) if isinstance(a, str) else a for a in adapters]
+        self.precisions = [precision_named(p) for p in precisions]
+        self.seed = seed
+        self.known = KnownList()
+        self.ledger = Ledger()
+
+    def structure(self, index: int, cases: Sequence[Case]) -> Ledger:
+        """Examine the cases of one structure and return their ledger, which depends on nothing examined before."""
+        self.ledger = Ledger()
+        planter = Planter((self.seed, index), self.ledger.self_test)
+        for offset, case in enumerate(cases):
+            self._examine(case, planter, repeat=(index * len(cases) + offset) % REPEAT_EVERY == 0)
+        return self.ledger
+
+    def _examine(self, case: Case, planter: Planter, *, repeat: bool) -> None:
+        """Run one case everywhere and enter what comes of it into the ledger."""
+        outcomes = {(a.name, p.name): self.outcome(a, replace(case, precision=p.name)) for a in self.adapters for p in self.precisions}
+        start = time.perf_counter()
+        spent = self.ledger.seconds["frameworks"]
+        for outcome in outcomes.values():
+            self._count(outcome, planter)
+        for outcome in outcomes.values():
+            self._judge(outcome, outcomes)
+        if repeat:
+            for outcome in outcomes.values():
+                self._repeat(outcome)
+        self.ledger.cases += 1
+        self.ledger.seconds["reporting"] += time.perf_counter() - start - (self.ledger.seconds["frameworks"] - spent)
+
+    def outcome(self, adapter: Adapter, case: Case) -> Outcome:
+        """Run a case on an adapter and certify its trace; an exception becomes an outcome too."""
+        trace, error = self._trace(adapter, case)
+        if trace is None:
+            return Outcome(adapter, case, None, (), error)
+        start = time.perf_counter()
+        certificates = certify(trace, precision_named(case.precision), fused=_fused(adapter))
+        if case.precision == "float64" and not any(c.failed for c in certificates):
+            certificates += [replace(c, tensor=END_TO_END + c.tensor)
+                             for c in certify_end_to_end(trace, case, precision_named(case.precision))]
+        self.ledger.seconds["harness"] += time.perf_counter() - start
+        return Outcome(adapter, case, trace, tuple(certificates))
+
+    def _trace(self, adapter: Adapter, case: Case) -> tuple[Trace | None, str]:
+        """Draw the values of a case and run it, each on its own clock; return the trace, or what was raised."""
+        start = time.perf_counter()
+        case.values()
+        drawn = time.perf_counter()
+        self.ledger.seconds["harness"] += drawn - start
+        try:
+            return adapter.run(case), ""
+        except Exception as error:  # noqa: BLE001  (whatever a framework raises is a finding, not a crash of the run)
+            lines = str(error).strip().splitlines()
+            return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        finally:
+            self.ledger.seconds["frameworks"] += time.perf_counter() - drawn
+
+    def _count(self, outcome: Outcome, planter: Planter) -> None:
+        ledger, case = self.ledger, outcome.case
+        for certificate in outcome.certificates:
+            ledger.count(outcome.adapter.name, case.precision, certificate)
+        ledger.reach("regimes", case.regime)
+        if outcome.trace is None:
+            return
+        for step in outcome.trace.layers:
+            ledger.reach("layers", type(step.layer).__name__)
+            ledger.reached.update(self.known.reached(outcome.adapter.name, case.precision, step))
+        if case.precision == "float64" and any(c.failed for c in outcome.certificates):
+            ledger.skipped["end to end: a layer of the network differs locally"] += 1
+        clean = not any(c.failed for c in outcome.certificates)
+        if clean and case.regime in EXACT_REGIMES and case.precision in {"float64", "float32"}:
+            planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
+                          fused=_fused(outcome.adapter))
+
+    def _judge(self, outcome: Outcome, outcomes: Outcomes) -> None:
+        """Enter every certificate that did not agree as a finding, a known discrepancy or a convention."""
+        if outcome.trace is None:
+            self._enter_error(outcome)
+            return
+        for certificate in outcome.certificates:
+            if certificate.verdict == "convention":
+                step = outcome.step(certificate.path)
+                self._enter(outcome, certificate, step, "convention", Diagnosis("subgradient", _convention(certificate, step)))
+            elif certificate.failed:
+                self._judge_failure(outcome, certificate, outcomes)
+
+    def _judge_failure(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> None:
+        precision = precision_named(outcome.case.precision)
+        step = outcome.step(certificate.path)
+        loss = Loss.of(step, certificate, precision)
+        verdict = self._verdict(outcome, certificate, loss, outcomes)
+        known = ""
+        if certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error":
+            with quiet():
+                outside = ~(np.abs(certificate.actual.astype(np.float64) - certificate.ball.value) <= certificate.ball.radius())
+            excused, met = self.known.explain(outcome.adapter.name, precision.name, step, certificate.tensor, verdict, outside)
+            self.ledger.met.update(e.id for e in met)
+            known = " ".join(e.reason for e in met)
+            rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision, excused)
+            if known and rest.failed:
+                certificate, known = rest, ""
+        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict, known)
+        if self.ledger.seen(key):
+            return
+        suspect = not known and self._suspects_reference(outcome, certificate, outcomes)
+        self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, digits=loss.digits, known=known,
+                                               suspects_reference=suspect)  # fmt: skip
+
+    def _finding(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, **extra: Any) -> Finding:
+        precision = precision_named(outcome.case.precision)
+        diagnosis = extra.pop("diagnosis", None)
+        if diagnosis is None:
+            lost = verdict == "imprecise"
+            diagnosis = digits_lost(step, certificate, extra["digits"]) if lost else diagnose(step, certificate, precision)
+        return Finding.of(certificate, adapter=outcome.adapter.name, precision=precision.name, verdict=verdict, diagnosis=diagnosis,
+                          case=outcome.case, step=step, **extra)
+
+    def _enter(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, diagnosis: Diagnosis) -> None:
+        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict)
+        if not self.ledger.seen(key):
+            self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, diagnosis=diagnosis)
+
+    def _enter_error(self, outcome: Outcome) -> None:
+        key = (outcome.adapter.name, "", "", "error", outcome.error)
+        if not self.ledger.seen(key):
+            self.ledger.found[key] = _raised(outcome)
+
+    def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: Outcomes) -> str:
+        if certificate.verdict != "outside":
+            return certificate.verdict
+        if certificate.tensor.startswith(END_TO_END):
+            return "wrong"  # every layer agreed by itself, so that no rounding explains it
+        return classify(loss, self._partner_loss(outcome, certificate, outcomes))
+
+    def _partner_loss(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> Loss | None:
+        """Measure the same tensor in the partner precision, running the case there unless that was done."""
+        name = PARTNERS[outcome.case.precision]
+        partner = outcomes.get((outcome.adapter.name, name)) or self.outcome(outcome.adapter, replace(outcome.case, precision=name))
+        twin = partner.certificate(certificate.path, certificate.tensor)
+        return Loss.of(partner.step(certificate.path), twin, precision_named(name)) if twin is not None else None
+
+    def _suspects_reference(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> bool:
+        """Say whether another framework is off by the same amounts: then the reference is the suspect."""
+        mine = outcome.adapter.name.split(":")[0]
+        for (name, precision), other in outcomes.items():
+            if name.split(":")[0] == mine or precision != outcome.case.precision:
+                continue
+            twin = other.certificate(certificate.path, certificate.tensor)
+            if twin is None or not twin.failed or twin.actual is None or twin.ball is None or certificate.ball is None:
+                continue
+            with quiet():
+                ours = certificate.actual.astype(np.float64) - certificate.ball.value  # type: ignore[union-attr]
+                theirs = twin.actual.astype(np.float64) - twin.ball.value
+                slack = certificate.ball.radius() + twin.ball.radius()
+                if ours.shape == theirs.shape and bool((np.abs(ours - theirs) <= slack).all()):
+                    return True
+        return False
+
+    def shrunk(self, finding: Finding) -> Finding:
+        """Rebuild a finding on the smallest case that shows it."""
+        adapter = next(a for a in self.adapters if a.name == finding.adapter)
+        found: dict[Case, Finding] = {}
+
+        def shows(case: Case) -> bool:
+            again = self._again(self.outcome(adapter, case), finding)
+            if again is not None:
+                found[case] = again
+            return again is not None
+
+        if finding.case is None or finding.verdict == "nondeterministic":
+            return finding
+        smallest = found.get(shrink(finding.case, shows), finding)
+        return replace(smallest, count=finding.count)
+
+    def _again(self, outcome: Outcome, finding: Finding) -> Finding | None:
+        """Return the finding as this outcome shows it, or None where it does not."""
+        if outcome.trace is None:
+            return _raised(outcome) if outcome.error == finding.diagnosis.sentence else None
+        for certificate in outcome.certificates:
+            if (type(certificate.layer).__name__, certificate.tensor) != (finding.layer, finding.tensor) or not certificate.failed:
+                continue
+            step = outcome.step(certificate.path)
+            loss = Loss.of(step, certificate, precision_named(outcome.case.precision))
+            if self._verdict(outcome, certificate, loss, {}) == finding.verdict:
+                return self._finding(outcome, certificate, step, finding.verdict, digits=loss.digits,
+                                     suspects_reference=finding.suspects_reference)  # fmt: skip
+        return None
+
+    def _repeat(self, outcome: Outcome) -> None:
+        """Run a case again: the same numbers must come back, bit for bit."""
+        if outcome.trace is None:
+            return
+        again, error = self._trace(outcome.adapter, outcome.case)
+        if again is None:
+            self._enter_error(replace(outcome, trace=None, error=error))
+            return
+        precision = precision_named(outcome.case.precision)
+        for first, second in zip(outcome.trace.layers, again.layers, strict=True):
+            one, two = tensors(first), tensors(second)
+            for name, array in one.items():
+                if array.tobytes() == two[name].tobytes():
+                    continue
+                ball = judge(first, name, array, _points(two[name], precision), precision)
+                certificate = replace(ball, verdict="nondeterministic")
+                sentence = f"two runs of one case differ in {certificate.outside} entries of {name}"
+                self._enter(outcome, certificate, first, "nondeterministic", Diagnosis("nondeterministic", sentence))
+                return
+
+
+def _raised(outcome: Outcome) -> Finding:
+    certificate = Certificate("", outcome.case.network, "", "error", 0, message=outcome.error)
+    return Finding.of(certificate, adapter=outcome.adapter.name, precision=outcome.case.precision, verdict="error",
+                      diagnosis=Diagnosis("raised", outcome.error), case=outcome.case, step=None)  # fmt: skip
+
+
+def _points(array: np.ndarray, precision: Precision) -> Rounded:
+    """Return an array as balls without a radius."""
+    return Rounded(array.astype(np.float64), np.zeros(()), Arithmetic(precision))
+
+
+def _convention(certificate: Certificate, step: LayerTrace) -> str:
+    x = step.inputs[0]
+    actual, ball = certificate.actual, certificate.ball
+    if actual is None or ball is None:
+        return "another subgradient at a kink"
+    where = f" at input {float(x[certificate.index]):g}" if x.shape == actual.shape else ""
+    return f"another subgradient than the reference's own{where}: valid, since the layer has a kink there"

@@ -1,0 +1,293 @@
+"""Known discrepancies: data that is checked when it is read, explains what it says and nothing else, and goes stale."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import backproof as bp
+import numpy as np
+import pytest
+from backproof import known
+from backproof.adapters import load, names
+from backproof.finding import VERDICTS
+from backproof.known import ENOUGH, Known, KnownList, load_known
+from backproof.reference.case import Case
+from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
+from backproof.reference.layer import REGISTRY
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
+from backproof.reference.rounding import PRECISIONS
+from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.values import Values
+from backproof.report import Report
+from backproof.verify import Run
+
+ENTRY = Known("an-entry", "torch", ("ReLU",), ("dx",), ("wrong",), "because")
+WHOLE = 'id = "a"\nlayers = ["ReLU"]\ntensors = ["dx"]\nverdicts = ["wrong"]\nreason = "because"\n'
+
+
+def step_of(layer: Any, x: Any, target: Any = None) -> LayerTrace:
+    x = np.asarray(x, dtype=np.float64)
+    inputs = (x,) if target is None else (x, np.asarray(target, dtype=np.float64))
+    return LayerTrace("layers.0", layer, inputs, x, (x,), x, {}, {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Let known discrepancies be read from a folder of the test."""
+    monkeypatch.setattr(known, "files", lambda package: tmp_path)
+    load_known.cache_clear()
+    yield tmp_path
+    load_known.cache_clear()
+
+
+def test_entries_are_read_from_every_file(folder: Path) -> None:
+    """Each file holds the entries of the framework it is named after; lists become tuples, other files are left alone."""
+    (folder / "torch.toml").write_text(f'[[known]]\n{WHOLE}above = 1.0\noptions = {{ beta = 2.0 }}\nversions = "<3"\n')
+    other = WHOLE.replace('"a"', '"b"')
+    (folder / "jax.toml").write_text(f"[[known]]\n{WHOLE}\n[[known]]\n{other}")
+    (folder / "empty.toml").write_text("# nothing\n")
+    (folder / "notes.txt").write_text("no TOML")
+    entries = load_known()
+    assert [(entry.framework, entry.id) for entry in entries] == [("jax", "a"), ("jax", "b"), ("torch", "a")]
+    assert entries[2] == Known("a", "torch", ("ReLU",), ("dx",), ("wrong",), "because", versions="<3", above=1.0, options={"beta": 2.0})
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (WHOLE + 'tensor = "dx"\n', r"torch\.toml: unknown field: got tensor, expected some of above, adapters, below, .*, versions"),
+    (WHOLE + 'framework = "jax"\n', r"torch\.toml: .*framework"),
+    (WHOLE.replace('reason = "because"\n', ""), r"torch\.toml: a: .*'reason'"),
+    (WHOLE.replace('id = "a"\n', ""), r"torch\.toml: an entry: .*'id'"),
+    (WHOLE.replace('tensors = ["dx"]\n', ""), r"torch\.toml: a: .*'tensors'"),
+    (WHOLE.replace('["ReLU"]', '"ReLU"'), r"torch\.toml: a: .*layers"),
+    (WHOLE.replace('["dx"]', '"dx"'), r"torch\.toml: a: .*tensors"),
+    (WHOLE.replace('["wrong"]', '["rong"]'), r"torch\.toml: a: .*'rong'"),
+    (WHOLE.replace('["ReLU"]', '["Relu"]'), r"torch\.toml: a: .*'Relu'"),
+    (WHOLE + 'precisions = ["float46"]\n', r"torch\.toml: a: .*'float46'"),
+    (WHOLE + 'versions = "two"\n', r"torch\.toml: a: .*'two'"),
+    (WHOLE + f"\n[[known]]\n{WHOLE}", r"torch\.toml: a: .*twice"),
+    (WHOLE + "id = \n", r"torch\.toml: "),
+], ids=["unknown-field", "framework", "no-reason", "no-id", "no-tensors", "layers-no-list", "tensors-no-list", "verdict", "layer",
+        "precision", "versions", "duplicate", "no-toml"])  # fmt: skip
+def test_a_malformed_entry_is_refused(text: str, message: str, folder: Path) -> None:
+    """What is missing, unknown or of the wrong kind is an error that names file, entry and field."""
+    (folder / "torch.toml").write_text(f"[[known]]\n{text}")
+    with pytest.raises(ValueError, match=message):
+        load_known()
+
+
+@pytest.mark.parametrize("entry", load_known(), ids=lambda entry: entry.id)
+def test_the_entries_speak_of_what_exists(entry: Known) -> None:
+    """Every entry of the package names layers, options, tensors, verdicts, precisions and adapters that there are, and a reason."""
+    assert {entry.framework} <= {name.split(":")[0] for name in names()}
+    assert set(entry.adapters) <= set(names())
+    assert set(entry.precisions) <= set(PRECISIONS)
+    assert set(entry.verdicts) <= set(VERDICTS) - {"agrees", "inconclusive"}
+    for layer in entry.layers:
+        cls = REGISTRY[layer]
+        gradient = "dz" if issubclass(cls, Head) else "dx"
+        assert set(entry.tensors) <= {"output", gradient, "dweight", "dbias"}
+        assert set(entry.options) <= {f.name for f in fields(cls)}
+    assert entry.above < entry.below
+    assert len(entry.reason) > 40
+    assert entry.versions
+
+
+def test_every_id_is_its_own() -> None:
+    """No two entries share an id."""
+    ids = [entry.id for entry in load_known()]
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(("installed", "versions", "covered"), [
+    ("2.13.0", "", True),
+    ("2.13.0", ">=2.13", True),
+    ("2.13.0+cpu", "==2.13.0", True),
+    ("2.13.0+cpu", ">=1.6,<2.14", True),
+    ("2.14.0", ">=1.6,<2.14", False),
+    ("2.13.0", ">2.13.0", False),
+    ("2.5.1+cu121", "~=2.5.0", True),
+    ("2.6.0a0+git1234", ">=2.5", True),
+])  # fmt: skip
+def test_versions_are_a_range(installed: str, versions: str, covered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry holds for the framework versions of its PEP 440 range; local labels do not matter, pre-releases count."""
+    monkeypatch.setattr(known, "framework_version", lambda name: {"torch": installed}[name])
+    known._in_range.cache_clear()
+    assert replace(ENTRY, versions=versions).covers("torch", "float64", step_of(bp.ReLU(), [0.0])) is covered
+    known._in_range.cache_clear()
+
+
+def test_the_installed_versions_are_those_asked_for() -> None:
+    """Without a test's help the range is held against the framework that is installed."""
+    assert replace(ENTRY, versions=">=2").covers("torch", "float64", step_of(bp.ReLU(), [0.0]))
+    assert not replace(ENTRY, versions="<2").covers("torch", "float64", step_of(bp.ReLU(), [0.0]))
+
+
+@pytest.mark.parametrize(("changes", "adapter", "precision", "layer", "covered"), [
+    ({}, "torch", "float64", bp.ReLU(), True),
+    ({}, "torch:compile", "float32", bp.ReLU(), True),
+    ({}, "jax", "float64", bp.ReLU(), False),
+    ({}, "torchlike", "float64", bp.ReLU(), False),
+    ({}, "torch", "float64", bp.ReLU6(), False),
+    ({"precisions": ("float64",)}, "torch", "float64", bp.ReLU(), True),
+    ({"precisions": ("float64",)}, "torch", "float32", bp.ReLU(), False),
+    ({"adapters": ("torch:func",)}, "torch:func", "float64", bp.ReLU(), True),
+    ({"adapters": ("torch:func",)}, "torch", "float64", bp.ReLU(), False),
+    ({"layers": ("GELU",), "options": {"approximate": "tanh"}}, "torch", "float64", bp.GELU("tanh"), True),
+    ({"layers": ("GELU",), "options": {"approximate": "tanh"}}, "torch", "float64", bp.GELU(), False),
+])  # fmt: skip
+def test_an_entry_covers_what_it_names(changes: dict[str, Any], adapter: str, precision: str, layer: Any, covered: bool) -> None:
+    """Framework in any mode unless modes are named, layer, options and precision must all fit."""
+    assert replace(ENTRY, **changes).covers(adapter, precision, step_of(layer, [0.0])) is covered
+
+
+X = [[-2.0, -1.0, 0.5], [1.0, 2.0, np.nan]]
+
+
+@pytest.mark.parametrize(("layer", "shape", "ends", "mask"), [
+    (bp.ReLU(), (2, 3), (-1.0, 1.0), [[False, True, True], [True, False, False]]),
+    (bp.ReLU(), (2, 3), (-np.inf, -1.5), [[True, False, False], [False, False, False]]),
+    (bp.ReLU(), (2, 3), (5.0, np.inf), np.zeros((2, 3), bool)),
+    (bp.PReLU(), (1,), (1.5, np.inf), [True]),
+    (bp.PReLU(), (1,), (5.0, np.inf), [False]),
+    (bp.Softplus(2.0), (2, 3), (2.0, 4.0), [[False, False, False], [True, True, False]]),
+])  # fmt: skip
+def test_an_entry_explains_the_arguments_in_its_range(layer: Any, shape: tuple[int, ...], ends: tuple[float, float], mask: Any) -> None:
+    """Entry by entry the input decides, both ends included, NaN never; a sum is explained by one input in the range."""
+    explained = replace(ENTRY, above=ends[0], below=ends[1]).explained(step_of(layer, X), shape)
+    assert explained.dtype == bool
+    assert explained.tolist() == np.asarray(mask).tolist()
+
+
+def test_a_gated_layer_is_judged_by_its_gate() -> None:
+    """The gate of a gated unit decides for its output, and for both halves of its input's gradient."""
+    entry = replace(ENTRY, above=1.0)
+    x = [[0.0, 5.0, 2.0, 0.0]]
+    assert entry.explained(step_of(bp.GLU(), x), (1, 2)).tolist() == [[True, False]]
+    assert entry.explained(step_of(bp.GLU(), x), (1, 4)).tolist() == [[True, False, True, False]]
+    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 2)).tolist() == [[False, True]]
+    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 4)).tolist() == [[False, True, False, True]]
+
+
+def test_a_cross_entropy_is_judged_from_the_targets_side() -> None:
+    """A logit counts as positive where it lies on its target's side."""
+    step = step_of(BCEWithLogitsLoss(), [[3.0, -3.0, 3.0, -3.0]], [[1.0, 1.0, 0.0, 0.0]])
+    assert replace(ENTRY, above=1.0).explained(step, (1, 4)).tolist() == [[True, False, False, True]]
+    assert replace(ENTRY, above=1.0).explained(step, ()).tolist() is True
+
+
+OUTSIDE = np.array([[True, True, False], [True, False, False]])
+
+
+def test_only_what_is_outside_is_excused() -> None:
+    """An entry is excused where it is outside and in the range, and the discrepancies met are returned."""
+    inside = replace(ENTRY, above=-1.5, below=1.5)
+    elsewhere = replace(ENTRY, id="elsewhere", above=100.0)
+    excused, met = KnownList((inside, elsewhere)).explain("torch", "float64", step_of(bp.ReLU(), X), "dx", "wrong", OUTSIDE)
+    assert excused.tolist() == [[False, True, False], [True, False, False]]
+    assert met == [inside]
+
+
+@pytest.mark.parametrize(("adapter", "tensor", "verdict"), [("torch", "output", "wrong"), ("torch", "dx", "imprecise"),
+                                                            ("torch", "dx", "nonfinite"), ("jax", "dx", "wrong")])  # fmt: skip
+def test_nothing_else_is_excused(adapter: str, tensor: str, verdict: str) -> None:
+    """Another framework, tensor or verdict than the entry's is not excused."""
+    excused, met = KnownList((ENTRY,)).explain(adapter, "float64", step_of(bp.ReLU(), X), tensor, verdict, OUTSIDE)
+    assert not excused.any()
+    assert met == []
+
+
+def test_an_entry_that_matches_nothing_goes_stale() -> None:
+    """An entry is stale once the layer was compared often enough in its range and it explained nothing; met once, it is not."""
+    entries = KnownList((replace(ENTRY, above=1.0), replace(ENTRY, id="met", above=1.0), replace(ENTRY, id="never", above=100.0)))
+    reached: Counter[str] = Counter()
+    for count in range(ENOUGH):
+        assert entries.stale(reached, Counter({"met": 1})) == (), count
+        reached.update(entries.reached("torch", "float64", step_of(bp.ReLU(), X)))
+    assert reached == {"an-entry": ENOUGH, "met": ENOUGH}
+    assert entries.stale(reached, Counter({"met": 1})) == ("an-entry",)
+    assert entries.reached("jax", "float64", step_of(bp.ReLU(), X)) == []
+
+
+@dataclass(frozen=True)
+class At(Case):
+    """A case whose input holds the given points, over and over."""
+
+    points: tuple[float, ...] = (0.0,)
+
+    def values(self) -> Values:
+        values = super().values()
+        return replace(values, x=np.resize(np.asarray(self.points), values.x.shape).astype(values.x.dtype))
+
+
+class Doubled:
+    """Torch with the gradients of one layer doubled where its input lies in a range, under the name of torch itself."""
+
+    name = "torch"
+
+    def __init__(self, layer: str, above: float = -np.inf, below: float = np.inf) -> None:
+        self.layer, self.above, self.below = layer, above, below
+
+    def run(self, case: Case) -> Trace:
+        trace = load("torch").run(case)
+        return replace(trace, layers=tuple(self.changed(step) for step in trace.layers))
+
+    def changed(self, step: LayerTrace) -> LayerTrace:
+        if type(step.layer).__name__ != self.layer:
+            return step
+        x, dx = step.inputs[0], step.d_inputs[0]
+        dx = np.where((x > self.above) & (x < self.below), 2 * dx, dx)
+        return replace(step, d_inputs=(dx.astype(step.output.dtype),))
+
+
+def report_of(adapter: Any, layer: Any, *points: float, precisions: tuple[str, ...] = ("float64",)) -> Report:
+    run = Run([adapter], 1, 0, precisions, None, None)
+    run.examine(At(Network((4,), (layer,), Head("linear", "half_squared_error", "sum")), 1, points=points))
+    run.shrink()
+    return run.report()
+
+
+@pytest.mark.parametrize(("layer", "points", "tensors"), [
+    (bp.Hardsigmoid(), (0.5, -1.0, 5.0, 2.0), {"dx"}),
+    (bp.Softplus(), (20.5, 1.0, 22.0, -3.0), {"output", "dx"}),
+    (bp.GELU(), (-8.0, -5.0, 1.0, -6.0), {"output", "dx"}),
+])  # fmt: skip
+def test_a_known_discrepancy_is_shown_and_not_held_against_the_run(layer: Any, points: tuple[float, ...], tensors: set[str]) -> None:
+    """What torch is known for is counted with its reason, apart from the findings, and the run is ok."""
+    report = report_of("torch", layer, *points)
+    assert report.findings == ()
+    assert {finding.tensor for finding in report.known} == tensors
+    assert {finding.known for finding in report.known} <= {entry.reason for entry in load_known()}
+    assert report.ok
+
+
+@pytest.mark.parametrize(("layer", "points"), [(bp.Hardsigmoid(), (0.5, -1.0, 5.0, 2.0)), (bp.Softplus(), (20.5, 25.0, 22.0, 30.0)),
+                                               (bp.CELU(0.7), (-0.5, -1.0, -2.0, 0.5))])  # fmt: skip
+def test_a_known_discrepancy_hides_no_other_mistake(layer: Any, points: tuple[float, ...]) -> None:
+    """Where torch is known to be off by a few digits, a gradient of twice the size is still a finding."""
+    report = report_of(Doubled(type(layer).__name__), layer, *points)
+    assert [(finding.tensor, finding.verdict) for finding in report.findings] == [("dx", "wrong")]
+    assert not report.ok
+
+
+def test_a_known_discrepancy_hides_no_mistake_beside_it() -> None:
+    """In a tensor with known entries one that is wrong outside of their range is a finding, and is the one named."""
+    report = report_of(Doubled("Softplus", above=19.0, below=20.0), bp.Softplus(), 20.5, 19.5, -1.0, 1.0)
+    (finding,) = report.findings
+    assert (finding.tensor, finding.verdict) == ("dx", "wrong")
+    assert finding.step is not None
+    assert float(finding.step.inputs[0][finding.index]) == 19.5
+
+
+def test_the_run_says_what_is_stale() -> None:
+    """An entry that torch no longer shows is named by the report after enough comparisons in its range."""
+    run = Run(["torch"], 1, 0, ("float64",), None, None)
+    run.examiner.known = KnownList((Known("gone", "torch", ("Linear",), ("dx",), ("wrong",), "because"),))
+    for seed in range(ENOUGH):
+        run.examine(Case(Network((2,), (Linear(2),), MSELoss()), seed))
+    assert run.examiner.known.stale(run.ledger.reached, run.ledger.met) == ("gone",)
