@@ -105,8 +105,12 @@ def summary(wrong: Sequence[Result], right: Sequence[Result], checkers: Sequence
 
 def split(what: str, label: Callable[[Trial], str], results: Sequence[Result], rate: Callable[[Sequence[Result]], str]) -> str:
     """Return a table with one column per checker and one row per label of a trial."""
-    checkers, labels = (list(dict.fromkeys(found)) for found in zip(*((r.checker, label(r.trial)) for r in results), strict=True))
-    lines = [(name, *(rate(chosen(results, c, lambda t, name=name: label(t) == name)) for c in checkers)) for name in labels]
+    checkers = list(dict.fromkeys(r.checker for r in results))
+    cells: dict[str, list[str]] = {}
+    for name in dict.fromkeys(label(r.trial) for r in results):
+        alike = [r for r in results if label(r.trial) == name]
+        cells[name] = [rate(chosen(alike, checker)) for checker in checkers]
+    lines = [(name, *row) for name, row in cells.items()]
     return table((what, *(c.title for c in checkers)), lines)
 
 

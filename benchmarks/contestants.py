@@ -17,10 +17,10 @@ from backproof.adapters import jax as jax_adapter
 from backproof.adapters import load
 from backproof.adapters import torch as torch_adapter
 from backproof.certify import Certificate, certify
+from backproof.examine import Examiner
 from backproof.reference.case import Case
 from backproof.reference.network import Network
 from backproof.reference.rounding import precision_named
-from backproof.verify import Run
 from jax.test_util import check_grads
 
 __all__ = ["CHECKERS", "JAX", "SLOW_WIDTH", "TORCH", "Answer", "Checker", "gradcheck"]
@@ -70,9 +70,7 @@ def backproof(adapter: str, case: Case) -> Answer:
     failed = tuple(c for c in certificates if c.failed)
     if not failed or any(getattr(layer, "plant", None) for layer in case.network.layers):
         return Answer(bool(failed), seconds, failed)
-    run = Run([adapter], 1, case.seed, [case.precision], None, None)
-    run.examine(case)
-    unexplained = bool(run.ledger.sorted_findings("new"))
+    unexplained = bool(Examiner([adapter], [case.precision], case.seed).structure(0, [case]).sorted_findings("new"))
     return Answer(unexplained, seconds, failed, known=not unexplained)
 
 
@@ -116,7 +114,8 @@ def checkgrads(case: Case) -> Answer:
     values = case.values()
     with jax.enable_x64(case.precision == "float64"):
         loss = partial(_jax_loss(case.network), target=values.target)
-        return _called(lambda: check_grads(loss, (values.x, dict(values.params)), order=1, modes=["rev"]))  # type: ignore[no-untyped-call]
+        arguments = (values.x, dict(values.params))
+        return _called(lambda: check_grads(loss, arguments, order=1, modes=["rev"]))  # type: ignore[no-untyped-call]
 
 
 def _called(check: Callable[[], Any]) -> Answer:

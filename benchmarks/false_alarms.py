@@ -1,80 +1,97 @@
-"""How many entries of correct frameworks `verify` compares without an unexplained finding, by value regime.
+"""How many entries of correct frameworks are compared without an unexplained finding, by value regime.
 
-`verify` draws several times through each network; the options count networks.
+The cases are those of `verify`, which draws several times through each network; the options count networks.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from itertools import islice
+from multiprocessing import get_context
 from time import perf_counter
 
+from backproof.examine import Examiner
 from backproof.finding import Finding
-from backproof.generate import DRAWS
+from backproof.generate import DRAWS, structures
+from backproof.known import KnownList
+from backproof.ledger import Ledger
+from backproof.reference.case import Case
 from backproof.reference.values import REGIMES
-from backproof.report import Report
-from backproof.verify import Run, verify
 from document import conditions, note, table, write
 
-COUNTED = ("cases", "compared", "inconclusive", "conventions", "known", "unexplained")
+Parts = list[tuple[str, Ledger]]
+"""The ledger of each case, with the regime of the case."""
+
+CHUNK = 200  # networks handed out at a time, so that memory does not grow with their number
 
 
-@dataclass
-class Tracker:
-    """Follows a run case by case and books what each case adds to its regime."""
-
-    total: int
-    by_regime: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in REGIMES})
-    before: Counter[str] = field(default_factory=Counter)
-    regimes: Counter[str] = field(default_factory=Counter)
-
-    def __call__(self, run: Run) -> None:
-        now = _counts(run)
-        seen: Counter[str] = run.ledger.coverage["regimes"]
-        (regime,) = seen - self.regimes
-        self.by_regime[regime].update(now - self.before)
-        self.by_regime[regime]["cases"] += 1
-        self.before, self.regimes = now, Counter(seen)
-        if run.done % 20 == 0:
-            note(f"{run.done} of {self.total} cases, {now['compared']:,} entries, {now['unexplained']} unexplained")
+@lru_cache(maxsize=1)
+def examiner(adapter: str, precisions: tuple[str, ...], seed: int) -> Examiner:
+    return Examiner([adapter], precisions, seed)
 
 
-def _counts(run: Run) -> Counter[str]:
-    """Return the running counts of a run; a finding met again counts again."""
-    tallies = run.ledger.tallies.values()
-    counts = Counter({name: sum(getattr(t, name) for t in tallies) for name in ("compared", "inconclusive", "conventions")})
-    for finding in run.ledger.found.values():
-        counts[_kind(finding)] += finding.count
-    return counts
+def work(adapter: str, precisions: tuple[str, ...], seed: int, index: int, cases: Sequence[Case]) -> Parts:
+    """Examine the draws of one network, each into a ledger of its own."""
+    own = examiner(adapter, precisions, seed)
+    return [(case.regime, own.structure(index * DRAWS + number, [case])) for number, case in enumerate(cases)]
 
 
-def _kind(finding: Finding) -> str:
-    if finding.verdict == "convention":
-        return "met"  # their entries are counted in the tallies
-    return "known" if finding.known else "unexplained"
+def parts(adapter: str, networks: int, seed: int, precisions: tuple[str, ...], jobs: int) -> Iterator[Parts]:
+    """Yield what each network gives."""
+    source = structures(networks * DRAWS, seed)
+    if jobs == 1:
+        yield from (work(adapter, precisions, seed, index, cases) for index, cases in enumerate(source))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for start in range(0, networks, CHUNK):
+            chunk = enumerate(islice(source, CHUNK), start)
+            waiting = [pool.submit(work, adapter, precisions, seed, index, cases) for index, cases in chunk]
+            yield from (future.result() for future in waiting)
 
 
-def measure(adapter: str, networks: int, seed: int, precisions: Sequence[str]) -> tuple[str, Report]:
-    """Verify an adapter over a number of networks; return its table by regime, and the report."""
-    cases = networks * DRAWS
-    tracker, start = Tracker(cases), perf_counter()
-    report = verify(adapters=(adapter,), cases=cases, seed=seed, precisions=precisions, reports=None, progress=tracker)
+def measure(adapter: str, networks: int, seed: int, precisions: tuple[str, ...], jobs: int) -> tuple[str, tuple[Finding, ...]]:
+    """Examine a number of networks on an adapter; return the section about it, and the unexplained findings."""
+    ledgers = {regime: Ledger() for regime in REGIMES}
+    start = perf_counter()
+    for number, found in enumerate(parts(adapter, networks, seed, precisions, jobs)):
+        for regime, ledger in found:
+            ledgers[regime].merge(ledger)
+        note(f"{adapter}: {number + 1} of {networks} networks, {sum(map(_compared, ledgers.values())):,} entries")
     seconds = perf_counter() - start
-    rows = [(name, *(f"{counts[c]:,}" for c in COUNTED)) for name, counts in tracker.by_regime.items()]
-    every = sum(tracker.by_regime.values(), Counter())
-    rows.append(("**all**", *(f"**{every[c]:,}**" for c in COUNTED)))
+    every = Ledger()
+    for ledger in ledgers.values():
+        every.merge(ledger)
+    rows = [(name, *_row(ledger)) for name, ledger in ledgers.items()]
+    rows.append(("**all**", *(f"**{cell}**" for cell in _row(every))))
     header = ("regime", "cases", "entries compared", "inconclusive", "other subgradients", "known findings met", "unexplained")
     by_precision = Counter[str]()
-    for (_, precision, _, _), tally in report.tallies.items():
+    for (_, precision, _, _), tally in every.tallies.items():
         by_precision[precision] += tally.compared
     split = ", ".join(f"{n:,} in {p}" for p, n in by_precision.items())
-    test = report.self_test
-    text = f"### {adapter}: {networks:,} networks, {cases:,} cases in {', '.join(precisions)}\n\n{table(header, rows)}\n"
-    text += f"{split}; largest excess that agreed {report.margin:.4f}; planted mistakes: {test.blamed} of {test.planted} caught "
-    text += f"and blamed, {test.hidden} more within rounding; {report.cases / seconds:.1f} cases/s, {seconds:,.0f} s.\n"
-    return text + _list("Unexplained", report.findings) + _list("Known", report.known), report
+    test, margin = every.self_test, max(t.margin for t in every.tallies.values())
+    text = f"### {adapter}: {networks:,} networks, {every.cases:,} cases in {', '.join(precisions)}\n\n{table(header, rows)}\n"
+    text += f"{split}; largest excess that agreed {margin:.4f}; planted mistakes: {test.blamed} of {test.planted} caught and "
+    text += f"blamed, {test.hidden} more within rounding; {seconds:,.0f} s, {jobs} at a time.\n"
+    new, known = (every.sorted_findings(kind) for kind in ("new", "known"))
+    missed = "".join(f"- missed: {line}\n" for line in test.missed)
+    stale = KnownList().stale(every.reached, every.met)
+    text += _list("Unexplained", new) + missed + _list("Known", known) + (f"\nStale: {', '.join(stale)}\n" if stale else "")
+    return text, new
+
+
+def _compared(ledger: Ledger) -> int:
+    return sum(tally.compared for tally in ledger.tallies.values())
+
+
+def _row(ledger: Ledger) -> list[str]:
+    tallies = ledger.tallies.values()
+    met = [sum(f.count for f in ledger.sorted_findings(kind)) for kind in ("known", "new")]
+    numbers = (ledger.cases, _compared(ledger), sum(t.inconclusive for t in tallies), sum(t.conventions for t in tallies), *met)
+    return [f"{number:,}" for number in numbers]
 
 
 def _list(title: str, findings: Sequence[Finding]) -> str:
@@ -88,7 +105,7 @@ INTRODUCTION = """\
 Written by `{command}`.
 
 Random networks of depth 1 to 8 as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are
-compared in local certificates, and in float64 end to end too.
+compared in local certificates, and in float64 end to end too. A finding is counted each time it is met.
 
 """
 
@@ -100,16 +117,17 @@ def main() -> None:
     parser.add_argument("--jax", type=int, default=10, help="networks on jax:jit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--precisions", default="float64,float32", help="comma-separated")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     asked = f"--torch {options.torch} --jax {options.jax} --seed {options.seed}"
     text = INTRODUCTION.format(command=f"python benchmarks/false_alarms.py {asked}", draws=DRAWS)
-    wrong = []
+    wrong: list[Finding] = []
     for adapter, networks in (("torch", options.torch), ("jax:jit", options.jax)):
         if networks:
-            section, report = measure(adapter, networks, options.seed, options.precisions.split(","))
+            section, new = measure(adapter, networks, options.seed, tuple(options.precisions.split(",")), options.jobs)
             text += f"{section}\n"
-            wrong += report.findings
+            wrong += new
     text += conditions()
     print(text)
     for finding in wrong:

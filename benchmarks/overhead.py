@@ -74,12 +74,23 @@ def memory(name: str, cases: int, seed: int) -> str:
         f"\nTen times the cases: {many / few:.3f} times the peak, {1024 * (many - few) / (9 * cases):+.1f} KiB per case.\n")
 
 
+INTRODUCTION = """\
+## The harness's own work
+
+Written by `{command}`.
+
+One `verify` run per row, report written, each in a fresh process with the frameworks imported beforehand; default is torch and
+jax:jit.
+
+"""
+
+
 def main() -> None:
     """Measure, print and, where asked, write the section of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=40, help="cases of a verify run (a default run has 200)")
     parser.add_argument("--memory", type=int, default=100, help="cases of the smaller memory run; 0 leaves memory out")
-    parser.add_argument("--memory-adapter", choices=RUNS, default="torch")
+    parser.add_argument("--memory-adapters", choices=RUNS, default="torch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
@@ -88,12 +99,10 @@ def main() -> None:
         child(options.child.split(","), options.cases, options.seed)
         return
     asked = f"--cases {options.cases} --memory {options.memory}"
-    text = f"## The harness's own work\n\nWritten by `python benchmarks/overhead.py {asked}`.\n\n"
-    text += "One `verify` run per row, report written, each in a fresh process with the frameworks imported beforehand; default is "
-    text += "torch and jax:jit.\n\n"
+    text = INTRODUCTION.format(command=f"python benchmarks/overhead.py {asked}")
     text += shares(options.cases, options.seed)
     if options.memory:
-        text += f"\n### Memory\n\n{memory(options.memory_adapter, options.memory, options.seed)}"
+        text += f"\n### Memory\n\n{memory(options.memory_adapters, options.memory, options.seed)}"
     text += f"\n{conditions()}"
     print(text)
     if options.write:

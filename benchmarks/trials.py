@@ -23,7 +23,7 @@ WIDTHS = (1, 4, 16, 64, 256, 512)
 BATCH = 4
 REGIMES = ("normal", "kinks", "zeros", "saturated")
 ACTIVATIONS: dict[type[Layer], type[Layer]] = {a.ReLU: PlantedReLU, a.Tanh: PlantedTanh, a.Sigmoid: PlantedSigmoid}
-ALL_ACTIVATIONS = (*ACTIVATIONS, a.GELU, a.LeakyReLU)
+ALL_ACTIVATIONS: tuple[type[Layer], ...] = (*ACTIVATIONS, a.GELU, a.LeakyReLU)
 LARGE = 500  # a Linear of 500 x 500 has 250,000 weights
 
 

@@ -18,13 +18,12 @@ from .reference.layer import Elementwise
 from .reference.rounding import Precision, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["PARTNERS", "Loss", "classify", "natural_scale"]
+__all__ = ["PARTNERS", "Loss", "classify", "comparable", "natural_scale"]
 
 PARTNERS = {"float64": "float32", "float32": "float64", "bfloat16": "float32", "float16": "float32", "tf32": "float64"}
 """The precision in which a failing case is run again to tell `wrong` from `imprecise`."""
 
 FEW_ROUNDOFFS = 32.0  # an elementary function's budget is 8 ulps, which is 16 unit roundoffs; a formula takes two of them
-COMPARABLE = 2.0**14  # half of the 29 bits between float32 and float64: K grew by less than half of what a wrong formula's K does
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,21 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
     return {"output": largest_x * gain, "dx": largest_dy * gain, "dweight": largest_dy * largest_x}.get(tensor, largest_dy)
 
 
-def classify(here: Loss, there: Loss | None) -> str:
-    """Return `imprecise` or `wrong` from the loss in the failing precision and, where it could be run, in its partner."""
+def comparable(precision: Precision, partner: Precision) -> float:
+    """Return the factor by which K may change between two precisions while digits are merely lost: half of their bits."""
+    return float(np.sqrt(max(precision.store, partner.store) / min(precision.store, partner.store)))
+
+
+def classify(here: Loss, there: Loss | None, precision: Precision, partner: Precision) -> str:
+    """Return `imprecise` or `wrong` from the loss in the failing precision and, where it could be run, in its partner.
+
+    Digits lost leave K as it is; a wrong formula's K grows by the ratio of the unit roundoffs, 2^29 from float32 to float64. What changes by
+    less than half of those bits is imprecise.
+    """
     few_here = here.roundoffs <= FEW_ROUNDOFFS
     if there is None:
         return "imprecise" if few_here else "wrong"
     if few_here and there.roundoffs <= FEW_ROUNDOFFS:
         return "imprecise"
     ratio = max(here.roundoffs, 1.0) / max(there.roundoffs, 1.0)
-    return "imprecise" if 1 / COMPARABLE <= ratio <= COMPARABLE else "wrong"
+    return "imprecise" if 1 / comparable(precision, partner) <= ratio <= comparable(precision, partner) else "wrong"

@@ -106,7 +106,7 @@ SINGLE = 2.0**-24
 
 def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
     """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
-    if abs(factor - 1) <= SINGLE and precision.store < SINGLE:
+    if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
         return "single-precision-constant", (f"{tensor} is 1 {factor - 1:+.3g} times what it should be, everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")
     return "factor", f"{tensor} is {factor:.6g} times what it should be, everywhere"
@@ -127,12 +127,24 @@ def _pattern(actual: np.ndarray, ball: Rounded) -> str:
 
 def derivation(layer: object, tensor: str) -> str:
     """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
-    text = inspect.getdoc(type(layer)) or ""
-    lines = [line.strip() for line in text.splitlines()]
-    name = "J" if isinstance(layer, Head) and tensor == "output" else {"output": "y"}.get(tensor, tensor)
-    short = name.replace("weight", "W").replace("bias", "b")
-    for line in lines:
-        found = re.search(rf"(?:^|\s)((?:{re.escape(name)}|{re.escape(short)})(?:_\w+)?(?:\([^)]*\))? = .*)$", line)
+    rules = layer.rules() if isinstance(layer, Head) else _sections(inspect.getdoc(type(layer)) or "", "Formula", "Chain rule")
+    name = tensor.removeprefix("end-to-end ")
+    patterns = {"output": r"(?:y\w*|J)\s+= .*", "dx": r"(?:dx|da)\w*\s+= .*", "dz": r"dJ/d[za]\w*\s+= .*", "dweight": r"d(?:W|w|weight)\w*\s+= .*",
+                "dbias": r"d(?:b|bias)\w*\s+= .*"}  # fmt: skip
+    for line in rules.splitlines():
+        found = re.search(rf"(?<![\w/])({patterns.get(name, re.escape(name) + ' = .*')})", line)
         if found:
-            return re.sub(r"\s{3,}.*$", "", found.group(1))
+            return re.split(r"\s{3,}|; |, (?=dJ/d|of which|which)", re.sub(r"\s+=", " =", found.group(1), count=1))[0].rstrip(" .;")
     return ""
+
+
+def _sections(text: str, *titles: str) -> str:
+    """Return the lines of a rule's docstring that stand under some of its titles."""
+    kept, keep = [], False
+    for line in text.splitlines():
+        title = re.match(r"([A-Z][a-z]+(?: [a-z]+)?)\s{2,}", line)
+        if title or not line.strip():
+            keep = bool(title) and title.group(1) in titles
+        if keep:
+            kept.append(re.sub(r"^[A-Z][a-z]+(?: [a-z]+)?\s{2,}|^\s*(?:none|tanh):", "", line))
+    return "\n".join(kept)

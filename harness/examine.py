@@ -194,7 +194,9 @@ class Examiner:
             return certificate.verdict
         if certificate.tensor.startswith(END_TO_END):
             return "wrong"  # every layer agreed by itself, so that no rounding explains it
-        return classify(loss, self._partner_loss(outcome, certificate, outcomes))
+        precision = outcome.case.precision
+        return classify(loss, self._partner_loss(outcome, certificate, outcomes), precision_named(precision),
+                        precision_named(PARTNERS[precision]))  # fmt: skip
 
     def _partner_loss(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> Loss | None:
         """Measure the same tensor in the partner precision, running the case there unless that was done."""
@@ -221,15 +223,16 @@ class Examiner:
         return False
 
     def shrunk(self, finding: Finding) -> Finding:
-        """Rebuild a finding on the smallest case that shows it."""
+        """Rebuild a finding on the smallest case that shows it, by the same cause."""
         adapter = next(a for a in self.adapters if a.name == finding.adapter)
         found: dict[Case, Finding] = {}
 
         def shows(case: Case) -> bool:
             again = self._again(self.outcome(adapter, case), finding)
-            if again is not None:
-                found[case] = again
-            return again is not None
+            if again is None or finding.diagnosis.code not in {"unknown", again.diagnosis.code}:
+                return False
+            found[case] = again
+            return True
 
         if finding.case is None or finding.verdict == "nondeterministic":
             return finding

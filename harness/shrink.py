@@ -71,7 +71,7 @@ def _simpler(layer: Layer) -> Iterator[Layer]:
     for field in fields(layer):
         value: Any = getattr(layer, field.name)
         changes: list[Any] = []
-        if field.name == "out_features":
+        if field.name in {"out_features", "num_parameters"}:
             changes = [less for less in sorted({1, 2, value // 2}) if 0 < less < value]
         elif field.name == "bias" and value:
             changes = [False]

@@ -165,6 +165,11 @@ class Head:
                 raise ValueError(f"{type(self).__name__}: the {field} is fixed: got {value!r}, expected {expected!r}. "
                                  f"Do: Head({self.output!r}, {self.loss!r})")
 
+    def rules(self) -> str:
+        """Return the derivation: of the fused form where there is one, else of the loss and of the output."""
+        fused = FUSED.get((self.output, self.loss))
+        return str(fused.__doc__) if fused else f"{LOSSES[self.loss].__doc__}\n{OUTPUTS[self.output].__doc__}"
+
     def target_kind(self) -> str:
         """Say what targets are: `real`, `binary` (in [0, 1]), `distribution` (rows sum to 1) or `classes` (int64)."""
         return {"bce": "binary", "cross_entropy": "distribution"}.get(self.loss, "real")

@@ -21,7 +21,7 @@ assert network  # enrols every layer and head
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("reference", "adapters", "harness", "tests", "benchmarks", "examples", "docs")
-TOLERANCE = re.compile("|".join(f"{left}{right}" for left, right in (("all", "close"), ("is", "close"), ("r", "tol"), ("a", "tol"))))
+TOLERANCE = re.compile("|".join(("all" + "close", "is" + "close", "r" + "tol", "a" + "tol")))  # so that this file holds none
 MAY_BOUND = (ROOT / "reference" / "rounding.py", ROOT / "benchmarks")
 THIRD_PARTIES = frozenset({"numpy", "scipy", "ml_dtypes"})
 HEAVY = ("torch", "jax", "hypothesis", "rich", "click", "sklearn", "jinja2")

@@ -47,7 +47,7 @@ AGREEING = [
     *(pytest.param(name, Case(Network((3,), (Linear(5),), head), 3), id=f"{name}-{head}")
       for name in ADAPTERS if name != "jax" for head in HEADS),
 ]  # fmt: skip
-"""Eager jax compiles each primitive for each shape, for seconds a network: it runs one network, and shares jax:jit's lowerings."""
+"""Eager jax compiles each primitive for each shape, for seconds a network: it runs one, and shares the lowerings of jax:jit."""
 
 EXCUSED = {("torch", "float64", "Hardsigmoid", "dx"): "torch holds the constant 1/6 in single precision"}
 
@@ -152,7 +152,9 @@ def test_correct_frameworks_agree(name: str, case: Case, precision: str) -> None
     """Every tensor of every layer and head lies within its bound on ordinary numbers."""
     trace = traced(name, Case(case.network, case.seed, batch=case.batch, precision=precision))
     certificates = certify(trace, precision_named(precision), fused=getattr(load(name), "fused", False))
-    assert {(c.path, c.tensor) for c in certificates} == {(step.path, tensor) for step in trace.layers for tensor in tensors(step)}
+    produced = {(step.path, tensor) for step in trace.layers for tensor in tensors(step)}
+    assert {(c.path, c.tensor) for c in certificates} == produced
+    assert len(certificates) == len(produced)
     assert sum(c.compared for c in certificates) == sum(a.size for step in trace.layers for a in tensors(step).values())
     doubtful = [(c.path, type(c.layer).__name__, c.tensor, c.verdict, c.excess) for c in certificates if c.verdict != "agrees"]
     assert [d for d in doubtful if (name.split(":", maxsplit=1)[0], precision, *d[1:3]) not in EXCUSED] == []

@@ -22,8 +22,9 @@ LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), b
 NETWORKS = {str(head): Network((5,), LAYERS, head) for head in (
     MSELoss(), CrossEntropyLoss(), Head("tanh", "huber"), Head("sigmoid", "bce", "sum"), Head("linear", "l1"))}  # fmt: skip
 FIRST = next(iter(NETWORKS.values()))
-PLACES = [*((path, tensor) for path, layer, shape in FIRST.paths()
-            for tensor in ("output", "dx", *(f"d{name}" for name in layer.parameters(shape)))), ("head", "output"), ("head", "dz")]
+PLACES = [(path, tensor) for path, layer, shape in FIRST.paths()
+          for tensor in ("output", "dx", *(f"d{name}" for name in layer.parameters(shape)))]  # fmt: skip
+PLACES += [("head", "output"), ("head", "dz")]
 PART = 1e-3
 FLOAT64 = precision_named("float64")
 
@@ -276,7 +277,8 @@ def test_nothing_but_overflow_is_inconclusive_as_a_whole() -> None:
     """A tensor whose every entry may have overflowed is `inconclusive`, whatever numbers came back."""
     step = one_layer(Linear(2, bias=False), [[1e30, 1e30]], [[1.0, 1.0]], np.float32, weight=[[1e30, 1e30], [1e30, -1e30]])
     certificate = next(c for c in certify_layer(step, precision_named("float32")) if c.tensor == "output")
-    assert (certificate.verdict, certificate.compared, certificate.inconclusive, certificate.failed) == ("inconclusive", 2, 2, False)
+    assert (certificate.verdict, certificate.compared, certificate.inconclusive) == ("inconclusive", 2, 2)
+    assert not certificate.failed
 
 
 def ball(value: Any, bound: Any) -> Rounded:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from backproof.adapters import Adapter, load
 from backproof.certify import judge, tensors
-from backproof.classify import COMPARABLE, FEW_ROUNDOFFS, PARTNERS, Loss, classify
+from backproof.classify import FEW_ROUNDOFFS, PARTNERS, Loss, classify, comparable
 from backproof.finding import Finding
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head
@@ -24,6 +24,7 @@ from backproof.verify import Run
 from scipy import special
 
 BOTH = ("float64", "float32")
+HALF = comparable(PRECISIONS["float32"], PRECISIONS["float64"])
 Change = Callable[[LayerTrace], LayerTrace]
 Formula = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -136,7 +137,8 @@ def test_torch_loses_the_tail_of_gelu_the_same_way(precision: str) -> None:
     (bp.SiLU(), silu_by_quotient, "dx", -89.0, "float32"),
     (bp.SiLU(), silu_by_quotient, "output", -710.0, "float64"),
 ])  # fmt: skip
-def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formula, tensor: str, point: float, precision: str) -> None:
+def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formula, tensor: str, point: float,
+                                                     precision: str) -> None:  # fmt: skip
     """Against a truth that grants it no more than eight ulps, a tail that was lost altogether is `imprecise`, not `wrong`."""
     losses = {}
     for name in BOTH:
@@ -148,7 +150,8 @@ def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formul
         sharp = Rounded(right, 16 * p.store * np.abs(right), Arithmetic(p))
         losses[name] = Loss.of(step, judge(step, tensor, tensors(step)[tensor], sharp, p), p)
     assert losses[precision].digits > 1
-    assert classify(losses[precision], losses[PARTNERS[precision]]) == "imprecise"
+    partner = PARTNERS[precision]
+    assert classify(losses[precision], losses[partner], PRECISIONS[precision], PRECISIONS[partner]) == "imprecise"
 
 
 @pytest.mark.parametrize("precision", BOTH)
@@ -175,7 +178,7 @@ def test_torch_keeps_the_tail_of_elu() -> None:
     (real("jax:jit"), (-89.0, -88.0, -90.0)),
 ])  # fmt: skip
 def test_the_underflow_of_silu_is_not_called_wrong(adapter: Adapter, points: tuple[float, ...], precision: str) -> None:
-    """SiLU at -89 in float32 is at worst `imprecise`: its sigmoid is subnormal there, and a subnormal number may be flushed to 0."""
+    """SiLU at -89 in float32 is at worst `imprecise`: its sigmoid is subnormal there, which may be flushed to 0."""
     assert {finding.verdict for finding in findings(adapter, at(bp.SiLU(), *points), precision).values()} <= {"imprecise"}
 
 
@@ -253,18 +256,19 @@ def test_digits_lost_in_one_precision_only_are_imprecise() -> None:
     (1e6, 1e3, "imprecise"),
     (1e12, 1e12 / 2**29, "wrong"),
     (1e12 / 2**29, 1e12, "wrong"),
-    (2 * FEW_ROUNDOFFS * COMPARABLE, 0.0, "wrong"),
+    (2 * FEW_ROUNDOFFS * HALF, 0.0, "wrong"),
     (FEW_ROUNDOFFS, None, "imprecise"),
     (2 * FEW_ROUNDOFFS, None, "wrong"),
-    (0.0, 2 * FEW_ROUNDOFFS * COMPARABLE, "wrong"),
+    (0.0, 2 * FEW_ROUNDOFFS * HALF, "wrong"),
 ])  # fmt: skip
 def test_classify_goes_by_the_growth_of_the_error(here: float, there: float | None, verdict: str) -> None:
-    """Errors of about as many roundoffs in both precisions are lost digits; a partner that could not run leaves a few roundoffs."""
-    assert classify(Loss(here, 0.0), None if there is None else Loss(there, 0.0)) == verdict
+    """Errors of about as many roundoffs in both precisions are lost digits; without a partner only a few roundoffs are."""
+    partner = None if there is None else Loss(there, 0.0)
+    assert classify(Loss(here, 0.0), partner, PRECISIONS["float32"], PRECISIONS["float64"]) == verdict
 
 
 def test_a_loss_measures_roundoffs_and_digits() -> None:
-    """`Loss.of` counts the error in unit roundoffs of the layer's scale and the decimal digits gone, of the entries outside alone."""
+    """`Loss.of` counts the error in unit roundoffs of the layer's scale and the decimal digits gone, of what is outside alone."""
     p = precision_named("float64")
     x = np.array([[1.0, 4.0]])
     step = LayerTrace("layers.0", bp.Identity(), (x,), x, (x,), x, {}, {})

@@ -23,8 +23,8 @@ from backproof.reference.rounding import Arithmetic, precision_named
 from backproof.reference.trace import LayerTrace
 
 BATCH = 6
-NETWORK = Network((5,), (Linear(5), bp.Tanh(), Linear(4), bp.Softmax(), Linear(4, bias=False), bp.ReLU(), Linear(3), bp.LogSoftmax()),
-                  Head("linear", "huber", "sum"))  # fmt: skip
+LAYERS = (Linear(5), bp.Tanh(), Linear(4), bp.Softmax(), Linear(4, bias=False), bp.ReLU(), Linear(3), bp.LogSoftmax())
+NETWORK = Network((5,), LAYERS, Head("linear", "huber", "sum"))
 AFFINE, TANH, SOFTMAX, RELU, LOG_SOFTMAX, HEAD = "layers.0", "layers.1", "layers.3", "layers.5", "layers.7", "head"
 
 every_precision = pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -179,7 +179,8 @@ def test_a_single_zeroed_entry_is_named_with_its_index(precision: str) -> None:
     assert (found.code, found.sentence) == ("single-entry", "one entry of dweight is wrong, at [3, 1]: it is zero")
 
 
-@pytest.mark.parametrize(("factor", "said"), [(3.0, "it is 3 times the true value"), (1 + 1e-4, "it is off by +0.0001 of the true value")])
+@pytest.mark.parametrize(("factor", "said"), [(3.0, "it is 3 times the true value"),
+                                              (1 + 1e-4, "it is off by +0.0001 of the true value")])  # fmt: skip
 def test_a_single_entry_is_set_against_its_true_value(factor: float, said: str) -> None:
     """One wrong entry is said as a multiple of the true one, or as a part of it where it is close."""
     step = step_of(AFFINE, "float64")
@@ -203,7 +204,8 @@ def test_numbers_of_no_known_mistake_are_unknown(precision: str) -> None:
     step = step_of(AFFINE, precision)
     found = diagnosis(step, "dweight", np.random.default_rng(0).standard_normal((5, 5)))
     assert found.code == "unknown"
-    assert found.sentence == "no known mistake reproduces these numbers; 25 of 25 entries are outside, spread over the whole tensor"
+    assert found.sentence == (
+        "no known mistake reproduces these numbers; 25 of 25 entries are outside, spread over the whole tensor")
 
 
 @pytest.mark.parametrize(("axis", "line"), [(0, 2), (1, 4)])
@@ -242,9 +244,13 @@ def test_a_mistake_hidden_by_rounding_is_not_claimed() -> None:
     assert diagnosis(step, "dweight", wrong).code == "unknown"
 
 
-EXAMPLES = [Linear(3) if cls is Linear else cls() for cls in REGISTRY.values() if cls.__module__.startswith("backproof.reference.")]
-PRODUCED = [(layer, tensor) for layer in EXAMPLES for tensor in (
-    ("output", "dx", *(f"d{name}" for name in layer.parameters((4,)))) if isinstance(layer, Layer) else ("output", "dz"))]  # fmt: skip
+OWN = [cls for cls in REGISTRY.values() if cls.__module__.startswith("backproof.reference.")]
+EXAMPLES = [Linear(3) if cls is Linear else cls() for cls in OWN]
+PRODUCED = [
+    *((layer, "output") for layer in EXAMPLES),
+    *((layer, "dx" if isinstance(layer, Layer) else "dz") for layer in EXAMPLES),
+    *((layer, f"d{name}") for layer in EXAMPLES if isinstance(layer, Layer) for name in layer.parameters((4,))),
+]
 
 
 @pytest.mark.parametrize(("layer", "tensor"), PRODUCED, ids=lambda item: item if isinstance(item, str) else type(item).__name__)

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -54,9 +55,11 @@ def collected(strategy: st.SearchStrategy[Any], examples: int = 80) -> tuple[lis
     return found, [test["status"] for test in reports[0]["generate-phase"]["test-cases"]]
 
 
-@pytest.mark.parametrize("strategy", [layers(), layers((5,)), heads(), networks(), networks(["GLU", "SwiGLU"]), networks(["Softmax"]),
-                                      cases(), cases(["PReLU", "GLU"])],
-                         ids=["layers", "layers-odd", "heads", "networks", "halving", "mixing", "cases", "cases-mixed"])  # fmt: skip
+DRAWN = {"layers": layers(), "layers-odd": layers((5,)), "heads": heads(), "networks": networks(), "mixing": networks(["Softmax"]),
+         "halving": networks(["GLU", "SwiGLU"]), "cases": cases(), "cases-mixed": cases(["PReLU", "GLU"])}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", DRAWN.values(), ids=DRAWN)
 def test_strategies_construct_and_throw_nothing_away(strategy: st.SearchStrategy[Any]) -> None:
     """Hypothesis counts no draw as invalid: nothing was filtered or rejected."""
     found, statuses = collected(strategy)
@@ -168,8 +171,9 @@ for case in generate(16, 7):
 """
     here: dict[str, Any] = {}
     exec(code, here)  # noqa: S102  (the same lines here and there)
-    done = subprocess.run([sys.executable, "-c", f"{code}\nprint(digest.hexdigest())"], capture_output=True, text=True, check=False,
-                          cwd="/", env={**os.environ, "PYTHONHASHSEED": "1"})  # fmt: skip
+    command = [sys.executable, "-c", f"{code}\nprint(digest.hexdigest())"]
+    env = {**os.environ, "PYTHONHASHSEED": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == here["digest"].hexdigest()
 
@@ -199,9 +203,8 @@ class HalvedBias:
 
     def run(self, case: Case) -> Trace:
         trace = load("torch").run(case)
-        return Trace(trace.loss, tuple(
-            type(step)(step.path, step.layer, step.inputs, step.output, step.d_inputs, step.d_output, step.params,
-                       {name: d / 2 if name == "bias" else d for name, d in step.d_params.items()}) for step in trace.layers))  # fmt: skip
+        halved = ({name: d / 2 if name == "bias" else d for name, d in step.d_params.items()} for step in trace.layers)
+        return replace(trace, layers=tuple(replace(step, d_params=d) for step, d in zip(trace.layers, halved, strict=True)))
 
 
 def test_a_failing_case_shrinks_to_one_layer() -> None:
@@ -214,9 +217,10 @@ def test_a_failing_case_shrinks_to_one_layer() -> None:
     assert smallest == Case(Network((1,), (Linear(1, bias=True),), Head()), smallest.seed, "normal", 1, "float64")
 
 
-@pytest.mark.parametrize("draw", [lambda name: find(layers((4,), [name]), bool), lambda name: find(networks(["ReLU", name]), bool),
-                                  lambda name: find(cases([name]), bool), lambda name: list(generate(1, 0, [name]))],
-                         ids=["layers", "networks", "cases", "generate"])  # fmt: skip
+@pytest.mark.parametrize("draw", [
+    lambda name: find(layers((4,), [name]), bool), lambda name: find(networks(["ReLU", name]), bool),
+    lambda name: find(cases([name]), bool), lambda name: list(generate(1, 0, [name]))],
+    ids=["layers", "networks", "cases", "generate"])  # fmt: skip
 def test_an_unknown_layer_is_refused(draw: Any) -> None:
     """A family that does not exist is named, with those that do."""
     with pytest.raises(ValueError, match=r"(?m)^unknown layer: got Konvolution, expected one of CELU, ELU, .*, Tanh$"):

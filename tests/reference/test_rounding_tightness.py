@@ -164,6 +164,14 @@ def test_exponentials_of_balls_are_tight(precision: Precision) -> None:
     assert furthest <= ball.radius().item() <= furthest * (BOUND_SLACK**3 + 5 * arithmetic.elementary)
 
 
+@each_precision
+def test_softplus_keeps_its_left_tail(precision: Precision) -> None:
+    """log(1 + e^x) as logaddexp(x, 0) is known to a few roundoffs of itself however small it is: no difference is rounded."""
+    arithmetic = Arithmetic(precision)
+    ball = np.logaddexp(arithmetic.exact(np.array([-8.0, 0.0, 8.0])), 0.0)
+    assert (ball.radius() <= BOUND_SLACK**2 * (arithmetic.elementary * ball.value + precision.underflow)).all()
+
+
 def test_small_terms_in_half_precision_do_not_count_as_underflow() -> None:
     """A sum of a thousand tiny float16 numbers is known to within its storing: the running sum is a float32."""
     ball = np.sum(Arithmetic(PRECISIONS["float16"]).exact(np.full(1000, 2.0**-20)))
@@ -293,6 +301,7 @@ def test_moves_carry_their_bounds() -> None:
         assert np.array_equal(moved.value, move(x.value))
         assert np.array_equal(moved.bounds(), move(x.bounds()))
         assert move(arithmetic.exact(x.value)).exact
+    assert repr(x[0, 0]) == "Rounded(array(0.), bound=array(0.5), float32)"
     assert (np.shape(x), np.ndim(x), np.size(x), len(x), x.dtype) == ((2, 3), 2, 6, 2, np.dtype(np.float64))
     assert np.array_equal(np.zeros_like(x) + 1, np.ones_like(x))
 
