@@ -178,6 +178,7 @@ differentiate alike; values are drawn until it changes that gradient by at least
 is asked about.
 
 - The others are called with their own defaults on the loss as a function of the input and all parameters. Any alarm is a catch.
+  So one that refuses correct networks catches some mistakes by accident: read both columns together.
 - `gradcheck` needs float64. Its slow mode runs on widths up to {slow}. When fast mode objects it runs slow mode to word its
   message, which is left out here ({message}).
 - `check_grads` works with `order=1, modes=["rev"]`, on a compiled loss.

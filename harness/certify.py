@@ -13,7 +13,17 @@ from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
 
-__all__ = ["Certificate", "certify", "certify_end_to_end", "certify_layer", "expected", "expected_plain", "expected_with_neighbours", "judge", "tensors"]
+__all__ = [
+    "Certificate",
+    "certify",
+    "certify_end_to_end",
+    "certify_layer",
+    "expected",
+    "expected_plain",
+    "expected_with_neighbours",
+    "judge",
+    "tensors",
+]
 
 Index = tuple[int, ...]
 
@@ -56,7 +66,7 @@ def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
 
 def _named_gradients(step: LayerTrace, d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
     names = ("dz",) if isinstance(step.layer, Head) else ("dx",)
-    return {**dict(zip(names, d_inputs, strict=True)), **{f"d{name}": d for name, d in d_params.items()}}
+    return {**dict(zip(names, d_inputs, strict=False)), **{f"d{name}": d for name, d in d_params.items()}}
 
 
 def expected(step: LayerTrace, arithmetic: Arithmetic, x: Rounded | None = None, dy: Rounded | None = None) -> dict[str, Rounded]:
@@ -103,9 +113,17 @@ def certify(trace: Trace, precision: Precision, *, fused: bool = False) -> list[
 
 
 def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
-    """Certify the tensors of one layer; where one is outside and the layer met an exact tie, try every subgradient."""
+    """Certify the tensors of one layer; where one is outside and the layer met an exact tie, try every subgradient.
+
+    A step that is malformed, so that the rule cannot be run on it, gets one certificate of `error`.
+    """
+    if fault := _malformed(step):
+        return [_error(step, *fault)]
     own = Arithmetic(precision)
-    balls = expected(step, own)
+    try:
+        balls = expected(step, own)
+    except ValueError as error:  # a rule's own word on what it cannot take, such as classes that do not exist
+        return [_error(step, "input 0", f"the layer cannot take these inputs: {error}")]
     actual = tensors(step)
     certificates = [judge(step, name, actual.get(name), ball, precision) for name, ball in balls.items()]
     certificates += [_error(step, name, f"a gradient that the layer does not have: got {name}, expected one of {', '.join(balls)}")
@@ -211,6 +229,33 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ranked)), actual.shape))
     verdict = "outside" if finite[outside].all() else "nonfinite"
     return replace(judged, verdict=verdict, excess=float(severity.max()), index=index, actual=actual, ball=ball)
+
+
+def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (one per fault)
+    """Return tensor and sentence of what keeps a step from being judged at all, or None."""
+    arrays = {**{f"input {i}": x for i, x in enumerate(step.inputs)}, "d_output": step.d_output, **step.params}
+    produced = {name: array for name, array in tensors(step).items() if array is not None}  # what is missing is judged by itself
+    for name, array in {**arrays, **produced}.items():
+        if not isinstance(array, np.ndarray | np.generic):
+            return name, f"no array for {name}: got {type(array).__name__}"
+    if len(step.d_inputs) != (1 if isinstance(step.layer, Head) else len(step.inputs)):
+        return "dx", f"wrong number of input gradients: got {len(step.d_inputs)}, expected {len(step.inputs)}"
+    shape = step.inputs[0].shape
+    if isinstance(step.layer, Head):
+        if len(step.inputs) != 2:
+            return "input 1", f"wrong number of inputs of the head: got {len(step.inputs)}, expected z and target"
+        wanted = {"d_output": ()}
+    else:
+        try:
+            wanted = {**step.layer.parameters(shape[1:]), "d_output": (*shape[:1], *step.layer.output_shape(shape[1:]))}
+        except (ValueError, IndexError) as error:
+            return "input 0", f"wrong shape of input 0: {error}"
+    for name, expected_shape in wanted.items():
+        if name not in arrays:
+            return name, f"no {name} came with the layer: expected an array of shape {expected_shape}"
+        if arrays[name].shape != expected_shape:
+            return name, f"wrong shape of {name}: got {arrays[name].shape}, expected {expected_shape}"
+    return None
 
 
 def _error(step: LayerTrace, name: str, message: str, actual: np.ndarray | None = None, ball: Rounded | None = None) -> Certificate:

@@ -75,8 +75,8 @@ def comparable(precision: Precision, partner: Precision) -> float:
 def classify(here: Loss, there: Loss | None, precision: Precision, partner: Precision) -> str:
     """Return `imprecise` or `wrong` from the loss in the failing precision and, where it could be run, in its partner.
 
-    Digits lost leave K as it is; a wrong formula's K grows by the ratio of the unit roundoffs, 2^29 from float32 to float64. What changes by
-    less than half of those bits is imprecise.
+    Digits lost leave K as it is; a wrong formula's K grows by the ratio of the unit roundoffs, 2^29 from float32 to float64. What
+    changes by less than half of those bits is imprecise.
     """
     few_here = here.roundoffs <= FEW_ROUNDOFFS
     if there is None:

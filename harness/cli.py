@@ -36,7 +36,7 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--layers", callback=_split, metavar="NAME,...", help="Draw only these layers.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop drawing cases after so many minutes.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes; the report does not depend on it.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes; the report is the same.")
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
 def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
            minutes: float | None, jobs: int, reports: str) -> None:  # fmt: skip

@@ -129,7 +129,8 @@ def derivation(layer: object, tensor: str) -> str:
     """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
     rules = layer.rules() if isinstance(layer, Head) else _sections(inspect.getdoc(type(layer)) or "", "Formula", "Chain rule")
     name = tensor.removeprefix("end-to-end ")
-    patterns = {"output": r"(?:y\w*|J)\s+= .*", "dx": r"(?:dx|da)\w*\s+= .*", "dz": r"dJ/d[za]\w*\s+= .*", "dweight": r"d(?:W|w|weight)\w*\s+= .*",
+    patterns = {"output": r"(?:y\w*|J)\s+= .*", "dx": r"(?:dx|da)\w*\s+= .*", "dz": r"dJ/d[za]\w*\s+= .*",
+                "dweight": r"d(?:W|w|weight)\w*\s+= .*",
                 "dbias": r"d(?:b|bias)\w*\s+= .*"}  # fmt: skip
     for line in rules.splitlines():
         found = re.search(rf"(?<![\w/])({patterns.get(name, re.escape(name) + ' = .*')})", line)
@@ -144,7 +145,7 @@ def _sections(text: str, *titles: str) -> str:
     for line in text.splitlines():
         title = re.match(r"([A-Z][a-z]+(?: [a-z]+)?)\s{2,}", line)
         if title or not line.strip():
-            keep = bool(title) and title.group(1) in titles
+            keep = title is not None and title.group(1) in titles
         if keep:
             kept.append(re.sub(r"^[A-Z][a-z]+(?: [a-z]+)?\s{2,}|^\s*(?:none|tanh):", "", line))
     return "\n".join(kept)

@@ -14,12 +14,12 @@ from .certify import Certificate, certify, certify_end_to_end, judge, tensors
 from .classify import PARTNERS, Loss, classify
 from .diagnose import Diagnosis, diagnose, digits_lost
 from .finding import Finding
-from .known import KnownList
+from .known import Known, KnownList
 from .ledger import Ledger
 from .plant import Planter
 from .reference.case import Case
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
-from .reference.trace import LayerTrace, Trace
+from .reference.trace import HEAD_PATH, LayerTrace, Trace
 from .shrink import shrink
 
 __all__ = ["Examiner", "Outcome"]
@@ -112,19 +112,23 @@ class Examiner:
         drawn = time.perf_counter()
         self.ledger.seconds["harness"] += drawn - start
         try:
-            return adapter.run(case), ""
+            trace = adapter.run(case)
         except Exception as error:  # noqa: BLE001  (whatever a framework raises is a finding, not a crash of the run)
             lines = str(error).strip().splitlines()
             return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - drawn
+        if not isinstance(trace, Trace):
+            return None, f"the adapter returned {type(trace).__name__}, expected a Trace"
+        got, wanted = [s.path for s in trace.layers], [*(path for path, _, _ in case.network.paths()), HEAD_PATH]
+        return (trace, "") if got == wanted else (None, f"the trace has the layers {got}, expected {wanted}")
 
     def _count(self, outcome: Outcome, planter: Planter) -> None:
         ledger, case = self.ledger, outcome.case
         for certificate in outcome.certificates:
             ledger.count(outcome.adapter.name, case.precision, certificate)
         ledger.reach("regimes", case.regime)
-        if outcome.trace is None:
+        if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
         for step in outcome.trace.layers:
             ledger.reach("layers", type(step.layer).__name__)
@@ -148,21 +152,24 @@ class Examiner:
             elif certificate.failed:
                 self._judge_failure(outcome, certificate, outcomes)
 
-    def _judge_failure(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> None:
+    def _excused(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, list[Known]]:
+        """Judge a failed certificate again without the entries that are known; return it with the discrepancies met."""
+        if certificate.actual is None or certificate.ball is None or certificate.verdict == "error":
+            return certificate, []
         precision = precision_named(outcome.case.precision)
-        step = outcome.step(certificate.path)
-        loss = Loss.of(step, certificate, precision)
-        verdict = self._verdict(outcome, certificate, loss, outcomes)
-        known = ""
-        if certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error":
-            with quiet():
-                outside = ~(np.abs(certificate.actual.astype(np.float64) - certificate.ball.value) <= certificate.ball.radius())
-            excused, met = self.known.explain(outcome.adapter.name, precision.name, step, certificate.tensor, verdict, outside)
-            self.ledger.met.update(e.id for e in met)
-            known = " ".join(e.reason for e in met)
-            rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision, excused)
-            if known and rest.failed:
-                certificate, known = rest, ""
+        excused, met = self.known.explain(outcome.adapter.name, precision.name, step, verdict, certificate)
+        return (judge(step, certificate.tensor, certificate.actual, certificate.ball, precision, excused) if met else certificate), met
+
+    def _judge_failure(self, outcome: Outcome, whole: Certificate, outcomes: Outcomes) -> None:
+        precision = precision_named(outcome.case.precision)
+        step = outcome.step(whole.path)
+        loss = Loss.of(step, whole, precision)
+        verdict = self._verdict(outcome, whole, loss, outcomes)
+        certificate, met = self._excused(outcome, whole, step, verdict)
+        self.ledger.met.update(entry.id for entry in met)
+        known = "" if not met or certificate.failed else " ".join(entry.reason for entry in met)
+        if known:
+            certificate = whole
         key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict, known)
         if self.ledger.seen(key):
             return
@@ -249,13 +256,16 @@ class Examiner:
             step = outcome.step(certificate.path)
             loss = Loss.of(step, certificate, precision_named(outcome.case.precision))
             if self._verdict(outcome, certificate, loss, {}) == finding.verdict:
-                return self._finding(outcome, certificate, step, finding.verdict, digits=loss.digits,
+                rest, _ = self._excused(outcome, certificate, step, finding.verdict)
+                if not rest.failed:
+                    continue
+                return self._finding(outcome, rest, step, finding.verdict, digits=loss.digits,
                                      suspects_reference=finding.suspects_reference)  # fmt: skip
         return None
 
     def _repeat(self, outcome: Outcome) -> None:
         """Run a case again: the same numbers must come back, bit for bit."""
-        if outcome.trace is None:
+        if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
         again, error = self._trace(outcome.adapter, outcome.case)
         if again is None:

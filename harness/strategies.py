@@ -75,10 +75,11 @@ def layers(shape: Shape = (4,), families: Sequence[str] | None = None) -> st.Sea
 
 
 def _fitting(shape: Shape, families: Sequence[str] | None) -> list[str]:
-    return [name for name in _checked(families) if name not in HALVING or shape[-1] % 2 == 0]
+    return [name for name in checked(families) if name not in HALVING or shape[-1] % 2 == 0]
 
 
-def _checked(families: Sequence[str] | None) -> Sequence[str]:
+def checked(families: Sequence[str] | None) -> Sequence[str]:
+    """Return the families named, or all of them; raise ValueError for an unknown one."""
     unknown = [name for name in families or () if name not in FAMILIES]
     if unknown:
         raise ValueError(f"unknown layer: got {', '.join(unknown)}, expected one of {', '.join(sorted(FAMILIES))}")
@@ -106,7 +107,7 @@ def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 
     """
     input_shape = shape = (draw(st.sampled_from([size for size in SIZES if _fitting((size,), families)])),)
     depth = draw(st.integers(1, max_depth))
-    usual = "Linear" in _checked(families) and draw(st.booleans())
+    usual = "Linear" in checked(families) and draw(st.booleans())
     drawn: list[Layer] = []
     while len(drawn) < depth and _fitting(shape, families):
         layer = draw(_linear(shape) if usual and len(drawn) % 2 == 0 else layers(shape, families))

@@ -20,11 +20,15 @@ from .known import KnownList
 from .ledger import Ledger
 from .reference.case import Case
 from .report import Report
+from .strategies import checked
 
 __all__ = ["Run", "run_all", "verify"]
 
 Progress = Callable[["Run"], None]
 """Called after each structure."""
+
+Options = tuple[tuple[str | Adapter, ...], tuple[str, ...], int]
+"""Adapters, precisions and seed: what an examiner is made of."""
 
 
 def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: int | None = 200, seed: int = 0,
@@ -63,6 +67,12 @@ class Run:
                  layers: Sequence[str] | None, minutes: float | None, jobs: int = 1) -> None:  # fmt: skip
         if cases is not None and cases < 1:
             raise ValueError(f"verify needs at least one case: got {cases}")
+        if seed < 0:
+            raise ValueError(f"verify needs a seed of at least 0: got {seed}")
+        if minutes is not None and not minutes >= 0:
+            raise ValueError(f"verify needs minutes of at least 0: got {minutes}")
+        if layers is not None and not layers:
+            raise ValueError("verify needs at least one layer: got an empty list")
         if jobs < 1:
             raise ValueError(f"verify needs at least one job: got {jobs}")
         if jobs > 1 and not all(isinstance(a, str) for a in adapters):
@@ -70,6 +80,7 @@ class Run:
         self.options = (tuple(adapters), tuple(precisions), seed)
         self.examiner = Examiner(*self.options)
         self.total, self.seed, self.families, self.minutes, self.jobs = cases, seed, layers, minutes, jobs
+        checked(layers)
         self.ledger = Ledger()
         self.interrupted = False
         self.started = time.perf_counter()
@@ -134,10 +145,10 @@ class Run:
 
 
 @lru_cache(maxsize=1)
-def _examiner(options: tuple[tuple[str, ...], tuple[str, ...], int]) -> Examiner:
+def _examiner(options: Options) -> Examiner:
     return Examiner(*options)
 
 
-def _work(options: tuple[tuple[str, ...], tuple[str, ...], int], index: int, cases: tuple[Case, ...]) -> Ledger:
+def _work(options: Options, index: int, cases: tuple[Case, ...]) -> Ledger:
     """Examine one structure in a worker process, whose adapters are loaded once."""
     return _examiner(options).structure(index, cases)

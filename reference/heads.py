@@ -151,18 +151,18 @@ class Head:
     """Whether the class is one output with one loss, under a name of its own."""
 
     def __post_init__(self) -> None:
-        for field, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
+        for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
                                       ("reduction", self.reduction, ("mean", "sum"))):
             if value not in choices:
-                raise ValueError(f"{type(self).__name__}: unknown {field}: got {value!r}, expected one of {', '.join(choices)}")
+                raise ValueError(f"{type(self).__name__}: unknown {name}: got {value!r}, expected one of {', '.join(choices)}")
         needed = {"bce": "sigmoid", "cross_entropy": "softmax"}.get(self.loss, self.output)
         if self.output != needed:
             raise ValueError(f"{type(self).__name__}: the loss {self.loss} needs probabilities: got output {self.output!r}, "
                              f"expected {needed!r}")
-        for field in ("output", "loss") if self.fixed else ():
-            value, expected = getattr(self, field), getattr(type(self), field)
+        for name in ("output", "loss") if self.fixed else ():
+            value, expected = getattr(self, name), getattr(type(self), name)
             if value != expected:
-                raise ValueError(f"{type(self).__name__}: the {field} is fixed: got {value!r}, expected {expected!r}. "
+                raise ValueError(f"{type(self).__name__}: the {name} is fixed: got {value!r}, expected {expected!r}. "
                                  f"Do: Head({self.output!r}, {self.loss!r})")
 
     def rules(self) -> str:

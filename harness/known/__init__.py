@@ -10,10 +10,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from backproof.certify import Certificate
 from backproof.environment import framework_version
+from backproof.finding import VERDICTS
 from backproof.reference.heads import Head
+from backproof.reference.layer import REGISTRY
+from backproof.reference.rounding import PRECISIONS, quiet
 from backproof.reference.trace import LayerTrace
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
 
@@ -22,9 +26,10 @@ __all__ = ["Known", "KnownList", "load_known"]
 
 @dataclass(frozen=True)
 class Known:
-    """One understood discrepancy. An entry of a tensor is explained when its argument (the input it comes from) lies in a range.
+    """One understood discrepancy: an entry of a tensor is explained when its argument, the input it comes from, lies in a range.
 
-    `above` and `below` are the ends of that range; `versions` is a PEP 440 specifier of the framework; `options` are the layer's.
+    `above` and `below` are the ends of that range, `at_most` the largest relative error it explains; `versions` is a PEP 440
+    specifier of the framework; `options` are the layer's.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
     """
 
@@ -39,6 +44,7 @@ class Known:
     versions: str = ""
     above: float = -np.inf
     below: float = np.inf
+    at_most: float = np.inf
     options: dict[str, Any] = field(default_factory=dict)
     link: str = ""
 
@@ -87,22 +93,42 @@ def _in_range(framework: str, versions: str) -> bool:
 
 @lru_cache(maxsize=1)
 def load_known() -> tuple[Known, ...]:
-    """Read every `known/*.toml` of the package; raise ValueError for an entry with a missing or unknown field."""
-    names = {f.name for f in fields(Known)}
-    found = []
+    """Read every `known/*.toml` of the package; raise ValueError, naming file and entry, for one that is malformed."""
+    found: list[Known] = []
     for file in sorted(files("backproof.known").iterdir(), key=lambda f: f.name):
         if not file.name.endswith(".toml"):
             continue
-        framework = file.name.removesuffix(".toml")
-        for entry in tomllib.loads(file.read_text()).get("known", []):
-            if unknown := set(entry) - names:
-                raise ValueError(f"{file.name}: unknown field: got {', '.join(unknown)}, expected some of {', '.join(sorted(names))}")
-            lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-            try:
-                found.append(Known(framework=framework, **lists))
-            except TypeError as error:
-                raise ValueError(f"{file.name}: {entry.get('id', 'an entry')}: {error}") from error
+        try:
+            entries = tomllib.loads(file.read_text()).get("known", [])
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{file.name}: not readable as TOML: {error}") from error
+        for entry in entries:
+            known = _entry(file.name, entry)
+            if any((known.framework, known.id) == (other.framework, other.id) for other in found):
+                raise ValueError(f"{file.name}: {known.id}: an entry of this id stands there twice")
+            found.append(known)
     return tuple(found)
+
+
+def _entry(file: str, data: dict[str, Any]) -> Known:
+    names = {f.name for f in fields(Known)} - {"framework"}
+    if unknown := set(data) - names:
+        raise ValueError(f"{file}: unknown field: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(names))}")
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    where = f"{file}: {data.get('id', 'an entry')}"
+    try:
+        known = Known(framework=file.removesuffix(".toml"), **lists)
+        SpecifierSet(known.versions)
+    except (TypeError, InvalidSpecifier) as error:
+        raise ValueError(f"{where}: {error}") from error
+    for field_name, choices in (("layers", REGISTRY), ("tensors", None), ("verdicts", VERDICTS), ("precisions", PRECISIONS),
+                                ("adapters", None)):  # fmt: skip
+        values = getattr(known, field_name)
+        if not isinstance(values, tuple):
+            raise ValueError(f"{where}: {field_name} must be a list: got {values!r}")  # noqa: TRY004  (unreadable data)
+        if choices is not None and (strange := [v for v in values if v not in choices]):
+            raise ValueError(f"{where}: unknown {field_name}: got {strange[0]!r}, expected some of {', '.join(sorted(choices))}")
+    return known
 
 
 class KnownList:
@@ -117,13 +143,19 @@ class KnownList:
                 if {"dx", "dz"} & set(entry.tensors)  # a sum, such as a loss, hides what one entry would show
                 and entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any()]  # fmt: skip
 
-    def explain(self, adapter: str, precision: str, step: LayerTrace, tensor: str, verdict: str,
-                outside: np.ndarray) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
-        """Return which of the entries outside are known, and the discrepancies that explain them."""
+    def explain(self, adapter: str, precision: str, step: LayerTrace, verdict: str,
+                certificate: Certificate) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
+        """Return which entries of a certificate's tensor are known, and the discrepancies that explain them."""
+        if certificate.actual is None or certificate.ball is None:
+            raise ValueError(f"{certificate.tensor}: a certificate without its tensors cannot be explained")
+        with quiet():
+            difference = np.abs(certificate.actual.astype(np.float64) - certificate.ball.value)
+            outside = ~(difference <= certificate.ball.radius())
+            relative = difference / np.abs(certificate.ball.value)
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
-            if tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
-                mask = entry.explained(step, outside.shape) & outside
+            if certificate.tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
+                mask = entry.explained(step, outside.shape) & outside & ~(relative > entry.at_most)
                 if mask.any():
                     excused |= mask
                     met.append(entry)

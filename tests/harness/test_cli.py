@@ -152,7 +152,7 @@ def test_ctrl_c_ends_with_a_report_of_what_was_done(tmp_path: Path) -> None:
 
 def test_a_failure_of_the_harness_itself_exits_3(tmp_path: Path) -> None:
     """A bug of ours shows its traceback and exits 3, so that nobody takes it for a finding."""
-    code = "import backproof.verify as v, backproof.cli as c\nv.Run.examine = lambda *a: 1 / 0\nc.main()"
+    code = "import backproof.examine as e, backproof.cli as c\ne.Examiner.structure = lambda *a: 1 / 0\nc.main()"
     done = subprocess.run([sys.executable, "-c", code, "verify", "--adapter", "torch", "--cases", "1"], capture_output=True, text=True,
                           check=False, cwd=tmp_path, timeout=120)  # fmt: skip
     assert done.returncode == 3

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from backproof import known
 from backproof.adapters import load, names
+from backproof.certify import Certificate, judge
 from backproof.finding import VERDICTS
 from backproof.known import ENOUGH, Known, KnownList, load_known
 from backproof.reference.case import Case
@@ -20,12 +21,13 @@ from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import PRECISIONS
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
 from backproof.report import Report
 from backproof.verify import Run
 
+FLOAT64 = precision_named("float64")
 ENTRY = Known("an-entry", "torch", ("ReLU",), ("dx",), ("wrong",), "because")
 WHOLE = 'id = "a"\nlayers = ["ReLU"]\ntensors = ["dx"]\nverdicts = ["wrong"]\nreason = "because"\n'
 
@@ -59,7 +61,7 @@ def test_entries_are_read_from_every_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (WHOLE + 'tensor = "dx"\n', r"torch\.toml: unknown field: got tensor, expected some of above, adapters, below, .*, versions"),
+    (WHOLE + 'tensor = "dx"\n', r"torch\.toml: unknown field: got tensor, expected some of above, adapters, at_most, below, .*, versions"),
     (WHOLE + 'framework = "jax"\n', r"torch\.toml: .*framework"),
     (WHOLE.replace('reason = "because"\n', ""), r"torch\.toml: a: .*'reason'"),
     (WHOLE.replace('id = "a"\n', ""), r"torch\.toml: an entry: .*'id'"),
@@ -183,23 +185,34 @@ def test_a_cross_entropy_is_judged_from_the_targets_side() -> None:
     assert replace(ENTRY, above=1.0).explained(step, ()).tolist() is True
 
 
-OUTSIDE = np.array([[True, True, False], [True, False, False]])
+def certificate(tensor: str = "dx") -> Certificate:
+    """Return a certificate on three entries outside, by 1, 2 and 3 parts in ten, and three that are right."""
+    truth = Rounded(np.full((2, 3), 10.0), np.full((2, 3), 0.5), Arithmetic(FLOAT64))
+    return judge(step_of(bp.ReLU(), X), tensor, np.array([[11.0, 12.0, 10.0], [13.0, 10.0, 10.25]]), truth, FLOAT64)
 
 
 def test_only_what_is_outside_is_excused() -> None:
     """An entry is excused where it is outside and in the range, and the discrepancies met are returned."""
     inside = replace(ENTRY, above=-1.5, below=1.5)
     elsewhere = replace(ENTRY, id="elsewhere", above=100.0)
-    excused, met = KnownList((inside, elsewhere)).explain("torch", "float64", step_of(bp.ReLU(), X), "dx", "wrong", OUTSIDE)
+    excused, met = KnownList((inside, elsewhere)).explain("torch", "float64", step_of(bp.ReLU(), X), "wrong", certificate())
     assert excused.tolist() == [[False, True, False], [True, False, False]]
     assert met == [inside]
+
+
+def test_no_more_than_the_known_error_is_excused() -> None:
+    """An entry that is off by more than the discrepancy is known for is not excused."""
+    known_for = replace(ENTRY, at_most=0.25)
+    excused, met = KnownList((known_for,)).explain("torch", "float64", step_of(bp.ReLU(), X), "wrong", certificate())
+    assert excused.tolist() == [[True, True, False], [False, False, False]]
+    assert met == [known_for]
 
 
 @pytest.mark.parametrize(("adapter", "tensor", "verdict"), [("torch", "output", "wrong"), ("torch", "dx", "imprecise"),
                                                             ("torch", "dx", "nonfinite"), ("jax", "dx", "wrong")])  # fmt: skip
 def test_nothing_else_is_excused(adapter: str, tensor: str, verdict: str) -> None:
     """Another framework, tensor or verdict than the entry's is not excused."""
-    excused, met = KnownList((ENTRY,)).explain(adapter, "float64", step_of(bp.ReLU(), X), tensor, verdict, OUTSIDE)
+    excused, met = KnownList((ENTRY,)).explain(adapter, "float64", step_of(bp.ReLU(), X), verdict, certificate(tensor))
     assert not excused.any()
     assert met == []
 
