@@ -23,7 +23,7 @@ RUNS = {"default": ("torch", "jax:jit"), "torch": ("torch",)}
 def child(adapters: list[str], cases: int, seed: int) -> None:
     """Run `verify` in this process and print its figures as JSON."""
     from backproof.adapters import load  # the parent needs no framework
-    from backproof.verify import verify
+    from backproof.run import verify
 
     for name in adapters:
         load(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 # Public names and where they live. They are imported on first use, so that `import backproof` costs nothing.
 _HOMES = {
-    "verify": ".verify",
+    "verify": ".run",
     "Report": ".report",
     "Finding": ".finding",
     "Certificate": ".certify",

@@ -43,7 +43,7 @@ def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[s
     """Check frameworks over random networks and write a report."""
     from .disk import ReportFolder  # noqa: PLC0415
     from .progress import watch  # noqa: PLC0415
-    from .verify import Run, run_all  # noqa: PLC0415
+    from .run import Run, run_all  # noqa: PLC0415
 
     run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes, jobs)
     folder = ReportFolder(Path(reports))

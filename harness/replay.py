@@ -10,7 +10,7 @@ from typing import Any
 from .adapters import Adapter
 from .reference.case import Case
 from .report import Report
-from .verify import Run
+from .run import Run
 
 __all__ = ["load_case", "replay"]
 

@@ -296,10 +296,10 @@ class Rounded(NDArrayOperatorsMixin):
         return self.restructure(lambda a: a.transpose(*axes))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Rounded:
-        return np.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return np.sum(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Rounded:
-        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload, no-any-return]
+        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)

@@ -163,3 +163,9 @@ def test_every_layer_has_a_strategy() -> None:
 def test_every_head_is_drawn(name: str) -> None:
     """`heads()` draws every registered head class."""
     assert type(find(heads(), lambda head: type(head).__name__ == name, settings=settings(database=None))) is OWN[name]
+
+
+def test_every_public_name_stays_what_it_is() -> None:
+    """A name of the package gives the same object each time, and no module of that name hides it."""
+    code = "import backproof as bp\nfor name in bp.__all__:\n    assert getattr(bp, name) is getattr(bp, name), name\nassert callable(bp.verify)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,7 +20,7 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
-from backproof.verify import Run
+from backproof.run import Run
 from scipy import special
 
 BOTH = ("float64", "float32")

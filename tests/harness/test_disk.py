@@ -20,7 +20,7 @@ from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from backproof.report import Report
-from backproof.verify import Run, verify
+from backproof.run import Run, verify
 
 HERE = Network((6,), (Linear(5), Hardsigmoid(), Linear(3)), MSELoss())
 

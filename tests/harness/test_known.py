@@ -25,7 +25,7 @@ from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, precis
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
 from backproof.report import Report
-from backproof.verify import Run
+from backproof.run import Run
 
 FLOAT64 = precision_named("float64")
 ENTRY = Known("an-entry", "torch", ("ReLU",), ("dx",), ("wrong",), "because")
@@ -61,7 +61,8 @@ def test_entries_are_read_from_every_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (WHOLE + 'tensor = "dx"\n', r"torch\.toml: unknown field: got tensor, expected some of above, adapters, at_most, below, .*, versions"),
+    (WHOLE + 'tensor = "dx"\n',
+     r"torch\.toml: unknown field: got tensor, expected some of above, adapters, at_most, below, .*, versions"),
     (WHOLE + 'framework = "jax"\n', r"torch\.toml: .*framework"),
     (WHOLE.replace('reason = "because"\n', ""), r"torch\.toml: a: .*'reason'"),
     (WHOLE.replace('id = "a"\n', ""), r"torch\.toml: an entry: .*'id'"),

@@ -55,8 +55,9 @@ def collected(strategy: st.SearchStrategy[Any], examples: int = 80) -> tuple[lis
     return found, [test["status"] for test in reports[0]["generate-phase"]["test-cases"]]
 
 
-DRAWN = {"layers": layers(), "layers-odd": layers((5,)), "heads": heads(), "networks": networks(), "mixing": networks(["Softmax"]),
-         "halving": networks(["GLU", "SwiGLU"]), "cases": cases(), "cases-mixed": cases(["PReLU", "GLU"])}  # fmt: skip
+DRAWN = {"layers": layers(), "layers-odd": layers((5,)), "heads": heads(), "networks": networks(),
+         "mixing": networks(["Softmax"]), "halving": networks(["GLU", "SwiGLU"]), "cases": cases(),
+         "cases-mixed": cases(["PReLU", "GLU"])}  # fmt: skip
 
 
 @pytest.mark.parametrize("strategy", DRAWN.values(), ids=DRAWN)

@@ -21,7 +21,7 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import Precision
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.report import Report, SelfTest, Tally
-from backproof.verify import Run, verify
+from backproof.run import Run, verify
 
 Change = Callable[[Trace], Trace]
 BOTH = ("float64", "float32")
