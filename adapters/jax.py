@@ -168,7 +168,7 @@ def _gradient(network: Network) -> Callable[..., Any]:
     return jax.grad(function, argnums=(0, 1, 2), has_aux=True)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)  # the draws of a structure come one after the other; more would only hold memory
 def _jitted(network: Network) -> Callable[..., Any]:
     return jax.jit(_gradient(network))
 

@@ -18,6 +18,7 @@ __all__ = [
     "certify",
     "certify_end_to_end",
     "certify_layer",
+    "certify_step",
     "expected",
     "expected_plain",
     "expected_with_neighbours",
@@ -103,13 +104,15 @@ def certify(trace: Trace, precision: Precision, *, fused: bool = False) -> list[
     A compiler that fuses layers (`fused`) may hand a layer numbers that it rounded otherwise than the ones it recorded; what the
     local bound does not explain is then judged against the layer together with its neighbours.
     """
-    certificates = []
-    for index, step in enumerate(trace.layers):
-        found = certify_layer(step, precision)
-        if fused and any(c.verdict == "outside" for c in found):
-            found = _certify_with_neighbours(trace.layers, index, found, precision)
-        certificates += found
-    return certificates
+    return [c for index in range(len(trace.layers)) for c in certify_step(trace, index, precision, fused=fused)]
+
+
+def certify_step(trace: Trace, index: int, precision: Precision, *, fused: bool = False) -> list[Certificate]:
+    """Certify the tensors of one layer of a trace, which do not depend on what the other layers produced."""
+    found = certify_layer(trace.layers[index], precision)
+    if fused and any(c.verdict == "outside" for c in found):
+        found = _certify_with_neighbours(trace.layers, index, found, precision)
+    return found
 
 
 def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:

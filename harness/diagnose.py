@@ -107,7 +107,7 @@ SINGLE = 2.0**-24
 def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
     """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
     if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
-        return "single-precision-constant", (f"{tensor} is 1 {factor - 1:+.3g} times what it should be, everywhere: a constant of "
+        return "single-precision-constant", (f"{tensor} is off by {factor - 1:+.3g} of its value everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")
     return "factor", f"{tensor} is {factor:.6g} times what it should be, everywhere"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .adapters import Adapter, load
-from .certify import Certificate, certify, certify_end_to_end, judge, tensors
+from .certify import Certificate, certify, certify_end_to_end, expected, judge, tensors
 from .classify import PARTNERS, Loss, classify
 from .diagnose import Diagnosis, diagnose, digits_lost
 from .finding import Finding
@@ -18,6 +19,7 @@ from .known import Known, KnownList
 from .ledger import Ledger
 from .plant import Planter
 from .reference.case import Case
+from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from .reference.trace import HEAD_PATH, LayerTrace, Trace
 from .shrink import shrink
@@ -102,6 +104,8 @@ class Examiner:
         if case.precision == "float64" and not any(c.failed for c in certificates):
             certificates += [replace(c, tensor=END_TO_END + c.tensor)
                              for c in certify_end_to_end(trace, case, precision_named(case.precision))]
+        if case.precision != "float64" and not any(c.failed for c in certificates):
+            certificates += _miswired(trace, case)
         self.ledger.seconds["harness"] += time.perf_counter() - start
         return Outcome(adapter, case, trace, tuple(certificates))
 
@@ -282,6 +286,31 @@ class Examiner:
                 sentence = f"two runs of one case differ in {certificate.outside} entries of {name}"
                 self._enter(outcome, certificate, first, "nondeterministic", Diagnosis("nondeterministic", sentence))
                 return
+
+
+def _miswired(trace: Trace, case: Case) -> list[Certificate]:
+    """Return an error for each number that did not come where it belongs.
+
+    The network's input, parameters, target and upstream gradient are the case's own, bit for bit; what a layer is handed lies
+    within the bound of what its neighbour produces. In float64 the end-to-end comparison says so; no coarser precision has
+    a bound tight enough for that.
+    """
+    values, steps, precision = case.values(), trace.layers, precision_named(case.precision)
+    own = [(steps[0], "the network's input", steps[0].inputs[0], values.x), (steps[-1], "the target", steps[-1].inputs[1], values.target),
+           (steps[-1], "the upstream gradient", steps[-1].d_output, values.upstream)]  # fmt: skip
+    own += [(s, f"{name} of {s.path}", s.params[name], p) for s in steps[:-1] for name, p in values.params[s.path].items()]
+    found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
+    for before, after in pairwise(steps):
+        for step, tensor, handed in ((before, "output", after.inputs[0]), (after, _input_gradient(after), before.d_output)):
+            same = handed.tobytes() == tensors(step)[tensor].tobytes()
+            if not same and judge(step, tensor, handed, expected(step, Arithmetic(precision))[tensor], precision).failed:
+                found.append((after if step is before else before, f"what came of {tensor} of {step.path}"))
+    return [Certificate(step.path, step.layer, "input 0", "error", 0, message=f"{what} is another number: a wrong connection")
+            for step, what in found]  # fmt: skip
+
+
+def _input_gradient(step: LayerTrace) -> str:
+    return "dz" if isinstance(step.layer, Head) else "dx"
 
 
 def _raised(outcome: Outcome) -> Finding:

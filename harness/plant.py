@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .certify import certify, expected, expected_plain, expected_with_neighbours, tensors
+from .certify import certify_step, expected, expected_plain, expected_with_neighbours, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .reference.rounding import Arithmetic, Precision, quiet
@@ -93,7 +93,7 @@ class Planter:
                 self.result.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
-            blamed = [(c.path, c.tensor) for c in certify(altered, precision, fused=fused) if c.failed]
+            blamed = [(c.path, c.tensor) for c in certify_step(altered, index, precision, fused=fused) if c.failed]
             self.result.planted += 1
             self.result.by_mistake[kind] += 1
             self.result.caught += bool(blamed)

@@ -118,6 +118,7 @@ def _summary(report: Report) -> Text:
     spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())
     text.append(f"{report.cases:,} cases, {report.compared:,} entries compared ({spent})\n")
     verdict = "nothing was compared" if not report.compared else report.verdict
-    ending = f"{len(report.findings)} unexplained findings" if report.findings else "no unexplained finding"
+    count = len(report.findings)
+    ending = f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"
     text.append(f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {ending}", style="bold green" if report.ok else "bold red")
     return text

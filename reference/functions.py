@@ -98,11 +98,15 @@ def normal_cdf(x: Array) -> Array:
 
 
 def affine(x: Array, weight: Array, bias: Array) -> Array:
-    """x W^T + b. In rounded arithmetic the bias is one more term of the sum, since compilers start the sum from it."""
+    """x W^T + b. In rounded arithmetic the bias is one more term of the sum, since compilers start the sum from it.
+
+    Where sums are wider than what is stored, the sum may also be stored before the bias is added.
+    """
     if not isinstance(x, Rounded):
         return x @ weight.T + bias
     ones = np.ones((*x.shape[:-1], 1))
-    return np.concatenate([x, ones], axis=-1) @ np.concatenate([weight, bias.reshape((-1, 1))], axis=-1).T
+    one_sum = np.concatenate([x, ones], axis=-1) @ np.concatenate([weight, bias.reshape((-1, 1))], axis=-1).T
+    return either(one_sum, x @ weight.T + bias) if x.arithmetic.precision.wide else one_sum
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -19,6 +19,9 @@ GELU_CUBIC = 0.044715
 SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
+# The ELUs' slope is 0 far on the left, where dy times a factor of it, taken first, may overflow: `either` covers that order.
+
+
 @register
 @dataclass(frozen=True)
 class ELU(Elementwise):
@@ -45,7 +48,8 @@ class ELU(Elementwise):
         y_left = self.alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.where(x > 0, dy, dy * (self.alpha * np.exp(left))), {}
+            slope = np.exp(left)
+            return np.where(x > 0, dy, either(dy * (self.alpha * slope), dy * self.alpha * slope)), {}
 
         return np.where(x > 0, x, y_left), backward
 
@@ -71,7 +75,8 @@ class SELU(Elementwise):
         y_left = scale_alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.where(x > 0, dy * SELU_SCALE, dy * (scale_alpha * np.exp(left))), {}
+            slope = np.exp(left)
+            return np.where(x > 0, dy * SELU_SCALE, either(dy * (scale_alpha * slope), dy * scale_alpha * slope)), {}
 
         return np.where(x > 0, SELU_SCALE * x, y_left), backward
 
@@ -99,7 +104,8 @@ class CELU(Elementwise):
         y_left = self.alpha * np.expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.where(x > 0, dy, dy * np.exp(left)), {}
+            slope = np.exp(left)
+            return np.where(x > 0, dy, either(dy * slope, dy / self.alpha * self.alpha * slope)), {}
 
         return np.where(x > 0, x, y_left), backward
 

@@ -167,16 +167,22 @@ DATA_SETS = {"real": "load_diabetes", "binary": "load_breast_cancer", "distribut
 STEPS, RATE = 5, 0.1
 
 
+@lru_cache(maxsize=4)
+def _data_set(loader: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (rows, columns), of mean 0 and variance 1, and labels of a data set that comes with scikit-learn."""
+    from sklearn import datasets  # noqa: PLC0415  (heavy, and needed by one regime alone)
+
+    features, labels = getattr(datasets, loader)(return_X_y=True)
+    deviation = features.std(axis=0)
+    return (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1), labels
+
+
 def _train(rng: Rng, network: Network, params: Arrays, batch: int) -> tuple[np.ndarray, Arrays, np.ndarray]:
     """Take a few full-batch gradient steps on a real data set, its columns taken cyclically to fit the network."""
-    from sklearn import datasets  # noqa: PLC0415  (heavy, and needed by this regime alone)
-
     kind, out = network.head.target_kind(), network.shapes[-1]
-    features, labels = getattr(datasets, DATA_SETS[kind])(return_X_y=True)
+    features, labels = _data_set(DATA_SETS[kind])
     rows = rng.choice(len(features), size=max(batch, 32), replace=False)
-    deviation = features.std(axis=0)
-    features = ((features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rows]
-    labels = labels[rows]
+    features, labels = features[rows], labels[rows]
     columns = np.arange(int(np.prod(network.input_shape))) % features.shape[1]
     x = features[:, columns].reshape(len(rows), *network.input_shape)
     if kind in {"classes", "distribution"}:

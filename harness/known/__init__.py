@@ -29,7 +29,8 @@ class Known:
     """One understood discrepancy: an entry of a tensor is explained when its argument, the input it comes from, lies in a range.
 
     `above` and `below` are the ends of that range, `at_most` the largest relative error it explains; `versions` is a PEP 440
-    specifier of the framework; `options` are the layer's.
+    specifier of the framework; `options` are the layer's. `shows_above` and `shows_below` narrow the range to where the
+    discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
     """
 
@@ -45,6 +46,8 @@ class Known:
     above: float = -np.inf
     below: float = np.inf
     at_most: float = np.inf
+    shows_above: float = -np.inf
+    shows_below: float = np.inf
     options: dict[str, Any] = field(default_factory=dict)
     link: str = ""
 
@@ -61,10 +64,18 @@ class Known:
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
         """Return which entries of a tensor of this shape the entry explains."""
-        argument = _argument(step, shape)
-        with np.errstate(invalid="ignore"):
-            inside = (argument >= self.above) & (argument <= self.below)
+        inside = _between(_argument(step, shape), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
+
+    def shows(self, step: LayerTrace) -> bool:
+        """Say whether some input of the layer lies where the discrepancy must show."""
+        argument = _argument(step, step.inputs[0].shape)
+        return bool((_between(argument, self.above, self.below) & _between(argument, self.shows_above, self.shows_below)).any())
+
+
+def _between(argument: np.ndarray, low: float, high: float) -> np.ndarray:
+    with quiet():
+        return (argument >= low) & (argument <= high)
 
 
 def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
@@ -141,7 +152,7 @@ class KnownList:
         """Return the ids of the entries that should show here: the layer was compared on arguments in their range."""
         return [entry.id for entry in self.entries
                 if {"dx", "dz"} & set(entry.tensors)  # a sum, such as a loss, hides what one entry would show
-                and entry.covers(adapter, precision, step) and entry.explained(step, step.inputs[0].shape).any()]  # fmt: skip
+                and entry.covers(adapter, precision, step) and entry.shows(step)]  # fmt: skip
 
     def explain(self, adapter: str, precision: str, step: LayerTrace, verdict: str,
                 certificate: Certificate) -> tuple[np.ndarray, list[Known]]:  # fmt: skip

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from backproof.reference.activations import Hardsigmoid, ReLU
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from backproof.adapters import load
 from backproof.disk import ReportFolder, name_of
 from backproof.reference.activations import GELU, Hardsigmoid, LeakyReLU

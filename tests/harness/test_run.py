@@ -18,7 +18,6 @@ from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import Precision
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.report import Report, SelfTest, Tally
 from backproof.run import Run, verify
@@ -307,7 +306,7 @@ def test_a_mistake_that_was_missed_or_blamed_elsewhere_fails_the_run(test: SelfT
 
 def test_a_checker_that_cannot_fail_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """With certificates that never fail the self-test catches nothing, says what was missed, and the run is not ok."""
-    monkeypatch.setattr(plant, "certify", lambda trace, precision, **options: [])
+    monkeypatch.setattr(plant, "certify_step", lambda *arguments, **options: [])
     report = run_of(["torch"], [Case(HERE, 0)])
     assert report.findings == ()
     assert report.self_test.planted > 0
@@ -320,12 +319,12 @@ def test_a_checker_that_cannot_fail_fails_the_run(monkeypatch: pytest.MonkeyPatc
 
 def test_a_checker_that_blames_another_layer_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake that is caught and blamed on the wrong place counts as caught and not as blamed."""
-    certify = plant.certify
+    certify = plant.certify_step
 
-    def elsewhere(trace: Trace, precision: Precision, **options: Any) -> list[Certificate]:
-        return [replace(certificate, path="layers.9") for certificate in certify(trace, precision, **options)]
+    def elsewhere(*arguments: Any, **options: Any) -> list[Certificate]:
+        return [replace(certificate, path="layers.9") for certificate in certify(*arguments, **options)]
 
-    monkeypatch.setattr(plant, "certify", elsewhere)
+    monkeypatch.setattr(plant, "certify_step", elsewhere)
     report = run_of(["torch"], [Case(HERE, 0)])
     assert report.self_test.caught == report.self_test.planted > 0
     assert report.self_test.blamed == 0
@@ -397,3 +396,15 @@ def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> Non
     """Each argument that makes no sense is a ValueError that says what was given and what is expected."""
     with pytest.raises(ValueError, match=message):
         verify(**({"adapters": ("torch",), "cases": 4, "reports": None} | options))
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: replace(t, layers=(replace(t.layers[0], inputs=(t.layers[0].inputs[0] * 2,), output=t.layers[0].output), *t.layers[1:])),
+    swapped_upstream,
+], ids=["input", "upstream"])  # fmt: skip
+def test_wrong_wiring_is_found_in_float32_too(change: Change) -> None:
+    """Numbers that are not the case's own or not the neighbour's are a finding in a precision without an end-to-end bound."""
+    case = next(c for c in (Case(HERE, seed) for seed in range(50)) if float(c.values().upstream) not in {1.0, 0.0})
+    report = run_of([Altered(change)], [case], ("float32",))
+    assert not report.ok
+    assert {finding.verdict for finding in report.findings} <= {"error", "wrong"}

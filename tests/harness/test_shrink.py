@@ -16,8 +16,8 @@ from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace, Trace
-from backproof.shrink import shrink
 from backproof.run import Run
+from backproof.shrink import shrink
 
 DEEP = (Linear(32), bp.Tanh(), Linear(16), bp.SwiGLU(), bp.PReLU(8), Linear(13), bp.Softmax(), Linear(5))
 LARGE = Case(Network((32,), DEEP, MSELoss()), 123456, "normal", 33)
