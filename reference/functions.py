@@ -38,11 +38,16 @@ def log1p(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x), by e^x / (1 + e^x) on the left so that nothing overflows."""
-    if isinstance(x, Rounded):
-        return special.expit(x)  # a monotone function by its values at the ends of the ball, and no other bound is as tight
+    """1 / (1 + e^-x), by e^x / (1 + e^x) on the left so that nothing overflows.
+
+    A rounded array takes it as one function, which no other bound is as tight as; where results are stored in fewer digits than they
+    are computed in, it may also be composed of stored steps.
+    """
+    if isinstance(x, Rounded) and not x.arithmetic.precision.wide:
+        return special.expit(x)
     e = np.exp(-absolute(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+    composed = np.where(x < 0, e, 1) / (1 + e)
+    return either(special.expit(x), composed) if isinstance(x, Rounded) else composed
 
 
 def sigmoid_complement(x: Array, s: Array) -> Array:

@@ -123,11 +123,13 @@ class Arithmetic:
         self.safe = precision.largest / 4  # a sum of magnitude and rounding below this is far from overflow
 
     def exact(self, array: Any) -> Rounded:
-        """Wrap an array the computation starts from; a subnormal number may be read as zero."""
+        """Wrap an array the computation starts from; a subnormal number may be read as zero, and NaN says nothing."""
         value = np.asarray(array).astype(np.float64)
         magnitude = np.abs(value)
         small = (magnitude < self.precision.underflow) & (magnitude > 0)
-        return Rounded(value, np.where(small, magnitude, 0.0) if small.any() else _ZERO, self)
+        bound = np.where(small, magnitude, 0.0) if small.any() else _ZERO
+        unknown = np.isnan(value)
+        return Rounded(value, np.where(unknown, np.inf, bound) if unknown.any() else bound, self)
 
     def lift(self, operand: Any) -> Rounded:
         """Take an operand as a ball; a number or array that the precision cannot hold is rounded to it, or overflows."""

@@ -377,3 +377,13 @@ def test_end_to_end_catches_one_entry_off_by_a_thousandth(path: str, tensor: str
     wrong, at = nudged(tensors(step_of(trace, path))[tensor], 1 + PART)
     found = the_failed(certify_end_to_end(with_tensor(trace, path, tensor, wrong), case, FLOAT64))
     assert (found.path, found.tensor, found.index) == (path, tensor, at)
+
+
+@pytest.mark.parametrize("layer", [bp.ReLU(), bp.Hardtanh(), bp.LeakyReLU(), bp.Sigmoid(), bp.Softmax()], ids=str)
+def test_what_comes_of_nan_is_inconclusive(layer: Any) -> None:
+    """A layer that was handed NaN, by an overflow before it, is not blamed for handing it on."""
+    nan = np.full((2, 3), np.nan, dtype=np.float32)
+    step = LayerTrace("layers.0", layer, (nan,), nan, (np.zeros_like(nan),), np.ones_like(nan), {}, {})
+    output, dx = certify_layer(step, precision_named("float32"))
+    assert output.verdict == "inconclusive"
+    assert not dx.failed
