@@ -383,7 +383,7 @@ def test_end_to_end_catches_one_entry_off_by_a_thousandth(path: str, tensor: str
 def test_what_comes_of_nan_is_inconclusive(layer: Any) -> None:
     """A layer that was handed NaN, by an overflow before it, is not blamed for handing it on."""
     nan = np.full((2, 3), np.nan, dtype=np.float32)
-    step = LayerTrace("layers.0", layer, (nan,), nan, (np.zeros_like(nan),), np.ones_like(nan), {}, {})
+    step = LayerTrace("layers.0", layer, (nan,), nan, (np.ones_like(nan),), np.ones_like(nan), {}, {})
     output, dx = certify_layer(step, precision_named("float32"))
     assert output.verdict == "inconclusive"
     assert not dx.failed
