@@ -293,7 +293,9 @@ class Softplus(Elementwise):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             from_output = np.where(v > SATURATED, 1, np.exp(v - p))
-            return dy * either(sigmoid(v), from_output), {}
+            slope = either(sigmoid(v), from_output)
+            # through softplus(beta x) / beta the chain rule divides by beta first, where the product may underflow
+            return either(dy * slope, dy / self.beta * slope * self.beta), {}
 
         return p / self.beta, backward
 
