@@ -10,12 +10,11 @@ from scipy import special
 from .rounding import Array, Rounded, either
 
 __all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
-           "softmax", "softplus"]
+           "softmax", "softmax_pullback", "softplus"]
 
 
 def _is_complex(x: Array) -> bool:
     return isinstance(x, np.ndarray) and np.iscomplexobj(x)
-
 
 def _is_plain(x: Array) -> bool:
     return isinstance(x, np.ndarray) and not np.iscomplexobj(x)
@@ -118,3 +117,15 @@ def softmax(x: Array, axis: int) -> Array:
     """e^x / sum e^x, with the largest entry taken out first."""
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:
+    """y_j (dy_j - sum_i dy_i y_i), the gradient through y = softmax(x).
+
+    A constant added to dy changes nothing, since sum_i y_i = 1. With the dy of the largest y taken out first nothing cancels where
+    that one dominates; implementations leave it in.
+    """
+    largest = np.argmax(y.value if isinstance(y, Rounded) else y, axis=axis, keepdims=True)
+    relative = dy - np.take_along_axis(dy, largest, axis)
+    sound = y * (relative - np.sum(relative * y, axis=axis, keepdims=True))
+    return either(sound, y * (dy - np.sum(dy * y, axis=axis, keepdims=True))) if isinstance(dy, Rounded) else sound

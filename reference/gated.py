@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax
+from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax, softmax_pullback
 from .layer import Backward, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
 __all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
+
 
 DOMINANT = 0.7  # more than half, so that at most one entry is; not 3/4, which equal entries may sum to
 
@@ -36,7 +37,7 @@ class Softmax(Layer):
     Formula       y_i = e^x_i / sum_k e^x_k
     Chain rule    dy_i/dx_j = y_i (delta_ij - y_j)
                   dx_j = sum_i dy_i y_i (delta_ij - y_j) = y_j (dy_j - sum_i dy_i y_i)
-                  sum_j dx_j = 0, so where y_j is close to 1 and the bracket cancels, dx_j = -sum_{i != j} dx_i
+                  sum_i y_i = 1, so the bracket is the same for dy_j - c and dy_i - c: see softmax_pullback
     Shapes        x, y (batch, ...); i, j, k run along `dim`, everything else is left out.
     Kinks         none.
     Source        Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs*, 1990.
@@ -54,10 +55,7 @@ class Softmax(Layer):
         y = softmax(x, self.dim)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            dx = y * (dy - np.sum(dy * y, axis=self.dim, keepdims=True))
-            dominant = y > DOMINANT
-            rest = np.sum(np.where(dominant, 0, dx), axis=self.dim, keepdims=True)
-            return either(np.where(dominant, -rest, dx), dx), {}
+            return softmax_pullback(y, dy, self.dim), {}
 
         return y, backward
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .functions import absolute, sigmoid, sign, softmax, softplus
+from .functions import absolute, sigmoid, sign, softmax, softmax_pullback, softplus
 from .layer import Params, Shape, ShapeError, register
 from .rounding import Array, either
 
@@ -38,7 +38,7 @@ def _tanh(z: Array) -> tuple[Array, Pullback]:
 def _softmax(z: Array) -> tuple[Array, Pullback]:
     """a_i = e^z_i / sum_k e^z_k, da_i/dz_j = a_i (delta_ij - a_j), so dz_j = a_j (da_j - sum_i da_i a_i)."""
     a = softmax(z, -1)
-    return a, lambda da: a * (da - np.sum(da * a, axis=-1, keepdims=True))
+    return a, lambda da: softmax_pullback(a, da, -1)
 
 
 OUTPUTS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
