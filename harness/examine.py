@@ -140,7 +140,7 @@ class Examiner:
         if case.precision == "float64" and any(c.failed for c in outcome.certificates):
             ledger.skipped["end to end: a layer of the network differs locally"] += 1
         clean = not any(c.failed for c in outcome.certificates)
-        if clean and case.regime in EXACT_REGIMES and case.precision in {"float64", "float32"}:
+        if clean and case.regime in EXACT_REGIMES:
             planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
                           fused=_fused(outcome.adapter))
 

@@ -408,3 +408,11 @@ def test_wrong_wiring_is_found_in_float32_too(change: Change) -> None:
     report = run_of([Altered(change)], [case], ("float32",))
     assert not report.ok
     assert {finding.verdict for finding in report.findings} <= {"error", "wrong"}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_self_test_runs_in_coarse_precisions_too(precision: str) -> None:
+    """A run in half precision plants mistakes and catches them: no run passes on a self-test of nothing."""
+    report = run_of(["torch"], [Case(HERE, 0)], (precision,))
+    assert report.self_test.planted > 0
+    assert report.ok
