@@ -6,14 +6,17 @@ object with `name` and `run(case) -> Trace`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from backproof.reference.case import Case
     from backproof.reference.trace import Trace
 
-__all__ = ["Adapter", "MissingFrameworkError", "load", "names"]
+__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "names"]
 
 GROUP = "backproof.adapters"
 
@@ -58,3 +61,14 @@ def load(name: str) -> Adapter:
     if not isinstance(adapter, Adapter):
         raise TypeError(f"adapter {name}: entry point {found[0].value} holds {adapter!r}, expected a name and a run(case)")
     return adapter
+
+
+def gathered(package: str, paths: list[str], table: str) -> dict[type, Callable[..., Any]]:
+    """Return the dicts of one name (`LOWERINGS`, `HEADS`) in a package's modules as one; a layer lowered twice is an error."""
+    found: dict[type, Callable[..., Any]] = {}
+    for module in iter_modules(paths):
+        for layer, lowering in getattr(import_module(f"{package}.{module.name}"), table, {}).items():
+            if layer in found:
+                raise ValueError(f"{package}: {layer.__name__} is lowered twice, the second time in {module.name}")
+            found[layer] = lowering
+    return found

@@ -2,22 +2,29 @@
 
 A layer is a frozen dataclass whose fields are its configuration. Its rule is one method, `forward`, which returns the output
 and a closure, `backward`, that holds the cache. Shapes are given without the batch axis, which is always the first.
+
+Most layers have one input and one output. One with several names them in `input_names` and `output_names`, takes shapes and
+arrays positionally in that order, and hands back tuples: `forward(params, query, key, value) -> (y, backward)`,
+`backward(dy) -> ((dquery, dkey, dvalue), dparams)`. Arrays without a gradient are `constants`, which come among the
+`params` and have no entry in `dparams`; an input of indices has the gradient None.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
 
 from .rounding import Array
 
-__all__ = ["Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "register"]
+__all__ = ["Constant", "Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "each_shape", "register"]
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Array]
-Backward = Callable[[Array], tuple[Array, dict[str, Array]]]
+Backward = Callable[..., tuple[Any, dict[str, Array]]]
+Example = tuple[Any, ...]
+"""A layer and the shapes of its inputs."""
 
 
 class ShapeError(ValueError):
@@ -29,24 +36,60 @@ class ShapeError(ValueError):
 
 
 @dataclass(frozen=True)
+class Constant:
+    """An array that a layer takes among its parameters and that has no gradient: a mask, a running statistic, indices.
+
+    `kind` says which numbers it holds: `real`, `positive`, `keep` (1 with probability `p`, else 0, as floats), `boolean` (True with
+    probability `p`) or `index` (int64 from 0 to `below` - 1). With `batched` the array has the batch axis before `shape`.
+    """
+
+    shape: Shape
+    kind: str = "real"
+    batched: bool = False
+    p: float = 0.5
+    below: int = 0
+
+
+@dataclass(frozen=True)
 class Layer(ABC):
     """A differentiable map with parameters, and its hand-derived backward rule."""
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
-        """Return the shape of every parameter by name, for an input of this shape."""
+    input_names: ClassVar[tuple[str, ...]] = ("x",)
+    output_names: ClassVar[tuple[str, ...]] = ("output",)
+
+    def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
+        """Return the shape of every parameter by name, for inputs of these shapes."""
         return {}
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of the output; raise ShapeError for an input the layer cannot take."""
-        return shape
+    def constants(self, *shapes: Any, **_: Any) -> dict[str, Constant]:
+        """Return what the layer takes by name beside its parameters, without a gradient."""
+        return {}
+
+    def index_below(self) -> tuple[int | None, ...]:
+        """Return for each input the number that its integers stay below, None for an input of real numbers."""
+        return (None,) * len(self.input_names)
+
+    def output_shape(self, *shapes: Any, **_: Any) -> Any:
+        """Return the shape of the output, or a tuple of shapes; raise ShapeError for an input the layer cannot take."""
+        return shapes[0]
 
     def kinks(self, params: Params) -> tuple[float, ...]:
         """Return the input values at which the layer has no derivative."""
         return ()
 
     @abstractmethod
-    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+    def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:
         """Return `y` and `backward(dy) -> (dx, dparams)`."""
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        """Yield settings that bring out what is special about the layer, each with small input shapes: what the proof runs on."""
+        yield cls(), (3, 2)
+
+
+def each_shape(shape: Any) -> tuple[Shape, ...]:
+    """Return what `output_shape` returned as a tuple of shapes, one per output."""
+    return shape if shape and isinstance(shape[0], tuple) else (shape,)
 
 
 @dataclass(frozen=True)
@@ -67,7 +110,13 @@ def register(cls: type) -> type:
 
 def describe(item: Any) -> dict[str, Any]:
     """Return a layer or head as JSON-ready data: its class name and its fields."""
-    return {"type": type(item).__name__} | {f.name: getattr(item, f.name) for f in fields(item)}
+    return {"type": type(item).__name__} | {f.name: _described(getattr(item, f.name)) for f in fields(item)}
+
+
+def _described(value: Any) -> Any:
+    if is_dataclass(value):
+        return describe(value)
+    return [_described(v) for v in value] if isinstance(value, tuple) else value
 
 
 def build(data: Mapping[str, Any]) -> Any:
@@ -77,8 +126,14 @@ def build(data: Mapping[str, Any]) -> Any:
     name = data.get("type")
     if name not in REGISTRY:
         raise ValueError(f"unknown layer: got {name!r}, expected one of {', '.join(sorted(REGISTRY))}")
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "type"}
+    options = {k: _built(v) for k, v in data.items() if k != "type"}
     try:
         return REGISTRY[name](**options)
     except TypeError as error:
         raise ValueError(f"{name}: wrong options: got {options}: {error}") from error
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_built(v) for v in value)
+    return build(value) if isinstance(value, Mapping) else value

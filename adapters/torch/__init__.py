@@ -9,141 +9,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
-import torch.nn.functional as F
-from backproof.reference import activations as A
-from backproof.reference import heads as H
+from backproof.adapters import gathered
 from backproof.reference.case import Case
-from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from torch import Tensor
 
 Params = dict[str, Tensor]
 
-
-def linear(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.linear(x, params["weight"], params.get("bias"))
-
-
-def identity(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return torch.nn.Identity()(x)
-
-
-def relu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.relu(x)
-
-
-def leaky_relu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.leaky_relu(x, negative_slope=layer.negative_slope)
-
-
-def prelu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.prelu(x, params["weight"])
-
-
-def relu6(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.relu6(x)
-
-
-def elu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.elu(x, alpha=layer.alpha)
-
-
-def selu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.selu(x)
-
-
-def celu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.celu(x, alpha=layer.alpha)
-
-
-def gelu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=layer.approximate)
-
-
-def silu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.silu(x)
-
-
-def mish(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.mish(x)
-
-
-def sigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return torch.sigmoid(x)
-
-
-def log_sigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.logsigmoid(x)
-
-
-def tanh(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return torch.tanh(x)
-
-
-def softplus(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.softplus(x, beta=layer.beta)
-
-
-def softsign(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.softsign(x)
-
-
-def hardtanh(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.hardtanh(x, layer.min_val, layer.max_val)
-
-
-def hardsigmoid(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.hardsigmoid(x)
-
-
-def hardswish(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.hardswish(x)
-
-
-def softmax(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.softmax(x, dim=layer.dim)
-
-
-def log_softmax(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.log_softmax(x, dim=layer.dim)
-
-
-def glu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    return F.glu(x)
-
-
-def swiglu(layer: Any, params: Params, x: Tensor) -> Tensor:
-    a, b = x.chunk(2, dim=-1)
-    return F.silu(a) * b
-
-
-LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
-    Linear: linear, A.Identity: identity, A.ReLU: relu, A.LeakyReLU: leaky_relu, A.PReLU: prelu, A.ReLU6: relu6, A.ELU: elu,
-    A.SELU: selu, A.CELU: celu, A.GELU: gelu, A.SiLU: silu, A.Mish: mish, A.Sigmoid: sigmoid, A.LogSigmoid: log_sigmoid,
-    A.Tanh: tanh, A.Softplus: softplus, A.Softsign: softsign, A.Hardtanh: hardtanh, A.Hardsigmoid: hardsigmoid,
-    A.Hardswish: hardswish, A.Softmax: softmax, A.LogSoftmax: log_softmax, A.GLU: glu, A.SwiGLU: swiglu,
-}  # fmt: skip
-
-
-def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
-    if layer.loss == "bce":
-        return F.binary_cross_entropy_with_logits(z, target, reduction=layer.reduction)
-    if layer.loss == "cross_entropy":
-        target = target.reshape(-1) if target.ndim < z.ndim else target.reshape(-1, z.shape[-1])
-        smoothing = getattr(layer, "label_smoothing", 0.0)
-        return F.cross_entropy(z.reshape(-1, z.shape[-1]), target, reduction=layer.reduction, label_smoothing=smoothing)
-    outputs: dict[str, Callable[[Tensor], Tensor]] = {"linear": torch.nn.Identity(), "sigmoid": torch.sigmoid, "tanh": torch.tanh}
-    a = F.softmax(z, -1) if layer.output == "softmax" else outputs[layer.output](z)
-    if layer.loss == "half_squared_error":
-        return 0.5 * F.mse_loss(a, target, reduction="sum") / (1 if layer.reduction == "sum" else z[..., 0].numel())
-    losses: dict[str, Any] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
-    return losses[layer.loss](a, target, reduction=layer.reduction)
-
-
-HEADS: dict[type, Callable[[Any, Tensor, Tensor], Tensor]] = dict.fromkeys(
-    (H.Head, H.MSELoss, H.BCEWithLogitsLoss, H.CrossEntropyLoss), head
-)
+LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
 
 
 def to_torch(array: np.ndarray) -> Tensor:

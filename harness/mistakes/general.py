@@ -1,35 +1,20 @@
-"""The mistakes people make in a backward, each as a way to compute the wrong tensor.
-
-One table serves twice: `plant` puts a mistake into a real trace to test the run itself, and `diagnose` asks which mistake reproduces the
-numbers of a finding. A mistake calls the layer's own rule on altered arrays, so it works in plain and in rounded arithmetic.
-"""
+"""The mistakes that any backward can have: a factor, a sign, a transpose, a forgotten sum, a stale cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from .reference.heads import Head
-from .reference.rounding import Array
-from .reference.trace import LayerTrace
+from backproof.reference.heads import Head
+from backproof.reference.rounding import Array
+from backproof.reference.trace import LayerTrace
 
-__all__ = ["MISTAKES", "Mistake", "Rule"]
+from .mistake import Mistake, Rule
 
-Rule = Callable[[LayerTrace], dict[str, Array]]
-"""What a layer's rule produces for a step, by tensor name, in some arithmetic."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """`wrong(step, tensor, rule)` is the tensor as the mistake makes it, or None where the mistake has no meaning."""
-
-    code: str
-    sentence: str
-    wrong: Callable[[LayerTrace, str, Rule], Array | None]
-
+__all__ = ["MISTAKES"]
 
 def _batch(step: LayerTrace) -> int:
     return int(step.inputs[0].shape[0])
