@@ -6,7 +6,7 @@ object with `name` and `run(case) -> Trace`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from backproof.reference.case import Case
+    from backproof.reference.network import Network
     from backproof.reference.trace import Trace
 
-__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "names"]
+__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "lowered", "names"]
 
 GROUP = "backproof.adapters"
 
@@ -72,3 +73,17 @@ def gathered(package: str, paths: list[str], table: str) -> dict[type, Callable[
                 raise ValueError(f"{package}: {layer.__name__} is lowered twice, the second time in {module.name}")
             found[layer] = lowering
     return found
+
+
+def lowered(network: Network, lowerings: Mapping[type, Callable[..., Any]], heads: Mapping[type, Callable[..., Any]],
+            sources: Mapping[str, Any], target: Any, tap: Callable[[str, Any], Any]) -> tuple[dict[str, Any], Any]:  # fmt: skip
+    """Run a network forward by a framework's lowerings; return the array of every wire, and the loss.
+
+    `tap(wire, y)` sees every array that a layer hands out and returns what goes on in its place.
+    """
+    wires = dict(sources)
+    for step in network.steps:
+        y = lowerings[type(step.layer)](step.layer, {name: wires[w] for name, w in step.params}, *(wires[w] for w in step.inputs))
+        outputs = y if isinstance(y, tuple) else (y,)
+        wires.update((wire, tap(wire, value)) for wire, value in zip(step.outputs, outputs, strict=True))
+    return wires, heads[type(network.head)](network.head, wires[network.output], target)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .reference.case import Case
+from .reference.graph import each
 from .reference.heads import Head
+from .reference.layer import each_shape
 from .reference.rounding import Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
 
@@ -62,20 +64,24 @@ class Certificate:
 
 def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
     """Return what a layer produced, by the tensor's name: `output`, `dx` (or `dz`), `dweight`, ..."""
-    return {"output": step.output, **_named_gradients(step, step.d_inputs, step.d_params)}
+    return named(step.layer, step.outputs, step.d_inputs, step.d_params)
 
 
-def _named_gradients(step: LayerTrace, d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("dz",) if isinstance(step.layer, Head) else ("dx",)
-    return {**dict(zip(names, d_inputs, strict=False)), **{f"d{name}": d for name, d in d_params.items()}}
+def named(layer: Any, outputs: tuple[Any, ...], d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Name outputs and gradients, of which those of whole numbers are None and left out."""
+    inputs, names = (("z",), ("output",)) if isinstance(layer, Head) else (layer.input_names, layer.output_names)
+    d_by_name = {f"d{name}": d for name, d in zip(inputs, d_inputs, strict=False)}
+    below = dict(zip(d_by_name, (None,) if isinstance(layer, Head) else layer.index_below(), strict=False))
+    return {**dict(zip(names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
+            **{f"d{name}": d for name, d in d_params.items()}}
 
 
-def expected(step: LayerTrace, arithmetic: Arithmetic, x: Rounded | None = None, dy: Rounded | None = None) -> dict[str, Rounded]:
-    """Run the layer's hand-derived rule in rounded arithmetic, on the trace's own inputs and upstream gradient.
+def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (), upstream: Sequence[Any] = ()) -> dict[str, Rounded]:
+    """Run the layer's hand-derived rule in rounded arithmetic, on the trace's own inputs and upstream gradients.
 
-    Balls given for `x` and `dy` take the place of the recorded numbers.
+    Balls given for `inputs` and `upstream` take the place of the recorded numbers.
     """
-    return {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, x, dy).items()}
+    return {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
 
 
 def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
@@ -83,19 +89,19 @@ def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
     return _produced(step, lambda array: array.astype(np.float64))
 
 
-def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], x: Any = None, dy: Any = None) -> dict[str, Any]:
-    params = {name: wrap(p) for name, p in step.params.items()}
-    first = wrap(step.inputs[0]) if x is None else x
-    upstream = wrap(step.d_output) if dy is None else dy
+def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Sequence[Any] = (), upstream: Sequence[Any] = ()) -> dict[str, Any]:
+    def real(array: np.ndarray) -> Any:
+        return array if array.dtype.kind in "iub" else wrap(array)
+
+    params = {name: real(p) for name, p in step.params.items()}
+    xs = tuple(inputs) or tuple(real(x) for x in step.inputs)
+    dys = tuple(upstream) or tuple(wrap(dy) if dy is not None else None for dy in step.d_outputs)
     if isinstance(step.layer, Head):
-        target = step.inputs[1]
-        y, head_backward = step.layer.forward(params, first, target if target.dtype.kind in "iu" else wrap(target))
-        d_inputs, d_params = (head_backward(upstream),), {}
-    else:
-        y, backward = step.layer.forward(params, first, *(wrap(other) for other in step.inputs[1:]))
-        dx, d_params = backward(upstream)
-        d_inputs = dx if isinstance(dx, tuple) else (dx,)
-    return {"output": y, **_named_gradients(step, d_inputs, d_params)}
+        y, head_backward = step.layer.forward(params, xs[0], real(step.inputs[1]))
+        return named(step.layer, (y,), (head_backward(*dys),), {})
+    y, backward = step.layer.forward(params, *xs)
+    dx, d_params = backward(*dys)
+    return named(step.layer, each(y), each(dx), d_params)
 
 
 def certify(trace: Trace, precision: Precision, *, fused: bool = False) -> list[Certificate]:
@@ -111,7 +117,7 @@ def certify_step(trace: Trace, index: int, precision: Precision, *, fused: bool 
     """Certify the tensors of one layer of a trace, which do not depend on what the other layers produced."""
     found = certify_layer(trace.layers[index], precision)
     if fused and any(c.verdict == "outside" for c in found):
-        found = _certify_with_neighbours(trace.layers, index, found, precision)
+        found = _certify_with_neighbours(trace, index, found, precision)
     return found
 
 
@@ -138,12 +144,11 @@ def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
     return certificates
 
 
-def _certify_with_neighbours(steps: tuple[LayerTrace, ...], index: int, found: list[Certificate],
-                             precision: Precision) -> list[Certificate]:  # fmt: skip
+def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate], precision: Precision) -> list[Certificate]:
     """Judge what is outside again, with x and dy as any rounding of the neighbouring layers may give them, the nearest first."""
-    step, actual = steps[index], tensors(steps[index])
+    step, actual = trace.layers[index], tensors(trace.layers[index])
     for reach in range(1, FUSION_REACH + 1):
-        balls = expected_with_neighbours(steps, index, precision, reach)
+        balls = expected_with_neighbours(trace, index, precision, reach)
         again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found if c.verdict == "outside"}
         found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
         if not any(c.verdict == "outside" for c in found):
@@ -151,31 +156,55 @@ def _certify_with_neighbours(steps: tuple[LayerTrace, ...], index: int, found: l
     return found
 
 
-def expected_with_neighbours(steps: tuple[LayerTrace, ...], index: int, precision: Precision,
-                             reach: int = FUSION_REACH) -> dict[str, Rounded]:  # fmt: skip
+def expected_with_neighbours(trace: Trace, index: int, precision: Precision, reach: int = FUSION_REACH) -> dict[str, Rounded]:
     """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them; kinks are hulls."""
     arithmetic = Arithmetic(precision, kinks="hull")
-    return expected(steps[index], arithmetic, _input_ball(steps, index, reach, arithmetic), _upstream_ball(steps, index, reach, arithmetic))
+    around = _Neighbourhood(trace, arithmetic)
+    return expected(trace.layers[index], arithmetic, around.inputs(index, reach), around.upstream(index, reach))
 
 
-def _input_ball(steps: tuple[LayerTrace, ...], index: int, reach: int, arithmetic: Arithmetic) -> Rounded:
-    """Return the input of a layer as the `reach` layers before it may round it, the recorded one among them."""
-    recorded = arithmetic.exact(steps[index].inputs[0])
-    if reach == 0 or index == 0:
-        return recorded
-    before = _input_ball(steps, index - 1, reach - 1, arithmetic)
-    return either(recorded, expected(steps[index - 1], arithmetic, x=before)["output"])
+class _Neighbourhood:
+    """The values between the layers of a trace as a fusing compiler may have rounded them."""
 
+    def __init__(self, trace: Trace, arithmetic: Arithmetic) -> None:
+        self.trace, self.arithmetic = trace, arithmetic
+        self.producer = {w: (i, k) for i, (_, outputs) in enumerate(trace.wires) for k, w in enumerate(outputs)}
+        self.consumer = {w: (i, k) for i, (inputs, _) in enumerate(trace.wires) for k, w in enumerate(inputs)}
 
-def _upstream_ball(steps: tuple[LayerTrace, ...], index: int, reach: int, arithmetic: Arithmetic) -> Rounded:
-    """Return the upstream gradient of a layer as the `reach` layers after it may round it, the recorded one among them."""
-    recorded = arithmetic.exact(steps[index].d_output)
-    if reach == 0 or index + 1 == len(steps):
-        return recorded
-    after = steps[index + 1]
-    x, dy = _input_ball(steps, index + 1, reach, arithmetic), _upstream_ball(steps, index + 1, reach - 1, arithmetic)
-    balls = expected(after, arithmetic, x, dy)
-    return either(recorded, balls["dz" if isinstance(after.layer, Head) else "dx"])
+    def inputs(self, index: int, reach: int) -> tuple[Any, ...]:
+        """Return the inputs of a layer as the `reach` layers before it may round them, the recorded ones among them."""
+        step, wires = self.trace.layers[index], self.trace.wires[index][0]
+        return tuple(self._input(x, wire, reach) for x, wire in zip(step.inputs, wires, strict=False))
+
+    def _input(self, recorded: np.ndarray, wire: str, reach: int) -> Any:
+        if recorded.dtype.kind in "iub":
+            return recorded
+        ball = self.arithmetic.exact(recorded)
+        if reach == 0 or wire not in self.producer:
+            return ball
+        index, place = self.producer[wire]
+        before = self.trace.layers[index]
+        outputs = expected(before, self.arithmetic, self.inputs(index, reach - 1))
+        return either(ball, outputs[before.layer.output_names[place]])
+
+    def upstream(self, index: int, reach: int) -> tuple[Any, ...]:
+        """Return the upstream gradients of a layer as the `reach` layers after it may round them, the recorded ones among them."""
+        step, wires = self.trace.layers[index], self.trace.wires[index][1]
+        if not wires:  # the head
+            return tuple(self.arithmetic.exact(dy) for dy in step.d_outputs)
+        return tuple(self._upstream(dy, wire, reach) for dy, wire in zip(step.d_outputs, wires, strict=True))
+
+    def _upstream(self, recorded: np.ndarray | None, wire: str, reach: int) -> Any:
+        if recorded is None:
+            return None
+        ball = self.arithmetic.exact(recorded)
+        if reach == 0 or wire not in self.consumer:
+            return ball
+        index, place = self.consumer[wire]
+        after = self.trace.layers[index]
+        balls = expected(after, self.arithmetic, self.inputs(index, reach), self.upstream(index, reach - 1))
+        name = "dz" if isinstance(after.layer, Head) else f"d{after.layer.input_names[place]}"
+        return either(ball, balls[name])
 
 
 def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[Certificate]:
@@ -185,13 +214,20 @@ def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[C
     """
     arithmetic = Arithmetic(precision, kinks="hull")
     values = case.values()
-    params = {path: {k: arithmetic.exact(a) for k, a in named.items()} for path, named in values.params.items()}
-    target = values.target if values.target.dtype.kind in "iu" else arithmetic.exact(values.target)
-    truth = case.network.run(params, arithmetic.exact(values.x), target, arithmetic.exact(values.upstream))
+
+    def real(array: np.ndarray) -> Any:
+        return array if array.dtype.kind in "iub" else arithmetic.exact(array)
+
+    params = {path: {k: real(a) for k, a in named.items()} for path, named in values.params.items()}
+    truth = case.network.run(params, real(values.x), real(values.target), real(values.upstream))
+    leaves = set(case.network.graph.leaves)
     certificates = []
-    for step, ours in zip(trace.layers, truth.layers, strict=True):
+    for step, ours, plan in zip(trace.layers, truth.layers, (*case.network.steps, None), strict=True):
         found, balls = tensors(step), tensors(ours)
-        wanted = [name for name in found if name == "output" or name[1:] in step.params or step is trace.layers[0]]
+        wanted = list(step.layer.output_names) if plan is not None else ["output"]
+        if plan is not None:
+            wanted += [f"d{name}" for name, wire in zip(step.layer.input_names, plan.inputs, strict=True) if wire in leaves]
+            wanted += [f"d{name}" for name, wire in plan.params if wire in leaves]
         certificates += [judge(step, name, found[name], arithmetic.lift(balls[name]), precision) for name in wanted]
     return certificates
 
@@ -236,21 +272,21 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
 
 def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (one per fault)
     """Return tensor and sentence of what keeps a step from being judged at all, or None."""
-    arrays = {**{f"input {i}": x for i, x in enumerate(step.inputs)}, "d_output": step.d_output, **step.params}
+    outputs = {f"d_output {i}": dy for i, dy in enumerate(step.d_outputs) if dy is not None}
+    arrays = {**{f"input {i}": x for i, x in enumerate(step.inputs)}, **outputs, **step.params}
     produced = {name: array for name, array in tensors(step).items() if array is not None}  # what is missing is judged by itself
     for name, array in {**arrays, **produced}.items():
         if not isinstance(array, np.ndarray | np.generic):
             return name, f"no array for {name}: got {type(array).__name__}"
     if len(step.d_inputs) != (1 if isinstance(step.layer, Head) else len(step.inputs)):
         return "dx", f"wrong number of input gradients: got {len(step.d_inputs)}, expected {len(step.inputs)}"
-    shape = step.inputs[0].shape
     if isinstance(step.layer, Head):
         if len(step.inputs) != 2:
             return "input 1", f"wrong number of inputs of the head: got {len(step.inputs)}, expected z and target"
-        wanted = {"d_output": ()}
+        wanted = {"d_output 0": step.layer.loss_shape(step.inputs[0].shape)}
     else:
         try:
-            wanted = {**step.layer.parameters(shape[1:]), "d_output": (*shape[:1], *step.layer.output_shape(shape[1:]))}
+            wanted = _shapes(step)
         except (ValueError, IndexError) as error:
             return "input 0", f"wrong shape of input 0: {error}"
     for name, expected_shape in wanted.items():
@@ -259,6 +295,17 @@ def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (o
         if arrays[name].shape != expected_shape:
             return name, f"wrong shape of {name}: got {arrays[name].shape}, expected {expected_shape}"
     return None
+
+
+def _shapes(step: LayerTrace) -> dict[str, Index]:
+    """Return the shapes that a layer's inputs call for, by the name of the array."""
+    if len(step.inputs) != len(step.layer.input_names):
+        raise ValueError(f"{step.layer} takes {len(step.layer.input_names)} inputs: got {len(step.inputs)}")
+    batch, shapes = step.inputs[0].shape[:1], [x.shape[1:] for x in step.inputs]
+    constants = {name: (*batch * c.batched, *c.shape) for name, c in step.layer.constants(*shapes).items()}
+    outputs = {f"d_output {i}": (*batch, *shape) for i, shape in enumerate(each_shape(step.layer.output_shape(*shapes)))
+               if i >= len(step.d_outputs) or step.d_outputs[i] is not None}  # fmt: skip
+    return {**step.layer.parameters(*shapes), **constants, **outputs}
 
 
 def _error(step: LayerTrace, name: str, message: str, actual: np.ndarray | None = None, ball: Rounded | None = None) -> Certificate:

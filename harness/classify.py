@@ -15,6 +15,7 @@ import numpy as np
 from .certify import Certificate
 from .reference.heads import Head
 from .reference.layer import Elementwise
+from .reference.linear import Linear
 from .reference.rounding import Precision, quiet
 from .reference.trace import LayerTrace
 
@@ -46,6 +47,10 @@ class Loss:
             size = np.abs(ball.value)
             own = size if isinstance(step.layer, Elementwise) else np.max(size, initial=0.0, where=np.isfinite(size))
             scale = np.maximum(natural_scale(step, certificate.tensor), own)
+            if not isinstance(step.layer, (Elementwise, Head, Linear)):
+                # the bound follows the numbers through whatever the layer does with them
+                radius = ball.radius()
+                scale = np.maximum(scale, np.max(radius, initial=0.0, where=np.isfinite(radius)) / precision.store)
             roundoffs = float(np.max(error / scale, initial=0.0, where=outside)) / precision.store
         lost = max(0.0, np.log10(max(min(relative, 1.0) / precision.store, 1.0)))
         return cls(roundoffs, float(lost))
@@ -56,15 +61,20 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
 
     For an element-wise layer that is an array, entry by entry; otherwise the largest number that enters.
     """
-    x, dy = (np.abs(a.astype(np.float64)) for a in (step.inputs[0], step.d_output))
+    x, dy = (np.abs(a.astype(np.float64)) for a in (step.inputs[0], step.d_outputs[0]))
     if isinstance(step.layer, Elementwise) and tensor in {"output", "dx"}:
         return x if tensor == "output" else dy
-    largest_x, largest_dy = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in (x, dy))
+    largest_x, largest_dy = _largest(*step.inputs), _largest(*step.d_outputs)
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
-        return largest_x if tensor == "output" else largest_dy / count
-    gain = float(np.max(np.abs(step.params["weight"].astype(np.float64)))) if "weight" in step.params else 1.0
+        return _largest(step.inputs[0]) if tensor == "output" else largest_dy / count
+    gain = _largest(step.params["weight"]) if "weight" in step.params else 1.0
     return {"output": largest_x * gain, "dx": largest_dy * gain, "dweight": largest_dy * largest_x}.get(tensor, largest_dy)
+
+
+def _largest(*arrays: np.ndarray) -> float:
+    sizes = (np.abs(a.astype(np.float64)) for a in arrays if a is not None)
+    return max((float(np.max(size, initial=0.0, where=np.isfinite(size))) for size in sizes), default=0.0)
 
 
 def comparable(precision: Precision, partner: Precision) -> float:

@@ -14,7 +14,7 @@ from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost"]
+__all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,16 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
 
 def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Diagnosis:
     """Return the diagnosis of an imprecise tensor: how many digits are gone, and at which input."""
-    x, actual = step.inputs[0], certificate.actual
+    x, actual = source_of(step, certificate.tensor), certificate.actual
     where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
     lost = f"about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
     return Diagnosis("digits-lost", f"the formula is right but loses {lost}", derivation(step.layer, certificate.tensor))
+
+
+def source_of(step: LayerTrace, tensor: str) -> np.ndarray:
+    """Return the input that a gradient is of, or else the first."""
+    names = () if isinstance(step.layer, Head) else step.layer.input_names
+    return step.inputs[names.index(tensor[1:])] if tensor[1:] in names else step.inputs[0]
 
 
 def _ratio(ratio: float) -> str:
@@ -133,7 +139,8 @@ def derivation(layer: object, tensor: str) -> str:
                 "dweight": r"d(?:W|w|weight)\w*\s+= .*",
                 "dbias": r"d(?:b|bias)\w*\s+= .*"}  # fmt: skip
     for line in rules.splitlines():
-        found = re.search(rf"(?<![\w/])({patterns.get(name, re.escape(name) + ' = .*')})", line)
+        pattern = patterns.get(name, rf"{re.escape(name)}\w*\s+= .*")
+        found = re.search(rf"(?<![\w/])({pattern})", line)
         if found:
             return re.split(r"\s{3,}|; |, (?=dJ/d|of which|which)", re.sub(r"\s+=", " =", found.group(1), count=1))[0].rstrip(" .;")
     return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ import numpy as np
 from .adapters import Adapter, load
 from .certify import Certificate, certify, certify_end_to_end, expected, judge, tensors
 from .classify import PARTNERS, Loss, classify
-from .diagnose import Diagnosis, diagnose, digits_lost
+from .diagnose import Diagnosis, diagnose, digits_lost, source_of
 from .finding import Finding
 from .known import Known, KnownList
 from .ledger import Ledger
 from .plant import Planter
 from .reference.case import Case
-from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from .reference.trace import HEAD_PATH, LayerTrace, Trace
 from .shrink import shrink
@@ -124,7 +122,7 @@ class Examiner:
             self.ledger.seconds["frameworks"] += time.perf_counter() - drawn
         if not isinstance(trace, Trace):
             return None, f"the adapter returned {type(trace).__name__}, expected a Trace"
-        got, wanted = [s.path for s in trace.layers], [*(path for path, _, _ in case.network.paths()), HEAD_PATH]
+        got, wanted = [s.path for s in trace.layers], [*(step.path for step in case.network.steps), HEAD_PATH]
         return (trace, "") if got == wanted else (None, f"the trace has the layers {got}, expected {wanted}")
 
     def _count(self, outcome: Outcome, planter: Planter) -> None:
@@ -296,21 +294,33 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
     a bound tight enough for that.
     """
     values, steps, precision = case.values(), trace.layers, precision_named(case.precision)
-    own = [(steps[0], "the network's input", steps[0].inputs[0], values.x), (steps[-1], "the target", steps[-1].inputs[1], values.target),
+    sources, plan = values.sources(), case.network.steps
+    own = [(steps[-1], "the target", steps[-1].inputs[1], values.target),
            (steps[-1], "the upstream gradient", steps[-1].d_output, values.upstream)]  # fmt: skip
-    own += [(s, f"{name} of {s.path}", s.params[name], p) for s in steps[:-1] for name, p in values.params[s.path].items()]
+    made: dict[str, tuple[LayerTrace, str, np.ndarray, np.ndarray]] = {}  # by wire: where it comes from, and its two numbers there
+    for step, wires in zip(steps, plan, strict=False):
+        taken = [*zip(wires.inputs, step.inputs, strict=True), *((w, step.params[name]) for name, w in wires.params)]
+        own += [(step, "the network's input" if wire == "x" else wire, array, sources[wire]) for wire, array in taken if wire in sources]
+        named = zip(wires.outputs, step.layer.output_names, step.outputs, step.d_outputs, strict=True)
+        made |= {wire: (step, name, y, dy) for wire, name, y, dy in named}
     found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
-    for before, after in pairwise(steps):
-        for step, tensor, handed in ((before, "output", after.inputs[0]), (after, _input_gradient(after), before.d_output)):
-            same = handed.tobytes() == tensors(step)[tensor].tobytes()
-            if not same and judge(step, tensor, handed, expected(step, Arithmetic(precision))[tensor], precision).failed:
-                found.append((after if step is before else before, f"what came of {tensor} of {step.path}"))
+
+    def handed_on(step: LayerTrace, tensor: str, array: np.ndarray) -> bool:
+        same = array.tobytes() == tensors(step)[tensor].tobytes()
+        return same or not judge(step, tensor, array, expected(step, Arithmetic(precision))[tensor], precision).failed
+
+    for step, wires in zip(steps, (*plan, None), strict=True):
+        names = step.layer.input_names if wires else ("z",)
+        for wire, name, array in zip(wires.inputs if wires else (case.network.output,), names, step.inputs, strict=False):
+            if wire not in made:
+                continue
+            before, output, _, dy = made[wire]
+            if not handed_on(before, output, array):
+                found.append((step, f"what came of {output} of {before.path}"))
+            if dy is not None and not handed_on(step, f"d{name}", dy):
+                found.append((before, f"what came of d{name} of {step.path}"))
     return [Certificate(step.path, step.layer, "input 0", "error", 0, message=f"{what} is another number: a wrong connection")
             for step, what in found]  # fmt: skip
-
-
-def _input_gradient(step: LayerTrace) -> str:
-    return "dz" if isinstance(step.layer, Head) else "dx"
 
 
 def _raised(outcome: Outcome) -> Finding:
@@ -325,7 +335,7 @@ def _points(array: np.ndarray, precision: Precision) -> Rounded:
 
 
 def _convention(certificate: Certificate, step: LayerTrace) -> str:
-    x = step.inputs[0]
+    x = source_of(step, certificate.tensor)
     actual, ball = certificate.actual, certificate.ball
     if actual is None or ball is None:
         return "another subgradient at a kink"

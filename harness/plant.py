@@ -9,6 +9,7 @@ import numpy as np
 from .certify import certify_step, expected, expected_plain, expected_with_neighbours, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
+from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, quiet
 from .reference.trace import LayerTrace, Trace
 from .report import SelfTest
@@ -42,24 +43,29 @@ KINDS = (*(m.code for m in MISTAKES), *ENTRIES)
 
 def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
     """Return the step with one of its tensors replaced."""
-    if tensor == "output":
-        return replace(step, output=value)
-    if tensor in {"dx", "dz"}:
-        return replace(step, d_inputs=(value,))
+    outputs, inputs = (("output",), ("z",)) if isinstance(step.layer, Head) else (step.layer.output_names, step.layer.input_names)
+    if tensor in outputs:
+        changed = tuple(value if name == tensor else y for name, y in zip(outputs, step.outputs, strict=True))
+        return replace(step, output=changed if len(changed) > 1 else changed[0])
+    if tensor[1:] in inputs:
+        return replace(step, d_inputs=tuple(value if f"d{name}" == tensor else d for name, d in zip(inputs, step.d_inputs, strict=True)))
     return replace(step, d_params={**step.d_params, tensor[1:]: value})
 
 
-def _smooth(step: LayerTrace, tensor: np.ndarray) -> np.ndarray:
-    """Return the entries of a tensor that are away from the layer's kinks, where another value would be another subgradient."""
-    x = step.inputs[0]
-    on_kink = np.isin(x, step.layer.kinks(step.params))
-    return ~on_kink if tensor.shape == x.shape else np.full(tensor.shape, not on_kink.any())
+def _smooth(step: LayerTrace, tensor: str, precision: Precision) -> np.ndarray:
+    """Return the entries of a tensor that no exact tie leaves a choice for: elsewhere another value may be another subgradient."""
+    own = Arithmetic(precision)
+    ball = expected(step, own)[tensor]
+    if not own.ties:
+        return np.ones(ball.shape, dtype=bool)
+    hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
+    return (hull.value == ball.value) & (hull.radius() == ball.radius())
 
 
 def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, precision: Precision, *, fused: bool) -> bool:
     """Say whether a coarse precision could produce both tensors: cancellation has left no digits to tell them by."""
     step = trace.layers[index]
-    balls = expected_with_neighbours(trace.layers, index, precision) if fused else expected(step, Arithmetic(precision))
+    balls = expected_with_neighbours(trace, index, precision) if fused else expected(step, Arithmetic(precision))
     right = tensors(step)[tensor].astype(np.float64)
     return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * balls[tensor].radius()).all())
 
@@ -124,5 +130,11 @@ class Planter:
                 if made is None:
                     return None
                 wrong = np.asarray(made).astype(right.dtype)
-            change = float(np.max(np.abs(wrong.astype(np.float64) - right.astype(np.float64)), initial=0.0, where=_smooth(step, right)))
-        return wrong if wrong.shape == right.shape and np.isfinite(change) and change >= PART * size / 2 else None
+            if wrong.shape != right.shape:
+                return None
+            difference = np.abs(wrong.astype(np.float64) - right.astype(np.float64))
+            least = PART * size / 2
+            change = float(np.max(difference, initial=0.0))
+            if np.isfinite(change) and change >= least:
+                change = float(np.max(difference, initial=0.0, where=_smooth(step, tensor, precision)))
+        return wrong if np.isfinite(change) and change >= least else None

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from scipy import special
 
-from .rounding import Array, Rounded, either
+from .rounding import Array, Rounded, added, either
 
 __all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
-           "softmax", "softmax_pullback", "softplus"]
+           "softmax", "softmax_pullback", "softplus", "sum_of_products"]
 
 
 def _is_complex(x: Array) -> bool:
     return isinstance(x, np.ndarray) and np.iscomplexobj(x)
 
+
+def _is_exact(x: Array) -> bool:
+    """Say whether an array holds objects: arbitrary-precision numbers, which bring their own functions as methods, or fractions."""
+    return isinstance(x, np.ndarray) and x.dtype == object
+
+
 def _is_plain(x: Array) -> bool:
-    return isinstance(x, np.ndarray) and not np.iscomplexobj(x)
+    return isinstance(x, np.ndarray) and not np.iscomplexobj(x) and not _is_exact(x)
+
+
+_exact_pdf = np.frompyfunc(lambda x: (-x * x / 2).exp() / (8 * (x * 0 + 1).atan()).sqrt(), 1, 1)  # atan 1 = pi / 4, in any precision
+_exact_cdf = np.frompyfunc(lambda x: (-x / (x * 0 + 2).sqrt()).erfc() / 2, 1, 1)
 
 
 def absolute(x: Array) -> Array:
@@ -64,7 +77,7 @@ def distributed(sound: Array, dy: Array, x: Array, gate: Array, slope: Array) ->
 
 def softplus(x: Array) -> Array:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
-    if not _is_complex(x):
+    if not _is_complex(x) and not _is_exact(x):
         return np.logaddexp(x, 0.0)
     return np.where(x > 0, x, 0) + log1p(np.exp(-absolute(x)))
 
@@ -89,6 +102,8 @@ def normal_pdf(x: Array) -> Array:
     scale = math.sqrt(2 * math.pi)
     if _is_plain(x):
         return _gaussian(x) / scale
+    if _is_exact(x):
+        return _exact_pdf(x)
     z = x / math.sqrt(2)
     return np.exp(-(z * z)) / scale
 
@@ -98,6 +113,8 @@ def normal_cdf(x: Array) -> Array:
     if _is_plain(x):
         tail = np.where(x < -1, x, -1)
         return np.where(x < -1, special.erfcx(-tail / math.sqrt(2)) * _gaussian(tail) / 2, special.ndtr(x))
+    if _is_exact(x):
+        return _exact_cdf(x)
     return special.erfc(-x / math.sqrt(2)) / 2
 
 
@@ -111,6 +128,30 @@ def affine(x: Array, weight: Array, bias: Array) -> Array:
     ones = np.ones((*x.shape[:-1], 1))
     one_sum = np.concatenate([x, ones], axis=-1) @ np.concatenate([weight, bias.reshape((-1, 1))], axis=-1).T
     return either(one_sum, x @ weight.T + bias) if x.arithmetic.precision.wide else one_sum
+
+
+def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Array] = ()) -> Array:
+    """The sum of some matrix products a @ b and of further terms.
+
+    In rounded arithmetic all of it is one sum, taken in any order; where sums are wider than what is stored, the products and
+    their partial sums may also be stored one by one, again in any order.
+    """
+    if not products and len(terms) == 1:
+        return terms[0]
+    known = next((a.arithmetic for a in (*(a for pair in products for a in pair), *terms) if isinstance(a, Rounded)), None)
+    if known is None:
+        return reduce(operator.add, (*(a @ b for a, b in products), *terms))
+    value = spread = magnitude = np.zeros(())
+    with np.errstate(all="ignore"):
+        for a, b in ((known.lift(a), known.lift(b)) for a, b in products):
+            # as one product: |a'b' - ab| <= |a| bb + ba (|b| + bb), and the terms are at most (|a| + ba)(|b| + bb)
+            right = np.abs(b.value) + b.bound
+            spread = spread + np.abs(a.value) @ b.bounds() + a.bounds() @ right
+            value, magnitude = value + a.value @ b.value, magnitude + (np.abs(a.value) + a.bound) @ right
+        for term in map(known.lift, terms):
+            value, spread, magnitude = value + term.value, spread + term.bound, magnitude + np.abs(term.value) + term.bound
+        one_sum = known.accumulated(value, spread, magnitude, sum(a.shape[-1] for a, _ in products) + len(terms), products=True)
+        return either(one_sum, added([*(a @ b for a, b in products), *terms])) if known.precision.wide else one_sum
 
 
 def softmax(x: Array, axis: int) -> Array:

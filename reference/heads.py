@@ -1,212 +1,38 @@
-"""Heads: a last activation with its loss, by the general route (dJ/dA, then g'(Z)) and fused where that is simpler (A - Y)."""
+"""Heads under the names of torch.nn: one output with one loss, and its options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .functions import absolute, sigmoid, sign, softmax, softmax_pullback, softplus
-from .layer import Params, Shape, ShapeError, register
-from .rounding import Array, either
+from .head import OUTPUTS, ROUTES, Head, Pullback, check_weights, pairs
+from .layer import Shape, ShapeError, register
+from .losses import FUSED, LOSSES, PER_EXAMPLE, cosine_embedding
+from .rounding import Array
 
-__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Head", "MSELoss"]
-
-Pullback = Callable[[Array], Array]
-HeadBackward = Callable[..., Array]
-
-
-def _linear(z: Array) -> tuple[Array, Pullback]:
-    """a = z, so dz = da."""
-    return z, lambda da: da
-
-
-def _sigmoid(z: Array) -> tuple[Array, Pullback]:
-    """a = s(z), da/dz = s(z) s(-z); implementations keep a and form a (1 - a)."""
-    a = sigmoid(z)
-    return a, lambda da: da * (a * either(sigmoid(-z), 1 - a))
-
-
-def _tanh(z: Array) -> tuple[Array, Pullback]:
-    """a = tanh z, da/dz = 1 - tanh^2 z = 4 s(2z) s(-2z); implementations keep a and form 1 - a^2."""
-    a = np.tanh(z)
-    return a, lambda da: da * either(4 * (sigmoid(2 * z) * sigmoid(-2 * z)), 1 - a * a)
-
-
-def _softmax(z: Array) -> tuple[Array, Pullback]:
-    """a_i = e^z_i / sum_k e^z_k, da_i/dz_j = a_i (delta_ij - a_j), so dz_j = a_j (da_j - sum_i da_i a_i)."""
-    a = softmax(z, -1)
-    return a, lambda da: softmax_pullback(a, da, -1)
-
-
-OUTPUTS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
-    "linear": _linear, "sigmoid": _sigmoid, "softmax": _softmax, "tanh": _tanh,
-}  # fmt: skip
-
-
-def _mse(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = (a - y)^2, dJ/da = 2 (a - y)."""
-    e = a - y
-    return e * e, 2 * e
-
-
-def _half_squared_error(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = (a - y)^2 / 2, dJ/da = a - y."""
-    e = a - y
-    return e * e / 2, e
-
-
-def _l1(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = |a - y|, dJ/da = sign(a - y); at a = y the derivative is taken as 0, and any of [-1, 1] is a subgradient."""
-    e = a - y
-    apart = a != y  # equal operands differ by exactly zero in every precision, which e's bound does not say
-    one = e * 0 + 1
-    return absolute(e), np.where((e > 0) & apart, one, np.where((e < 0) & apart, -one, 0 * one))
-
-
-def _huber(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = e^2 / 2 for |e| <= 1, |e| - 1/2 beyond, e = a - y; dJ/da = e cut to [-1, 1] (Huber 1964, delta = 1). No kink."""
-    e = a - y
-    size = absolute(e)
-    return np.where(size <= 1, e * e / 2, (2 * size - 1) / 2), np.where(size <= 1, e, sign(e))
-
-
-def _bce(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = -y log a - (1 - y) log(1 - a), dJ/da = (a - y) / (a (1 - a))."""
-    return -(y * np.log(a) + (1 - y) * np.log(1 - a)), (a - y) / (a * (1 - a))
-
-
-def _cross_entropy(a: Array, y: Array) -> tuple[Array, Array]:
-    """J = -sum_k y_k log a_k (one summand per entry here), dJ/da = -y / a."""
-    return -(y * np.log(a)), -(y / a)
-
-
-LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
-    "mse": _mse, "half_squared_error": _half_squared_error, "l1": _l1, "huber": _huber, "bce": _bce,
-    "cross_entropy": _cross_entropy,
-}  # fmt: skip
-
-
-def _fused_bce(z: Array, y: Array) -> tuple[Array, Array]:
-    """J = y softplus(-z) + (1 - y) softplus(z).
-
-    dJ/dz = -y s(-z) + (1 - y) s(z) = s(z) - y = A - Y, of which the middle form keeps its digits where a is close to y.
-    """
-    a = sigmoid(z)
-    return y * softplus(-z) + (1 - y) * softplus(z), either((1 - y) * a - y * sigmoid(-z), a - y)
-
-
-def _fused_cross_entropy(z: Array, y: Array) -> tuple[Array, Array]:
-    """J = -sum_k y_k (z_k - logsumexp z); dJ/dz_k = a_k sum_j y_j - y_k, which is A - Y when the targets sum to one.
-
-    With sum_j a_j = 1 this is a_k sum_{j != k} y_j - y_k sum_{j != k} a_j, where nothing cancels.
-    """
-    shifted = z - np.max(z, axis=-1, keepdims=True)
-    e = np.exp(shifted)
-    total = np.sum(e, axis=-1, keepdims=True)
-    a = e / total
-    others = 1.0 - np.eye(z.shape[-1])
-    gradient = either(a * (y @ others) - y * (a @ others), a * np.sum(y, axis=-1, keepdims=True) - y)
-    return y * (_log_total(e @ others, total) - shifted), gradient
-
-
-def _log_total(rest: Array, total: Array) -> Array:
-    """log sum_k e^(z_k - max z), where `rest` holds the sum without its k-th term.
-
-    Where one term stands out it is 1 and the smallest rest is all that is added to it: log1p keeps the digits of a loss near 0.
-    """
-    smallest = -np.max(-rest, axis=-1, keepdims=True)
-    common = np.log(total)
-    return either(np.where(total < 1.5, np.log1p(smallest), common), common)
-
-
-FUSED: dict[tuple[str, str], Callable[[Array, Array], tuple[Array, Array]]] = {
-    ("sigmoid", "bce"): _fused_bce,
-    ("softmax", "cross_entropy"): _fused_cross_entropy,
-}
-
-ROUTES = ("fused", "general")
-
-PER_EXAMPLE = ("cross_entropy", "half_squared_error")
-"""Losses that sum over the outputs of an example and take the mean over examples; the others take the mean over all entries."""
-
-
-@register
-@dataclass(frozen=True)
-class Head:
-    """An output activation g and a loss: J = reduce(loss(g(z), target)), for z and target of shape (batch, ..., outputs).
-
-    General route   dz = g'(z)^T dJ/da: the loss's own derivative, pulled back through the activation.
-    Fused route     bce after sigmoid and cross_entropy after softmax collapse to A - Y, without the division by a (1 - a).
-    Reduction       `mean` over all entries, over examples only for cross_entropy and half_squared_error; or `sum`.
-    Source          Goodfellow, Bengio, Courville, *Deep Learning*, 6.2.2 and 6.5.6.
-    """
-
-    output: str = "linear"
-    loss: str = "mse"
-    reduction: str = "mean"
-    fixed: ClassVar[bool] = False
-    """Whether the class is one output with one loss, under a name of its own."""
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
-                                      ("reduction", self.reduction, ("mean", "sum"))):
-            if value not in choices:
-                raise ValueError(f"{type(self).__name__}: unknown {name}: got {value!r}, expected one of {', '.join(choices)}")
-        needed = {"bce": "sigmoid", "cross_entropy": "softmax"}.get(self.loss, self.output)
-        if self.output != needed:
-            raise ValueError(f"{type(self).__name__}: the loss {self.loss} needs probabilities: got output {self.output!r}, "
-                             f"expected {needed!r}")
-        for name in ("output", "loss") if self.fixed else ():
-            value, expected = getattr(self, name), getattr(type(self), name)
-            if value != expected:
-                raise ValueError(f"{type(self).__name__}: the {name} is fixed: got {value!r}, expected {expected!r}. "
-                                 f"Do: Head({self.output!r}, {self.loss!r})")
-
-    def rules(self) -> str:
-        """Return the derivation: of the fused form where there is one, else of the loss and of the output."""
-        fused = FUSED.get((self.output, self.loss))
-        return str(fused.__doc__) if fused else f"{LOSSES[self.loss].__doc__}\n{OUTPUTS[self.output].__doc__}"
-
-    def target_kind(self) -> str:
-        """Say what targets are: `real`, `binary` (in [0, 1]), `distribution` (rows sum to 1) or `classes` (int64)."""
-        return {"bce": "binary", "cross_entropy": "distribution"}.get(self.loss, "real")
-
-    def check_shape(self, shape: Shape) -> None:
-        """Raise ShapeError for a network output the head cannot take."""
-        if not shape:
-            raise ShapeError(self, shape, "at least one axis of outputs")
-
-    def kinks(self, params: Params) -> tuple[float, ...]:
-        return ()
-
-    def forward(self, params: Params, z: Array, target: Array, *, route: str = "fused") -> tuple[Array, HeadBackward]:
-        """Return the loss, of shape (), and `backward(dloss=1) -> dz`. `route="general"` avoids the fused form."""
-        if z.shape != target.shape:  # NumPy would broadcast (m, 1) against (m,) to (m, m)
-            raise ValueError(f"{type(self).__name__}: wrong target shape: got {target.shape}, expected {z.shape}")
-        if route not in ROUTES:
-            raise ValueError(f"{type(self).__name__}: unknown route: got {route!r}, expected one of {', '.join(ROUTES)}")
-        fused = FUSED.get((self.output, self.loss)) if route == "fused" else None
-        if fused is not None:
-            summands, dz = fused(z, target)
-        else:
-            a, pullback = OUTPUTS[self.output](z)
-            summands, da = LOSSES[self.loss](a, target)
-            dz = None
-        if self.reduction == "sum":
-            count = 1
-        elif self.loss in PER_EXAMPLE:
-            count = int(np.prod(z.shape[:-1]))
-        else:
-            count = z.size
-
-        def backward(dloss: Any = 1) -> Array:
-            # not dloss / count first: a plain number's rounding would be in no bound
-            return dz / count * dloss if dz is not None else pullback(da / count * dloss)
-
-        return np.sum(summands) / count, backward
+__all__ = [
+    "FUSED",
+    "LOSSES",
+    "OUTPUTS",
+    "PER_EXAMPLE",
+    "ROUTES",
+    "BCEWithLogitsLoss",
+    "CosineEmbeddingLoss",
+    "CrossEntropyLoss",
+    "Head",
+    "HingeLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "pairs",
+]
 
 
 @register
@@ -221,21 +47,205 @@ class MSELoss(Head):
 
 @register
 @dataclass(frozen=True)
-class BCEWithLogitsLoss(Head):
-    """Binary cross entropy of logits: `Head("sigmoid", "bce")` under torch's name."""
+class L1Loss(Head):
+    """Mean absolute error of the raw output: `Head("linear", "l1")` under torch's name."""
 
-    output: str = field(default="sigmoid", repr=False)
-    loss: str = field(default="bce", repr=False)
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="l1", repr=False)
     fixed: ClassVar[bool] = True
 
 
 @register
 @dataclass(frozen=True)
-class CrossEntropyLoss(Head):
-    """Cross entropy of logits z (batch, classes) and class indices (int64), mean over the batch.
+class HuberLoss(Head):
+    """Huber's loss of the raw output: quadratic up to an error of `delta`, linear beyond."""
 
-    The target becomes the distribution q = (1 - s) onehot + s / classes with smoothing s; then as `Head("softmax",
-    "cross_entropy")`: dz = (a - q) / batch.
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="huber", repr=False)
+    fixed: ClassVar[bool] = True
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.delta < math.inf:
+            raise self._error(f"wrong delta: got {self.delta}, expected a finite number > 0")
+
+    def _options(self) -> dict[str, Any]:
+        return {"delta": self.delta}
+
+
+@register
+@dataclass(frozen=True)
+class SmoothL1Loss(Head):
+    """Huber's loss over beta, of the raw output: slope 1 beyond an error of `beta`; the absolute error for beta = 0."""
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="smooth_l1", repr=False)
+    fixed: ClassVar[bool] = True
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.beta < math.inf:
+            raise self._error(f"wrong beta: got {self.beta}, expected a finite number >= 0")
+
+    def _options(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+
+@register
+@dataclass(frozen=True)
+class HingeLoss(Head):
+    """max(0, margin - y z) of targets -1 and 1, mean over all entries; optax's `hinge_loss` with a margin."""
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="hinge", repr=False)
+    fixed: ClassVar[bool] = True
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.margin):
+            raise self._error(f"wrong margin: got {self.margin}, expected a finite number")
+
+    def _options(self) -> dict[str, Any]:
+        return {"margin": self.margin}
+
+
+@register
+@dataclass(frozen=True)
+class SoftMarginLoss(Head):
+    """log(1 + e^(-y z)) of targets -1 and 1, mean over all entries: `Head("linear", "soft_margin")` under torch's name."""
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="soft_margin", repr=False)
+    fixed: ClassVar[bool] = True
+
+
+@register
+@dataclass(frozen=True)
+class BCEWithLogitsLoss(Head):
+    """Binary cross entropy of logits: `Head("sigmoid", "bce")` under torch's name.
+
+    `pos_weight`, a number for each output (last axis), multiplies the term of the targets 1:
+    J = -p y log s(z) - (1 - y) log s(-z), dJ/dz = (1 - y) s(z) - p y s(-z).
+    """
+
+    output: str = field(default="sigmoid", repr=False)
+    loss: str = field(default="bce", repr=False)
+    fixed: ClassVar[bool] = True
+    pos_weight: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self, "pos_weight")
+
+    def check_shape(self, shape: Shape) -> None:
+        super().check_shape(shape)
+        if self.pos_weight is not None and len(self.pos_weight) != shape[-1]:
+            raise ShapeError(self, shape, f"{len(self.pos_weight)} outputs, one for each pos_weight")
+
+    def _options(self) -> dict[str, Any]:
+        return {} if self.pos_weight is None else {"pos_weight": np.array(self.pos_weight)}
+
+    def _rows(self, z: Array, target: Array) -> Array:
+        if self.pos_weight is not None:
+            self.check_shape(z.shape[1:])
+        return super()._rows(z, target)
+
+
+@register
+@dataclass(frozen=True)
+class KLDivLoss(Head):
+    """Pointwise divergence y (log y - z) of log-probabilities z, as in torch: mean over all entries, or over the batch by `batchmean`.
+
+    With `log_target` the targets are logarithms too: e^y (y - z).
+    """
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="kl_div", repr=False)
+    fixed: ClassVar[bool] = True
+    reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none", "batchmean")
+    log_target: bool = False
+
+    def target_kind(self) -> str:
+        return "log_distribution" if self.log_target else "distribution"
+
+    def _options(self) -> dict[str, Any]:
+        return {"log_target": self.log_target}
+
+    def _count(self, z: Array, target: Array) -> Any:
+        return z.shape[0] if self.reduction == "batchmean" else z.size
+
+
+class ClassTargets:
+    """What heads of class indices share: `weight`, one for each class or None, and `ignore_index`, the target that does not count."""
+
+    weight: tuple[float, ...] | None
+    ignore_index: int
+
+    def target_kind(self) -> str:
+        return "classes"
+
+    def check_shape(self, shape: Shape) -> None:
+        Head.check_shape(self, shape)
+        if self.weight is not None and len(self.weight) != shape[-1]:
+            raise ShapeError(self, shape, f"{len(self.weight)} classes, one for each weight")
+
+    def _kept(self, target: Array) -> tuple[np.ndarray, np.ndarray]:
+        """Return which targets count, and the targets with class 0 for the others."""
+        target = np.asarray(target)
+        keep = target != self.ignore_index
+        return keep, np.where(keep, target, 0) if target.dtype.kind in "iu" else target
+
+    def _rows(self, z: Array, target: Array) -> Array:
+        """Return w_y onehot(y), and a row of zeros for an ignored target."""
+        keep, target = self._kept(target)
+        rows = self._smoothed(z, self._one_hot(target, z.shape)) * keep[..., None]
+        if self.weight is None:
+            return rows
+        self.check_shape(z.shape[1:])
+        return rows * np.array(self.weight)
+
+    def _smoothed(self, z: Array, one_hot: Array) -> Array:
+        return one_hot
+
+    def _count(self, z: Array, target: Array) -> Any:
+        """Return the sum of the targets' weights, in z's arithmetic since it rounds; their number where there are no weights."""
+        keep, target = self._kept(target)
+        weights = keep if self.weight is None else np.array(self.weight)[target] * keep
+        if keep.size and not weights.any():
+            raise self._error("every target is ignored or of weight 0: the mean over none is not defined. Do: reduction='sum'")
+        return int(np.count_nonzero(keep)) if self.weight is None else np.sum(z[..., 0] * 0 + weights)
+
+
+@register
+@dataclass(frozen=True)
+class NLLLoss(ClassTargets, Head):
+    """Negative log-likelihood -w_y z_y of log-probabilities z (batch, ..., classes) and class indices y (int64).
+
+    The mean divides by the sum of the weights w_y, over the targets that are not `ignore_index`: dz_k = -w_y [k = y] / sum w_y.
+    """
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="nll", repr=False)
+    fixed: ClassVar[bool] = True
+    weight: tuple[float, ...] | None = None
+    ignore_index: int = -100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self, "weight")
+
+
+@register
+@dataclass(frozen=True)
+class CrossEntropyLoss(ClassTargets, Head):
+    """Cross entropy of logits z (batch, ..., classes) and class indices y (int64), mean over the batch.
+
+    The target becomes q = w ((1 - s) onehot + s / classes) with smoothing s and the classes' weights w, 0 where it is
+    `ignore_index`; then as `Head("softmax", "cross_entropy")`: dJ/dz_k = (a_k sum_j q_j - q_k) / sum w_y, the sum over the
+    targets that are not ignored. Without weights the sum is their number.
     Source: Szegedy et al., *Rethinking the Inception Architecture*, section 7, for the smoothing.
     """
 
@@ -243,31 +253,56 @@ class CrossEntropyLoss(Head):
     loss: str = field(default="cross_entropy", repr=False)
     fixed: ClassVar[bool] = True
     label_smoothing: float = 0.0
+    ignore_index: int = -100
+    weight: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_weights(self, "weight")
         if not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"CrossEntropyLoss: label_smoothing must lie in [0, 1]: got {self.label_smoothing}")
+            raise self._error(f"label_smoothing must lie in [0, 1]: got {self.label_smoothing}")
+
+    def _smoothed(self, z: Array, one_hot: Array) -> Array:
+        if not self.label_smoothing:
+            return one_hot
+        one = z * 0 + 1  # brings in z's arithmetic, since smoothing the target rounds it
+        return (one - self.label_smoothing) * one_hot + one * self.label_smoothing / z.shape[-1]
+
+
+@register
+@dataclass(frozen=True)
+class CosineEmbeddingLoss(Head):
+    """Cosine distance of pairs z (batch, 2, features): 1 - c for a target 1, max(0, c - margin) for -1, mean over the batch."""
+
+    output: str = field(default="linear", repr=False)
+    loss: str = field(default="cosine_embedding", repr=False)
+    fixed: ClassVar[bool] = True
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not -1 <= self.margin <= 1:
+            raise self._error(f"wrong margin: got {self.margin}, expected a number from -1 to 1")
+
+    def rules(self) -> str:
+        return str(cosine_embedding.__doc__)
 
     def target_kind(self) -> str:
-        return "classes"
+        return "sign"
 
-    def forward(self, params: Params, z: Array, target: Array, *, route: str = "fused") -> tuple[Array, HeadBackward]:
-        distribution: Array = self._one_hot(np.asarray(target), z.shape)
-        if self.label_smoothing:
-            one = z * 0 + 1  # brings in z's arithmetic, since smoothing the target rounds it
-            distribution = (one - self.label_smoothing) * distribution + one * self.label_smoothing / z.shape[-1]
-        return super().forward(params, z, distribution, route=route)
+    def target_shape(self, z_shape: Shape) -> Shape:
+        return z_shape[:1]
 
-    def _one_hot(self, target: np.ndarray, shape: Shape) -> np.ndarray:
-        """Return rows of the identity; raise ValueError for targets that are no classes of z."""
-        classes = shape[-1]
-        if target.dtype.kind not in "iu":
-            raise ValueError(f"CrossEntropyLoss: targets are class indices: got dtype {target.dtype}, expected int64")
-        if target.shape != shape[:-1]:
-            raise ValueError(f"CrossEntropyLoss: wrong target shape: got {target.shape}, expected {shape[:-1]}")
-        outside = target[(target < 0) | (target >= classes)]
-        if outside.size:
-            raise ValueError(f"CrossEntropyLoss: no such class: got {outside[0]}, expected 0 to {classes - 1}")
-        one_hot: np.ndarray = np.eye(classes)[target]
-        return one_hot
+    def _unreduced_shape(self, z_shape: Shape) -> Shape:
+        return z_shape[:1]
+
+    def check_shape(self, shape: Shape) -> None:
+        if len(shape) != 2 or shape[0] != 2:
+            raise ShapeError(self, shape, "(2, features): the two vectors of a pair")
+
+    def _evaluate(self, z: Array, target: Array, route: str) -> tuple[Array, Array, Pullback]:
+        self.check_shape(z.shape[1:])
+        return *cosine_embedding(z, self._rows(z, target), self.margin), lambda dz: dz
+
+    def _count(self, z: Array, target: Array) -> Any:
+        return z.shape[0]

@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import activations, heads, linear  # noqa: F401  (enrol the layers)
-from .layer import Layer, Shape, build, describe
+from . import library  # noqa: F401  (enrols the layers)
+from .graph import Graph, Step, by_path, by_wire
+from .layer import Constant, Layer, Shape, ShapeError, build, describe
 from .rounding import Array
 from .trace import Trace
 
 __all__ = ["Network"]
 
-NetworkParams = Mapping[str, Mapping[str, Array]]
-"""Parameters of every layer by its path, then by name."""
-
 
 @dataclass(frozen=True)
 class Network:
-    """Layers in sequence between an input of shape (batch, *input_shape) and a head. Immutable and hashable."""
+    """Layers in sequence between an input of shape (batch, *input_shape) and a head. Immutable and hashable.
+
+    Containers among the layers branch, repeat and share; `graph` is the network unrolled to single layers.
+    """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
     head: Any
 
     def __post_init__(self) -> None:
-        self.head.check_shape(self.shapes[-1])
+        self.head.check_shape(self.output_shape)
 
     @cached_property
-    def shapes(self) -> tuple[Shape, ...]:
-        """The shape that flows into each layer and, last, into the head; raises ShapeError where they do not fit."""
-        shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
-        return tuple(shapes)
+    def graph(self) -> Graph:
+        """The network as single steps between wires; raises ShapeError where the shapes do not fit."""
+        return Graph.of(((f"layers.{i}", layer) for i, layer in enumerate(self.layers)), {"x": self.input_shape})
 
-    def paths(self) -> Iterator[tuple[str, Layer, Shape]]:
-        """Yield path, layer and input shape in forward order, the head left out."""
-        for index, layer in enumerate(self.layers):
-            yield f"layers.{index}", layer, self.shapes[index]
+    @property
+    def steps(self) -> list[Step]:
+        """What is done, in forward order, the head left out."""
+        return self.graph.steps
+
+    @property
+    def output(self) -> str:
+        """The wire that goes into the head; raises ShapeError where the last layer leaves several."""
+        outputs = self.graph.outputs
+        if len(outputs) != 1:
+            shapes = tuple(self.graph.shapes[w] for w in outputs)
+            raise ShapeError(self.head, shapes, "one output of the last layer")
+        return outputs[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.graph.shapes[self.output]
 
     def parameters(self) -> dict[str, dict[str, Shape]]:
-        """Return the shape of every parameter, by path and name."""
-        return {path: layer.parameters(shape) for path, layer, shape in self.paths()}
+        """Return the shape of every parameter, by the path it belongs to and its name."""
+        return by_path(self.graph.parameters)
 
-    def run(self, params: NetworkParams, x: Array, target: Array, upstream: Array = 1.0) -> Trace:
-        """Run forward and backward by the hand-derived rules, on whatever kind of array comes in."""
-        outputs, backwards = [], []
-        y = x
-        for path, layer, _ in self.paths():
-            y, backward = layer.forward(params[path], y)
-            outputs.append(y)
-            backwards.append((path, backward))
-        loss, head_backward = self.head.forward({}, y, target)
-        dy = head_backward(upstream)
-        d_outputs, d_params = [], {}
-        for path, backward in reversed(backwards):
-            d_outputs.append(dy)
-            dy, d_params[path] = backward(dy)
-        return Trace.assemble(self, x=x, params=params, target=target, upstream=upstream, loss=loss, outputs=outputs,
-                              d_outputs=d_outputs[::-1], dx=dy, d_params=d_params)  # fmt: skip
+    def constants(self) -> dict[str, dict[str, Constant]]:
+        """Return what the layers take without a gradient, by path and name."""
+        return by_path(self.graph.constants)
+
+    def run(self, params: Mapping[str, Mapping[str, Array]], x: Array, target: Array, upstream: Array = 1.0) -> Trace:
+        """Run forward and backward by the hand-derived rules, on whatever kind of array comes in; `params` hold the constants too."""
+        wires, backward = self.graph.run({"x": x, **by_wire(params)})
+        loss, head_backward = self.head.forward({}, wires[self.output], target)
+        gradients = backward({self.output: head_backward(upstream)})
+        return Trace.assemble(self, wires=wires, gradients=gradients, target=target, upstream=upstream, loss=loss)
 
     def describe(self) -> dict[str, Any]:
         """Return the network as JSON-ready data."""

@@ -12,7 +12,7 @@ the ball, and our own rounding of `value` in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "either", "precision_named", "quiet"]
+__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "precision_named", "quiet",
+           "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -194,6 +195,21 @@ class Arithmetic:
         if not precision.wide:
             return Rounded(value, bound, self)
         return self.overflowing(value, bound + precision.store * (np.abs(value) + bound) + precision.underflow)
+
+    def stored_sum(self, value: Any, spread: Any, magnitude: Any, terms: Any) -> Rounded:
+        """Return the ball of sums of `terms` terms each, an array, whose every partial sum may be stored in the format."""
+        roundings = np.maximum(terms - 1, 0)
+        relative = self.gammas(roundings, max(self.roundoff, self.precision.accumulate + REFERENCE_ROUNDOFF))
+        bound = magnitude * relative + roundings * (1 + relative) * self.precision.underflow
+        if spread is not None:
+            bound = bound + spread
+        inside = magnitude + bound <= self.precision.largest / BOUND_SLACK  # no partial sum is larger than that
+        return Rounded(value, bound if inside.all() else np.where(inside, bound, np.inf), self)
+
+    def gammas(self, lengths: np.ndarray, roundoff: float) -> np.ndarray:
+        """Return `gamma` of each length."""
+        product = lengths * roundoff
+        return np.where(product < 1, product / np.maximum(1 - product, 2.0**-53), np.inf)
 
 
 _ZERO = np.zeros(())
@@ -598,6 +614,89 @@ def either(sound: Array, common: Array) -> Array:
         reach = np.abs(other.value - ball.value) + other.bound
         bound = np.where(np.isnan(reach), np.inf, np.maximum(ball.bound, reach))
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
+
+
+def added(terms: Sequence[Array]) -> Array:
+    """Return the sum of a few arrays, which may be added in any order and stored after every addition."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    if len(terms) < 3 or not isinstance(total, Rounded):  # the order of two does not matter
+        return total
+    arithmetic = total.arithmetic
+    balls = [arithmetic.lift(term) for term in terms]
+    with np.errstate(all="ignore"):
+        magnitude, spread = sum(np.abs(b.value) + b.bound for b in balls), sum(b.bound for b in balls)
+        additions = len(terms) - 1
+        bound = spread + magnitude * arithmetic.gamma(additions, arithmetic.roundoff) + additions * arithmetic.precision.underflow
+        return arithmetic.overflowing(total.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+
+
+def running_sum(x: Array, axis: int) -> Array:
+    """Return sum_(k <= i) x_k along an axis, added in any order, each partial sum as it is stored."""
+    if not isinstance(x, Rounded):
+        return np.cumsum(x, axis=axis)
+    with np.errstate(all="ignore"):
+        value, magnitude = np.cumsum(x.value, axis=axis), np.cumsum(np.abs(x.value), axis=axis)
+        spread = None if x.exact else np.cumsum(x.bounds(), axis=axis)
+        terms = _positions(x, axis)
+        return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread, terms)
+
+
+def running_product(x: Array, axis: int, factor: Array = 1.0) -> Array:
+    """Return factor_i prod_(k <= i) x_k along an axis, multiplied in any association, each partial product as it is stored."""
+    if not isinstance(x, Rounded):
+        return np.cumprod(x, axis=axis) * factor
+    arithmetic, precision = x.arithmetic, x.arithmetic.precision
+    with np.errstate(all="ignore"):
+        f = arithmetic.lift(factor)
+        value, top, top_f = np.cumprod(x.value, axis=axis) * f.value, np.abs(x.value) + x.bound, np.abs(f.value) + f.bound
+        magnitude = np.cumprod(top, axis=axis) * top_f
+        products = _positions(x, axis) - (_shifts(f) and f.value == 1)
+        relative = arithmetic.gammas(products, arithmetic.roundoff)
+        # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
+        reach = np.cumprod(np.maximum(top, 1), axis=axis) * np.maximum(top_f, 1) * (1 + relative)
+        bound = magnitude * relative + 4 * products * precision.underflow * reach
+        if not (x.exact and f.exact):  # |prod x' - prod x| <= prod (|x| + b) - prod |x|, each of which has 2 roundings a factor
+            bound = bound + (magnitude - np.abs(value)) + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
+        held = reach * x.shape[axis] <= precision.largest / BOUND_SLACK  # so that a sum of such products does not overflow either
+        return Rounded(value, bound if held.all() else np.where(held, bound, np.inf), arithmetic)
+
+
+def _positions(x: Rounded, axis: int) -> np.ndarray:
+    """Return 1, 2, 3, ... along an axis, broadcasting against x."""
+    return np.arange(1, x.shape[axis] + 1).reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
+
+
+def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = False) -> Array:
+    """Return zeros of a shape with `x[k]` added at `index[k]` for every k: the transpose of the gather `y = z[index]`.
+
+    `index` is what NumPy takes between brackets, whole-number arrays and slices that pick something of x's shape; places that come
+    several times gather several terms, in any order. With `stored` each partial sum is stored, not only the last.
+    """
+    if not isinstance(x, Rounded):
+        return _scattered(x, index, shape)
+    values = x.value
+    with np.errstate(all="ignore"):
+        value, magnitude = _scattered(values, index, shape), _scattered(np.abs(values), index, shape)
+        spread = None if x.exact else _scattered(x.bounds(), index, shape)
+        count = _scattered(np.ones(values.shape), index, shape)
+        terms = int(np.max(count, initial=0))
+        if terms <= 1:
+            return Rounded(value, _ZERO if spread is None else spread, x.arithmetic)
+        magnitude = magnitude if spread is None else magnitude + spread
+        if stored:
+            return x.arithmetic.stored_sum(value, spread, magnitude, count)
+        return x.arithmetic.accumulated(value, spread, magnitude, terms)
+
+
+def _scattered(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+    total = np.zeros(shape, dtype=x.dtype)
+    if x.dtype != np.float64 or not x.size:
+        np.add.at(total, index, x)
+        return total
+    places = np.arange(total.size).reshape(shape)[index]
+    return np.bincount(np.broadcast_to(places, x.shape).ravel(), weights=x.ravel(), minlength=total.size).reshape(shape)
 
 
 @contextmanager

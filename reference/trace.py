@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,34 +20,55 @@ HEAD_PATH = "head"
 class LayerTrace:
     """One layer (or the head) of a run: what went in, what came out, and both ways.
 
-    `inputs` and `d_inputs` are tuples, one array per input; a head has the inputs `(z, target)` and the d_inputs `(dz,)`,
-    its `output` is the loss and its `d_output` the upstream gradient, both of shape ().
+    `inputs` and `d_inputs` are tuples, one array per input (None for the gradient of whole numbers); a head has the inputs
+    `(z, target)` and the d_inputs `(dz,)`, its `output` is the loss and its `d_output` the upstream gradient. A layer of several
+    outputs has tuples for `output` and `d_output`. `params` hold the constants too, `d_params` do not.
     """
 
     path: str
     layer: Any
     inputs: tuple[np.ndarray, ...]
-    output: np.ndarray
-    d_inputs: tuple[np.ndarray, ...]
-    d_output: np.ndarray
+    output: Any
+    d_inputs: tuple[Any, ...]
+    d_output: Any
     params: Mapping[str, np.ndarray]
     d_params: Mapping[str, np.ndarray]
+
+    @property
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """The outputs as a tuple, also where there is one."""
+        return self.output if isinstance(self.output, tuple) else (self.output,)
+
+    @property
+    def d_outputs(self) -> tuple[np.ndarray, ...]:
+        """The upstream gradients as a tuple, also where there is one."""
+        return self.d_output if isinstance(self.d_output, tuple) else (self.d_output,)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A whole run: the loss, and one `LayerTrace` per layer and one for the head, in forward order."""
+    """A whole run: the loss, and one `LayerTrace` per layer and one for the head, in forward order.
+
+    `wires` names the values between the layers: for each layer those it took and those it gave.
+    """
 
     loss: np.ndarray
     layers: tuple[LayerTrace, ...]
+    wires: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @classmethod
-    def assemble(cls, network: Network, *, x: Any, params: Mapping[str, Mapping[str, Any]], target: Any, upstream: Any, loss: Any,
-                 outputs: Sequence[Any], d_outputs: Sequence[Any], dx: Any,
-                 d_params: Mapping[str, Mapping[str, Any]]) -> Trace:  # fmt: skip
-        """Return the trace of a sequential run from what a framework hands back: one output and its gradient per layer."""
-        inputs, d_inputs = [x, *outputs], [dx, *d_outputs]
-        steps = [LayerTrace(path, layer, (inputs[i],), outputs[i], (d_inputs[i],), d_outputs[i], params[path], d_params[path])
-                 for i, (path, layer, _) in enumerate(network.paths())]  # fmt: skip
-        head = LayerTrace(HEAD_PATH, network.head, (inputs[-1], target), loss, (d_inputs[-1],), upstream, {}, {})
-        return cls(loss, (*steps, head))
+    def assemble(cls, network: Network, *, wires: Mapping[str, Any], gradients: Mapping[str, Any], target: Any, upstream: Any,
+                 loss: Any) -> Trace:  # fmt: skip
+        """Return the trace of a run from what a framework hands back: the array of every wire, and its gradient where it has one."""
+
+        def one(items: tuple[Any, ...]) -> Any:
+            return items if len(items) > 1 else items[0]
+
+        constants = network.graph.constants
+        steps = [LayerTrace(step.path, step.layer, tuple(wires[w] for w in step.inputs), one(tuple(wires[w] for w in step.outputs)),
+                            tuple(gradients.get(w) for w in step.inputs), one(tuple(gradients.get(w) for w in step.outputs)),
+                            {name: wires[w] for name, w in step.params},
+                            {name: gradients.get(w) for name, w in step.params if w not in constants}) for step in network.steps]  # fmt: skip
+        z = network.output
+        head = LayerTrace(HEAD_PATH, network.head, (wires[z], target), loss, (gradients.get(z),), upstream, {}, {})
+        return cls(loss, (*steps, head), (*((step.inputs, step.outputs) for step in network.steps), ((z,), ())))

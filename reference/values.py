@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .layer import Shape
+from .graph import by_path, by_wire
+from .layer import Constant, Shape
 from .rounding import Precision, quiet
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ Arrays = dict[str, dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Values:
-    """The arrays of a case: `x` (batch, ...), `params` by path and name, `target`, and `upstream`, the gradient of the loss."""
+    """The arrays of a case: `x` (batch, ...), `params` and constants by path and name, `target`, `upstream`: the gradient of the loss."""
 
     x: np.ndarray
     params: Mapping[str, Mapping[str, np.ndarray]]
     target: np.ndarray
     upstream: np.ndarray
+
+    def sources(self) -> dict[str, np.ndarray]:
+        """Return input, parameters and constants by wire."""
+        return {"x": self.x, **by_wire(self.params)}
 
 
 @lru_cache(maxsize=8)
@@ -36,19 +41,49 @@ def draw(network: Network, seed: int, regime: str, batch: int, precision: Precis
     """Return the arrays of a case, rounded to the precision's own format and read-only, since several adapters share them."""
     rng = np.random.default_rng(seed)
     x, params = REGIMES[regime](rng, network, batch, precision)
+    if "x" in network.graph.indices:
+        x = rng.integers(network.graph.indices["x"], size=(batch, *network.input_shape))
+    constants = _constants(rng, network, batch if regime != "trained" else max(batch, ROWS))
     target = _target(rng, network, batch)
     if regime == "trained":
-        x, params, target = _train(rng, network, params, batch)
-    upstream = np.asarray(1.0 if rng.random() < 0.5 else rng.choice([-1.0, 1.0]) * 2.0 ** rng.integers(-3, 4) * 1.25)
+        x, params, target = _train(rng, network, params, constants, batch)
+        batched = {w for w, constant in network.graph.constants.items() if constant.batched}
+        constants = {w: a[:batch] if w in batched else a for w, a in constants.items()}
+    upstream = _upstream(rng, network.head.loss_shape((batch, *network.output_shape)))
 
     def store(a: np.ndarray) -> np.ndarray:
-        with quiet():
-            stored = np.asarray(np.clip(a, -precision.largest, precision.largest)).astype(precision.dtype)
+        stored = np.asarray(a)
+        if stored.dtype.kind == "f":
+            with quiet():
+                stored = np.asarray(np.clip(a, -precision.largest, precision.largest)).astype(precision.dtype)
         stored.setflags(write=False)
         return stored
 
-    return Values(store(x), {path: {k: store(a) for k, a in named.items()} for path, named in params.items()},
-                  target if target.dtype.kind == "i" else store(target), store(upstream))
+    stored_params = {wire: store(a) for wire, a in {**by_wire(params), **constants}.items()}
+    return Values(store(x), by_path(stored_params), store(target), store(upstream))
+
+
+def _upstream(rng: Rng, shape: Shape) -> np.ndarray:
+    """Return 1 half of the time, for a loss per entry never: sizes between 1/8 and 10, either sign."""
+    if not shape and rng.random() < 0.5:
+        return np.asarray(1.0)
+    return np.asarray(rng.choice([-1.0, 1.0], size=shape) * 2.0 ** rng.integers(-3, 4, size=shape) * 1.25)
+
+
+def _constants(rng: Rng, network: Network, batch: int) -> dict[str, np.ndarray]:
+    """Return masks, running statistics and indices, by wire."""
+
+    def one(constant: Constant) -> np.ndarray:
+        shape = (*(batch,) * constant.batched, *constant.shape)
+        if constant.kind == "index":
+            return rng.integers(constant.below, size=shape)
+        if constant.kind in {"keep", "boolean"}:
+            chosen = rng.random(shape) < constant.p
+            return chosen.astype(float) if constant.kind == "keep" else chosen
+        numbers = 0.25 + 0.5 * rng.standard_normal(shape)
+        return np.abs(numbers) + 0.125 if constant.kind == "positive" else numbers
+
+    return {wire: one(constant) for wire, constant in network.graph.constants.items()}
 
 
 def _each_parameter(network: Network, rule: Callable[[str, Shape], np.ndarray]) -> Arrays:
@@ -87,7 +122,10 @@ def _kinks(rng: Rng, network: Network, batch: int, precision: Precision) -> tupl
     A row of a weight is zero, with a bias on a knee, or picks one input and adds no bias.
     """
     default = _normal_parameters(rng, network)
-    knees = sorted({0.0, 1.0, -1.0, 3.0, 6.0}.union(*(layer.kinks(default[path]) for path, layer, _ in network.paths())))
+    wires = by_wire(default)
+    wires |= {copy: wires[copy.split("#")[0]] for step in network.steps for _, copy in step.params if "#" in copy}
+    knees = sorted({0.0, 1.0, -1.0, 3.0, 6.0}.union(*(step.layer.kinks({name: wires[w] for name, w in step.params if w in wires})
+                                                     for step in network.steps)))  # fmt: skip
 
     def rule(name: str, shape: Shape) -> np.ndarray:
         if name == "bias":
@@ -149,7 +187,7 @@ REGIMES: dict[str, Callable[[Rng, Any, int, Precision], tuple[np.ndarray, Arrays
 
 
 def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
-    shape = (batch, *network.shapes[-1])
+    shape = (batch, *network.output_shape)
     kind = network.head.target_kind()
     if kind == "real":
         return rng.standard_normal(shape)
@@ -164,7 +202,7 @@ def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
 
 
 DATA_SETS = {"real": "load_diabetes", "binary": "load_breast_cancer", "distribution": "load_digits", "classes": "load_digits"}
-STEPS, RATE = 5, 0.1
+ROWS, STEPS, RATE = 32, 5, 0.1
 
 
 @lru_cache(maxsize=4)
@@ -177,24 +215,35 @@ def _data_set(loader: str) -> tuple[np.ndarray, np.ndarray]:
     return (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1), labels
 
 
-def _train(rng: Rng, network: Network, params: Arrays, batch: int) -> tuple[np.ndarray, Arrays, np.ndarray]:
+def _train(rng: Rng, network: Network, params: Arrays, constants: dict[str, np.ndarray],
+           batch: int) -> tuple[np.ndarray, Arrays, np.ndarray]:  # fmt: skip
     """Take a few full-batch gradient steps on a real data set, its columns taken cyclically to fit the network."""
-    kind, out = network.head.target_kind(), network.shapes[-1]
-    features, labels = _data_set(DATA_SETS[kind])
-    rows = rng.choice(len(features), size=max(batch, 32), replace=False)
+    graph, out = network.graph, network.output_shape
+    kind = network.head.target_kind()
+    size = max(batch, ROWS)
+    features, labels = _data_set(DATA_SETS.get(kind, "load_digits"))
+    rows = rng.choice(len(features), size=size, replace=False)
     features, labels = features[rows], labels[rows]
     columns = np.arange(int(np.prod(network.input_shape))) % features.shape[1]
-    x = features[:, columns].reshape(len(rows), *network.input_shape)
+    x = features[:, columns].reshape(size, *network.input_shape)
+    if "x" in graph.indices:
+        x = np.abs(x * 16).astype(np.int64) % graph.indices["x"]
     if kind in {"classes", "distribution"}:
-        classes = np.broadcast_to((labels % out[-1]).reshape(-1, *[1] * (len(out) - 1)), (len(rows), *out[:-1]))
+        classes = np.broadcast_to((labels % out[-1]).reshape(-1, *[1] * (len(out) - 1)), (size, *out[:-1]))
         target = classes if kind == "classes" else np.eye(out[-1])[classes]
-    else:
+    elif kind in {"real", "binary"}:
         centred = labels if kind == "binary" else (labels - labels.mean()) / labels.std()
-        target = np.broadcast_to(centred.reshape(-1, *[1] * len(out)), (len(rows), *out)).astype(float)
+        target = np.broadcast_to(centred.reshape(-1, *[1] * len(out)), (size, *out)).astype(float)
+    else:
+        target = _target(rng, network, size)
+    found = by_wire(params)
     for _ in range(STEPS):
-        trace = network.run(params, x, target)
-        gradients = {t.path: t.d_params for t in trace.layers}
-        norm = np.sqrt(sum(float(np.sum(g * g)) for named in gradients.values() for g in named.values()))
-        rate = RATE / max(1.0, norm)  # clipped, so that no architecture diverges
-        params = {path: {k: a - rate * gradients[path][k] for k, a in named.items()} for path, named in params.items()}
-    return x[:batch], params, target[:batch]
+        wires, backward = graph.run({"x": x, **found, **constants})
+        loss, head_backward = network.head.forward({}, wires[network.output], target)
+        with quiet():
+            gradients = backward({network.output: head_backward(np.ones_like(loss))})
+            norm = np.sqrt(sum(float(np.sum(gradients[w] ** 2)) for w in found))
+            rate = RATE / max(1.0, norm)  # clipped, so that no architecture diverges
+            if np.isfinite(norm):
+                found = {w: a - rate * gradients[w] for w, a in found.items()}
+    return x[:batch], by_path(found), target[:batch]

@@ -7,14 +7,15 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from backproof.adapters import gathered
+from backproof.adapters import gathered, lowered
 from backproof.reference.case import Case
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from jax import Array
 
-Params = dict[str, Array]
+Arrays = dict[str, Array]
 
 LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
 
@@ -22,16 +23,12 @@ LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS
 def _gradient(network: Network) -> Callable[..., Any]:
     """Return a function of a case's arrays that gives every output, and every gradient by a zero tap on each output."""
 
-    def function(x: Array, params: dict[str, Params], taps: list[Array], target: Array, upstream: Array) -> Any:
-        outputs = []
-        y = x
-        for (path, layer, _), tap in zip(network.paths(), taps, strict=True):
-            y = LOWERINGS[type(layer)](layer, params[path], y) + tap
-            outputs.append(y)
-        loss = HEADS[type(network.head)](network.head, y, target)
-        return loss * upstream, (loss, outputs)
+    def function(leaves: Arrays, taps: Arrays, fixed: Arrays, target: Array, upstream: Array) -> Any:
+        wires, loss = lowered(network, LOWERINGS, HEADS, {**leaves, **fixed}, target,
+                              lambda wire, y: y + taps[wire] if wire in taps else y)  # fmt: skip
+        return jnp.sum(loss * upstream), (loss, {wire: wires[wire] for wire in wires if wire not in leaves and wire not in fixed})
 
-    return jax.grad(function, argnums=(0, 1, 2), has_aux=True)
+    return jax.grad(function, argnums=(0, 1), has_aux=True)
 
 
 @lru_cache(maxsize=4)  # the draws of a structure come one after the other; more would only hold memory
@@ -48,13 +45,16 @@ class Jax:
         self.program = program
 
     def run(self, case: Case) -> Trace:
-        values = case.values()
+        values, graph = case.values(), case.network.graph
+        sources = values.sources()
+        leaves = {wire: sources[wire] for wire in graph.leaves}
+        fixed = {wire: array for wire, array in sources.items() if wire not in leaves}
         with jax.enable_x64(case.precision == "float64"):
-            taps = [np.zeros((case.batch, *shape), values.x.dtype) for shape in case.network.shapes[1:]]
-            result = self.program(case.network)(values.x, values.params, taps, values.target, values.upstream)
-            (dx, d_params, d_taps), (loss, outputs) = jax.tree.map(np.asarray, result)
-        return Trace.assemble(case.network, x=values.x, params=values.params, target=values.target, upstream=values.upstream,
-                              loss=loss, outputs=outputs, d_outputs=d_taps, dx=dx, d_params=d_params)  # fmt: skip
+            taps = {w: np.zeros((case.batch, *shape) if graph.batched(w) else shape, values.upstream.dtype) for w, shape in graph.taps.items()}
+            result = self.program(case.network)(leaves, taps, fixed, values.target, values.upstream)
+            (d_leaves, d_taps), (loss, wires) = jax.tree.map(np.asarray, result)
+        return Trace.assemble(case.network, wires={**sources, **wires}, gradients={**d_leaves, **d_taps}, target=values.target,
+                              upstream=values.upstream, loss=loss)  # fmt: skip
 
 
 eager, jit = Jax("jax", _gradient, fused=False), Jax("jax:jit", _jitted, fused=True)

@@ -9,13 +9,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
-from backproof.adapters import gathered
+from backproof.adapters import gathered, lowered
 from backproof.reference.case import Case
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from torch import Tensor
-
-Params = dict[str, Tensor]
 
 LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
 
@@ -37,10 +35,12 @@ def to_numpy(tensor: Tensor | None) -> np.ndarray:
     return tensor.numpy()
 
 
-def _leaves(case: Case) -> tuple[Tensor, dict[str, Params], Tensor, Tensor]:
-    values = case.values()
-    params = {path: {name: to_torch(a) for name, a in named.items()} for path, named in values.params.items()}
-    return to_torch(values.x), params, to_torch(values.target), to_torch(values.upstream)
+def _tensors(case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
+    """Return the sources that have a gradient, those that have none, target and upstream gradient."""
+    values, leaves = case.values(), case.network.graph.leaves
+    sources = {wire: to_torch(array) for wire, array in values.sources().items()}
+    fixed = {wire: tensor for wire, tensor in sources.items() if wire not in leaves}
+    return {wire: sources[wire] for wire in leaves}, fixed, to_torch(values.target), to_torch(values.upstream)
 
 
 class Torch:
@@ -49,38 +49,35 @@ class Torch:
     name = "torch"
 
     def run(self, case: Case) -> Trace:
-        x, params, target, upstream = _leaves(case)
-        for leaf in (x, *(p for named in params.values() for p in named.values())):
+        leaves, fixed, target, upstream = _tensors(case)
+        for leaf in leaves.values():
             leaf.requires_grad_()
-        outputs = []
-        y = x
-        for path, layer, _ in case.network.paths():
-            y = LOWERINGS[type(layer)](layer, params[path], y)
-            y.retain_grad()
-            outputs.append(y)
-        loss = HEADS[type(case.network.head)](case.network.head, y, target)
+
+        def retained(wire: str, y: Tensor) -> Tensor:
+            if y.requires_grad:
+                y.retain_grad()
+            return y
+
+        wires, loss = lowered(case.network, LOWERINGS, HEADS, {**leaves, **fixed}, target, retained)
         torch.autograd.backward(loss, upstream)
-        d_params = {path: {k: p.grad for k, p in named.items()} for path, named in params.items()}
-        return _trace(case, x, params, target, upstream, loss, outputs, [t.grad for t in outputs], x.grad, d_params)
+        gradients = {wire: wires[wire].grad for wire in (*leaves, *case.network.graph.taps)}
+        return _trace(case, wires, gradients, target, upstream, loss)
 
 
 def _tapped(network: Network) -> Callable[..., Any]:
     """Return the network as a function: a zero tap is added to each output, so that its gradient is the output's."""
 
-    def function(x: Tensor, params: dict[str, Params], taps: list[Tensor], target: Tensor, upstream: Tensor) -> Any:
-        outputs = []
-        y = x
-        for (path, layer, _), tap in zip(network.paths(), taps, strict=True):
-            y = LOWERINGS[type(layer)](layer, params[path], y) + tap
-            outputs.append(y)
-        loss = HEADS[type(network.head)](network.head, y, target)
-        return loss * upstream, (loss, outputs)
+    def function(leaves: dict[str, Tensor], taps: dict[str, Tensor], fixed: dict[str, Tensor], target: Tensor, upstream: Tensor) -> Any:
+        wires, loss = lowered(network, LOWERINGS, HEADS, {**leaves, **fixed}, target,
+                              lambda wire, y: y + taps[wire] if wire in taps else y)  # fmt: skip
+        return torch.sum(loss * upstream), (loss, wires)
 
     return function
 
 
-def _taps(case: Case, dtype: torch.dtype) -> list[Tensor]:
-    return [torch.zeros((case.batch, *shape), dtype=dtype) for shape in case.network.shapes[1:]]
+def _taps(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    graph = case.network.graph
+    return {w: torch.zeros((case.batch, *shape) if graph.batched(w) else shape, dtype=dtype) for w, shape in graph.taps.items()}
 
 
 class TorchFunc:
@@ -89,10 +86,10 @@ class TorchFunc:
     name = "torch:func"
 
     def run(self, case: Case) -> Trace:
-        x, params, target, upstream = _leaves(case)
-        gradient = torch.func.grad(_tapped(case.network), argnums=(0, 1, 2), has_aux=True)
-        (dx, d_params, d_taps), (loss, outputs) = gradient(x, params, _taps(case, x.dtype), target, upstream)
-        return _trace(case, x, params, target, upstream, loss, outputs, d_taps, dx, d_params)
+        leaves, fixed, target, upstream = _tensors(case)
+        gradient = torch.func.grad(_tapped(case.network), argnums=(0, 1), has_aux=True)
+        (d_leaves, d_taps), (loss, wires) = gradient(leaves, _taps(case, upstream.dtype), fixed, target, upstream)
+        return _trace(case, wires, {**d_leaves, **d_taps}, target, upstream, loss)
 
 
 class TorchCompile:
@@ -102,18 +99,14 @@ class TorchCompile:
     fused = True
 
     def run(self, case: Case) -> Trace:
-        x, params, target, upstream = _leaves(case)
-        taps = _taps(case, x.dtype)
-        named = [(path, name, p) for path, group in params.items() for name, p in group.items()]
-        leaves = [x, *taps, *(p for _, _, p in named)]
-        for leaf in leaves:
+        leaves, fixed, target, upstream = _tensors(case)
+        taps = _taps(case, upstream.dtype)
+        asked = {**leaves, **taps}
+        for leaf in asked.values():
             leaf.requires_grad_()
-        scaled, (loss, outputs) = _compiled(case.network)(x, params, taps, target, upstream)
-        dx, *rest = torch.autograd.grad(scaled, leaves)
-        d_params: dict[str, dict[str, Tensor]] = {path: {} for path in params}
-        for (path, name, _), gradient in zip(named, rest[len(taps) :], strict=True):
-            d_params[path][name] = gradient
-        return _trace(case, x, params, target, upstream, loss, outputs, rest[: len(taps)], dx, d_params)
+        scaled, (loss, wires) = _compiled(case.network)(leaves, taps, fixed, target, upstream)
+        gradients = dict(zip(asked, torch.autograd.grad(scaled, list(asked.values())), strict=True))
+        return _trace(case, wires, gradients, target, upstream, loss)
 
 
 @lru_cache(maxsize=1)
@@ -122,14 +115,12 @@ def _compiled(network: Network) -> Callable[..., Any]:
     return torch.compile(_tapped(network), fullgraph=True, dynamic=False)
 
 
-def _trace(case: Case, x: Any, params: Any, target: Any, upstream: Any, loss: Any, outputs: Any, d_outputs: Any, dx: Any,
-           d_params: Any) -> Trace:  # fmt: skip
-    def arrays(tree: Any) -> Any:
-        return {k: arrays(v) for k, v in tree.items()} if isinstance(tree, dict) else to_numpy(tree)
+def _trace(case: Case, wires: dict[str, Tensor], gradients: dict[str, Any], target: Tensor, upstream: Tensor, loss: Tensor) -> Trace:
+    def arrays(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {wire: to_numpy(tensor) for wire, tensor in tensors.items()}
 
-    return Trace.assemble(case.network, x=arrays(x), params=arrays(params), target=arrays(target), upstream=arrays(upstream),
-                          loss=arrays(loss), outputs=[arrays(y) for y in outputs], d_outputs=[arrays(dy) for dy in d_outputs],
-                          dx=arrays(dx), d_params=arrays(d_params))  # fmt: skip
+    return Trace.assemble(case.network, wires=arrays(wires), gradients=arrays(gradients), target=to_numpy(target),
+                          upstream=to_numpy(upstream), loss=to_numpy(loss))  # fmt: skip
 
 
 eager, func, compiled = Torch(), TorchFunc(), TorchCompile()

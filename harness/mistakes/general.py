@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,18 @@ __all__ = ["MISTAKES"]
 
 def _batch(step: LayerTrace) -> int:
     return int(step.inputs[0].shape[0])
+
+
+def _one(arrays: tuple[np.ndarray, ...]) -> Any:
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _examples(step: LayerTrace, kept: Any) -> LayerTrace:
+    """Return the step of some of its examples."""
+    constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
+    params = {name: a[kept] if name in constants and constants[name].batched else a for name, a in step.params.items()}
+    return replace(step, inputs=tuple(x[kept] for x in step.inputs), params=params,
+                   d_output=_one(tuple(dy[kept] for dy in step.d_outputs)), output=_one(tuple(y[kept] for y in step.outputs)))
 
 
 def _scaled(factor: Callable[[int], float], step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
@@ -48,16 +61,16 @@ def _is_gradient(tensor: str) -> bool:
 def _upstream_ignored(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
     if not _is_gradient(tensor):
         return None
-    return rule(replace(step, d_output=np.ones_like(step.d_output)))[tensor]
+    return rule(replace(step, d_output=_one(tuple(np.ones_like(dy) for dy in step.d_outputs))))[tensor]
 
 
 def _derivative_missing(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    same = tensor == "dx" and step.d_output.shape == step.inputs[0].shape
+    same = tensor == "dx" and len(step.d_outputs) == 1 and step.d_output.shape == step.inputs[0].shape
     return rule(step)[tensor] * 0 + step.d_output if same else None
 
 
 def _derivative_at_output(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    same = tensor == "dx" and not step.params and step.output.shape == step.inputs[0].shape
+    same = tensor == "dx" and not step.params and len(step.outputs) == 1 and step.output.shape == step.inputs[0].shape
     return rule(replace(step, inputs=(step.output,)))[tensor] if same else None
 
 
@@ -68,16 +81,15 @@ def _stale(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
 
 
 def _example_dropped(which: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.params or _batch(step) < 2:
+    if tensor[1:] not in step.d_params or _batch(step) < 2:
         return None
-    kept = np.delete(np.arange(_batch(step)), which)
-    return rule(replace(step, inputs=tuple(x[kept] for x in step.inputs), d_output=step.d_output[kept], output=step.output[kept]))[tensor]
+    return rule(_examples(step, np.delete(np.arange(_batch(step)), which)))[tensor]
 
 
 def _first_example_only(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.params or _batch(step) < 3:
+    if tensor[1:] not in step.d_params or _batch(step) < 3:
         return None
-    return rule(replace(step, inputs=tuple(x[:1] for x in step.inputs), d_output=step.d_output[:1], output=step.output[:1]))[tensor]
+    return rule(_examples(step, slice(1)))[tensor]
 
 
 def _cross_term_dropped(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:

@@ -1,0 +1,49 @@
+"""JAX: attention and rotary positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from backproof.reference import attention as A
+from jax import Array
+
+Params = dict[str, Array]
+
+
+def scaled_dot_product_attention(layer: Any, params: Params, query: Array, key: Array, value: Array) -> Array:
+    size, width = query.shape[-1], max(query.shape[-1], value.shape[-1])  # jax takes values as wide as keys: zeros change nothing
+    heads = [a[:, None] if a.ndim == 3 else a for a in (query, key, value)]
+    heads = [jnp.pad(jnp.swapaxes(a, 1, 2), [(0, 0)] * 3 + [(0, width - a.shape[-1])]) for a in heads]
+    mask = {{"boolean": "mask", "additive": "bias"}[layer.mask]: params["attn_mask"][None, None]} if layer.mask else {}
+    scale = size**-0.5 if layer.scale is None else layer.scale
+    y = jax.nn.dot_product_attention(*heads, **mask, scale=scale, is_causal=layer.is_causal)
+    return jnp.swapaxes(y[..., : value.shape[-1]], 1, 2).reshape(*query.shape[:-1], value.shape[-1])
+
+
+def multihead_attention(layer: Any, params: Params, x: Array) -> Array:
+    bias = {"in_proj_bias": 0, "out_proj_bias": 0, **params}
+    projected = x @ params["in_proj_weight"].T + bias["in_proj_bias"]
+    heads = projected.reshape(*x.shape[:2], -1, layer.embed_dim // layer.num_heads)
+    query, key, value = jnp.split(heads, [layer.num_heads, layer.num_heads + (layer.num_kv_heads or layer.num_heads)], axis=2)
+    z = jax.nn.dot_product_attention(query, key, value, is_causal=layer.is_causal)
+    return z.reshape(x.shape) @ params["out_proj_weight"].T + bias["out_proj_bias"]
+
+
+def rotary_embedding(layer: Any, params: Params, x: Array) -> Array:
+    import numpy as np  # noqa: PLC0415  (the table is made in float64, which jax may have switched off)
+
+    length, size = x.shape[-2:]
+    angles = np.arange(length)[:, None] * layer.base ** (-np.arange(0, size, 2) / size)
+    cos, sin = (jnp.asarray(table, x.dtype) for table in (np.cos(angles), np.sin(angles)))
+    u, v = (x[..., 0::2], x[..., 1::2]) if layer.interleaved else jnp.split(x, 2, axis=-1)
+    pair = (u * cos - v * sin, v * cos + u * sin)
+    return jnp.stack(pair, axis=-1).reshape(x.shape) if layer.interleaved else jnp.concatenate(pair, axis=-1)
+
+
+LOWERINGS: dict[type, Callable[..., Array]] = {
+    A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
+    A.RotaryEmbedding: rotary_embedding,
+}  # fmt: skip

@@ -1,0 +1,341 @@
+"""Attention: the softmax of scaled scores, alone and with its projections and heads, and rotary positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .functions import affine, softmax_pullback
+from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
+from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either
+
+__all__ = ["MultiheadAttention", "RotaryEmbedding", "ScaledDotProductAttention"]
+
+MASKS = (None, "boolean", "additive")
+SEEN = 0.75  # probability that a drawn mask lets a query see a key
+
+Pullback = Callable[[Array], tuple[Array, Array, Array]]
+
+
+def _plain(x: Array) -> np.ndarray:
+    return x.value if isinstance(x, Rounded) else x
+
+
+def _turned(x: Array) -> Array:
+    return np.swapaxes(x, -1, -2)
+
+
+def _causal(queries: int, keys: int) -> np.ndarray:
+    """Return which keys each query may see: key j from query i where j <= i, both counted from the start."""
+    return np.tri(queries, keys, dtype=bool)
+
+
+def _largest_seen(scores: Array, seen: np.ndarray) -> Array:
+    """Return the largest score that each query sees, as an exact number: softmax is the same whatever is taken out first."""
+    numbers = _plain(scores)
+    lowest = np.min(numbers, axis=-1, keepdims=True)
+    largest = np.max(np.where(seen, numbers, lowest), axis=-1, keepdims=True)
+    return scores.arithmetic.exact(largest) if isinstance(scores, Rounded) else largest
+
+
+def _summed(a: Array, b: Array, groups: int) -> Array:
+    """a^T b, summed over the queries of all groups; where sums are wider than what is stored, also stored group by group."""
+    total = _turned(a) @ b
+    if groups == 1 or not isinstance(total, Rounded) or not total.arithmetic.precision.wide:
+        return total
+    apart = [x.reshape((*x.shape[:-2], groups, -1, x.shape[-1])) for x in (a, b)]
+    return either(total, np.sum(_turned(apart[0]) @ apart[1], axis=-3))
+
+
+def attend(query: Array, key: Array, value: Array, seen: np.ndarray, *, scale: float, added: Array | None = None,
+           groups: int = 1) -> tuple[Array, Pullback]:  # fmt: skip
+    """Return what ScaledDotProductAttention defines, and its pullback. The queries may be those of several groups, one after the other.
+
+    A rounded result holds the orders of evaluation in use: the scale on the query, on the scores, or its root on query and key; weights
+    kept, or recomputed from log sum e^s (Dao, *FlashAttention-2*, 2023, algorithm 2); sum_k dp_k p_k also as sum_e dy_e y_e.
+    """
+    root = math.sqrt(scale)  # on both factors is the order with the most roundings: it holds the others
+    scores = (query * root) @ _turned(key * root)
+    if added is not None:
+        scores = scores + added
+    top = _largest_seen(scores, seen)
+    shown = np.where(seen, scores, top)
+    e = np.exp(shown - top)
+    blind = ~seen.any(axis=-1, keepdims=True)
+    total = np.sum(np.where(seen | blind, e, 0), axis=-1, keepdims=True)
+    weights = np.where(seen, e / total, 0)
+    y = weights @ value
+
+    def pullback(dy: Array) -> tuple[Array, Array, Array]:
+        log_total = top + np.log(total)
+        recomputed = np.exp(np.where(seen, scores, log_total) - log_total)
+        p = either(weights, np.where(seen, recomputed, 0))
+        dp = dy @ _turned(value)
+        from_output = p * (dp - np.sum(dy * y, axis=-1, keepdims=True))
+        dscores = either(softmax_pullback(p, dp, -1), from_output) * root * root
+        return dscores @ key, _summed(dscores, query, groups), _summed(p, dy, groups)
+
+    return y, pullback
+
+
+@register
+@dataclass(frozen=True)
+class ScaledDotProductAttention(Layer):
+    """Each query's mean of the values, weighted by the softmax of its scaled products with the keys.
+
+    With `is_causal` query i sees the keys j <= i, both counted from the start whatever their numbers. The mask is the constant
+    `attn_mask`: `"boolean"` (a query sees a key where True) or `"additive"` (added to the scores; -inf hides a key). The scale is
+    1 / sqrt(E) unless given. A query that sees no key has the output 0 and passes no gradient.
+
+    Formula       s_ij = scale sum_e query_ie key_je + attn_mask_ij, over the keys j that query i sees
+                  p_ij = e^s_ij / sum_k e^s_ik, 0 for a key that is not seen
+                  y_ie = sum_j p_ij value_je
+    Chain rule    dp_ij = sum_e dy_ie value_je
+                  ds_ij = p_ij (dp_ij - sum_k p_ik dp_ik), and sum_k p_ik dp_ik = sum_e dy_ie y_ie
+                  dquery_ie = scale sum_j ds_ij key_je
+                  dkey_je   = scale sum_i ds_ij query_ie
+                  dvalue_je = sum_i p_ij dy_ie
+    Shapes        query (batch, ..., Lq, E), key (batch, ..., Lk, E), value (batch, ..., Lk, Ev), y (batch, ..., Lq, Ev), where ... is
+                  nothing or one axis of heads; attn_mask (Lq, Lk).
+    Kinks         none.
+    Source        Vaswani and others, *Attention Is All You Need*, NeurIPS 2017, equation 1.
+    """
+
+    is_causal: bool = False
+    mask: str | None = None
+    scale: float | None = None
+
+    input_names: ClassVar[tuple[str, ...]] = ("query", "key", "value")
+
+    def __post_init__(self) -> None:
+        if self.mask not in MASKS:
+            raise ValueError(f"ScaledDotProductAttention: unknown mask: got {self.mask!r}, expected None, 'boolean' or 'additive'")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"ScaledDotProductAttention: wrong scale: got {self.scale}, expected None or a finite number > 0")
+
+    def constants(self, query: Shape, key: Shape, value: Shape) -> dict[str, Constant]:
+        if self.mask is None:
+            return {}
+        shape = (query[-2], key[-2])
+        return {"attn_mask": Constant(shape, "boolean", p=SEEN) if self.mask == "boolean" else Constant(shape)}
+
+    def output_shape(self, query: Shape, key: Shape, value: Shape) -> Shape:
+        if len(query) not in {2, 3} or not all(query):
+            raise ShapeError(self, query, "a query (Lq, E) or (heads, Lq, E), no size 0")
+        if len(key) != len(query) or (key[:-2], key[-1]) != (query[:-2], query[-1]) or not key[-2]:
+            raise ShapeError(self, key, f"a key of shape {(*query[:-2], 'Lk', query[-1])}")
+        if len(value) != len(key) or value[:-1] != key[:-1] or not value[-1]:
+            raise ShapeError(self, value, f"a value of shape {(*key[:-1], 'Ev')}")
+        return (*query[:-1], value[-1])
+
+    def forward(self, params: Params, query: Array, key: Array, value: Array) -> tuple[Array, Backward]:
+        lengths = query.shape[-2], key.shape[-2]
+        seen, added = _causal(*lengths) if self.is_causal else np.ones(lengths, dtype=bool), None
+        if self.mask == "boolean":
+            seen = seen & _plain(params["attn_mask"]).astype(bool)
+        elif self.mask == "additive":
+            hidden = np.asarray(_plain(params["attn_mask"]) == -np.inf, dtype=bool)
+            seen, added = seen & ~hidden, np.where(hidden, 0, params["attn_mask"])
+        scale = 1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
+        y, pullback = attend(query, key, value, seen, scale=scale, added=added)
+        return y, lambda dy: (pullback(dy), {})
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2), (2, 2), (2, 1)
+        yield cls(is_causal=True), (2, 2), (3, 2), (3, 2)
+        yield cls(is_causal=True), (2, 3, 2), (2, 2, 2), (2, 2, 3)
+        yield cls(mask="boolean", scale=1.5), (3, 1), (2, 1), (2, 2)
+        yield cls(mask="additive"), (1, 2, 2), (1, 3, 2), (1, 3, 2)
+        yield cls(is_causal=True, mask="boolean"), (2, 2, 1), (2, 2, 1), (2, 2, 1)
+        yield cls(), (1, 1), (1, 1), (1, 1)
+
+
+@register
+@dataclass(frozen=True)
+class MultiheadAttention(Layer):
+    """Self-attention by several heads, each on its own slice of the projected features.
+
+    The rows of `in_proj_weight` make the query, then the key, then the value; head h takes the slice h of each. With fewer key heads
+    than query heads, the heads h of one group, h // (num_heads / num_kv_heads), share key and value.
+
+    Formula       [q k v]_ne = sum_c x_nc in_proj_weight_ec + in_proj_bias_e
+                  z_h = attention(q_h, k_g(h), v_g(h)), scale 1 / sqrt(embed_dim / num_heads), z their concatenation over h
+                  y_ne = sum_c z_nc out_proj_weight_ec + out_proj_bias_e
+    Chain rule    dz = dy out_proj_weight
+                  dout_proj_weight_ec = sum_n dy_ne z_nc
+                  dout_proj_bias_e = sum_n dy_ne
+                  dq_h, dk_g, dv_g as in ScaledDotProductAttention, dk_g and dv_g summed over the heads h of the group g
+                  dx = [dq dk dv] in_proj_weight
+                  din_proj_weight_ec = sum_n [dq dk dv]_ne x_nc
+                  din_proj_bias_e = sum_n [dq dk dv]_ne
+    Shapes        x, y (batch, L, embed_dim); in_proj_weight (embed_dim + 2 kv, embed_dim), in_proj_bias (embed_dim + 2 kv,), kv =
+                  num_kv_heads embed_dim / num_heads; out_proj_weight (embed_dim, embed_dim), out_proj_bias (embed_dim,);
+                  n runs over batch and L.
+    Kinks         none.
+    Source        Vaswani and others, *Attention Is All You Need*, NeurIPS 2017, section 3.2.2; Ainslie and others, *GQA: Training
+                  Generalized Multi-Query Transformer Models from Multi-Head Checkpoints*, EMNLP 2023.
+    """
+
+    embed_dim: int
+    num_heads: int
+    num_kv_heads: int | None = None
+    is_causal: bool = False
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1 or self.embed_dim < 1 or self.embed_dim % self.num_heads:
+            raise ValueError(f"MultiheadAttention: wrong embed_dim: got {self.embed_dim}, "
+                             f"expected a multiple of num_heads, {self.num_heads}")
+        if self.num_kv_heads is not None and (self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads):
+            raise ValueError(f"MultiheadAttention: wrong num_kv_heads: got {self.num_kv_heads}, "
+                             f"expected None or a divisor of num_heads, {self.num_heads}")
+
+    @property
+    def key_heads(self) -> int:
+        """The number of heads of key and value."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def kv_dim(self) -> int:
+        """The number of features of key and of value."""
+        return self.key_heads * (self.embed_dim // self.num_heads)
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        rows = self.embed_dim + 2 * self.kv_dim
+        weights: dict[str, Shape] = {"in_proj_weight": (rows, self.embed_dim), "out_proj_weight": (self.embed_dim, self.embed_dim)}
+        biases: dict[str, Shape] = {"in_proj_bias": (rows,), "out_proj_bias": (self.embed_dim,)}
+        return weights | biases if self.bias else weights
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 2 or shape[1] != self.embed_dim or not shape[0]:
+            raise ShapeError(self, shape, f"(L, {self.embed_dim}), L at least 1")
+        return shape
+
+    def _by_head(self, x: Array, heads: int) -> Array:
+        """(batch, L, heads D) as (batch, key heads, groups L, D): the heads of one group one after the other."""
+        batch, length, features = x.shape
+        apart = x.reshape((batch, length, self.key_heads, heads // self.key_heads, features // heads))
+        return apart.transpose((0, 2, 3, 1, 4)).reshape((batch, self.key_heads, -1, features // heads))
+
+    def _side_by_side(self, x: Array, heads: int) -> Array:
+        """Undo `_by_head`."""
+        batch, _, rows, size = x.shape
+        groups = heads // self.key_heads
+        apart = x.reshape((batch, self.key_heads, groups, rows // groups, size))
+        return apart.transpose((0, 3, 1, 2, 4)).reshape((batch, rows // groups, heads * size))
+
+    def _projected(self, x: Array, params: Params, name: str) -> Array:
+        weight = params[f"{name}_weight"]
+        return affine(x, weight, params[f"{name}_bias"]) if self.bias else x @ weight.T
+
+    def _projection_gradients(self, x: Array, dy: Array, name: str) -> dict[str, Array]:
+        rows = dy.reshape((-1, dy.shape[-1]))
+        gradients = {f"{name}_weight": rows.T @ x.reshape((-1, x.shape[-1]))}
+        return gradients | ({f"{name}_bias": np.sum(rows, axis=0)} if self.bias else {})
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        length, groups = x.shape[1], self.num_heads // self.key_heads
+        heads = (self.num_heads, self.key_heads, self.key_heads)
+        ends = (self.embed_dim, self.embed_dim + self.kv_dim)
+        projected = self._projected(x, params, "in_proj")
+        parts = projected[..., : ends[0]], projected[..., ends[0] : ends[1]], projected[..., ends[1] :]
+        seen = _causal(length, length) if self.is_causal else np.ones((length, length), dtype=bool)
+        z, pullback = attend(*(self._by_head(part, count) for part, count in zip(parts, heads, strict=True)),
+                             np.tile(seen, (groups, 1)), scale=1 / math.sqrt(self.embed_dim // self.num_heads), groups=groups)
+        z = self._side_by_side(z, self.num_heads)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            dz = self._by_head(dy @ params["out_proj_weight"], self.num_heads)
+            dparts = [self._side_by_side(part, count) for part, count in zip(pullback(dz), heads, strict=True)]
+            dprojected = np.concatenate(dparts, axis=-1)
+            dparams = self._projection_gradients(x, dprojected, "in_proj") | self._projection_gradients(z, dy, "out_proj")
+            return dprojected @ params["in_proj_weight"], dparams
+
+        return self._projected(z, params, "out_proj"), backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(4, 2), (3, 4)
+        yield cls(2, 1, is_causal=True, bias=False), (2, 2)
+        yield cls(4, 4, num_kv_heads=2, is_causal=True), (2, 4)
+        yield cls(4, 2, num_kv_heads=1, bias=False), (3, 4)
+        yield cls(1, 1), (1, 1)
+
+
+@register
+@dataclass(frozen=True)
+class RotaryEmbedding(Layer):
+    """Rotate pairs of features by angles that grow with the position along the second last axis.
+
+    A pair is made of the features i and i + E/2 (as in GPT-NeoX and Llama), with `interleaved` of 2i and 2i + 1 (as in GPT-J).
+    The table of cosines and sines belongs to the configuration: it is right to the last digit of the precision, however far the position.
+
+    Formula       a_ni = n base^(-2i/E), n = 0, 1, ... and (u_ni, v_ni) the pair i of x_n
+                  y: u'_ni = u_ni cos a_ni - v_ni sin a_ni
+                     v'_ni = v_ni cos a_ni + u_ni sin a_ni
+    Chain rule    the rotation by -a_ni:
+                  du_ni = du'_ni cos a_ni + dv'_ni sin a_ni
+                  dv_ni = dv'_ni cos a_ni - du'_ni sin a_ni
+    Shapes        x, y (batch, ..., L, E), E even; n runs along L.
+    Kinks         none.
+    Source        Su and others, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021, equation 34.
+    """
+
+    base: float = 10000.0
+    interleaved: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.base < math.inf:
+            raise ValueError(f"RotaryEmbedding: wrong base: got {self.base}, expected a finite number >= 1")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) < 2 or shape[-1] % 2:
+            raise ShapeError(self, shape, "(..., L, E) with an even E")
+        return shape
+
+    def angles(self, length: int, features: int) -> np.ndarray:
+        """Return the angles of every position and pair, (L, E/2)."""
+        return np.arange(length)[:, None] * self.base ** (-2.0 * np.arange(features // 2) / features)
+
+    def _table(self, function: Callable[[np.ndarray], np.ndarray], x: Array) -> Array:
+        """Return the cosines or sines; as a ball with what their angles lose in float64, once here and once in an implementation."""
+        angles = self.angles(*x.shape[-2:])
+        if not isinstance(x, Rounded):
+            return function(angles)
+        ball = x.arithmetic.lift(function(angles))
+        # the rounded exponent loses its log base, the power and the product an ulp each; the cosine itself, where the angle is not 0, one
+        lost = 2 * REFERENCE_ROUNDOFF * ((math.log(self.base) + 4) * angles + 2 * (angles > 0))
+        return Rounded(ball.value, ball.bounds() + lost, x.arithmetic)
+
+    def _pairs(self, x: Array) -> tuple[Array, Array]:
+        if self.interleaved:
+            return x[..., 0::2], x[..., 1::2]
+        half = x.shape[-1] // 2
+        return x[..., :half], x[..., half:]
+
+    def _joined(self, u: Array, v: Array) -> Array:
+        if self.interleaved:
+            return np.stack([u, v], axis=-1).reshape((*u.shape[:-1], 2 * u.shape[-1]))
+        return np.concatenate([u, v], axis=-1)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        cos, sin = self._table(np.cos, x), self._table(np.sin, x)
+        u, v = self._pairs(x)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            du, dv = self._pairs(dy)
+            return self._joined(du * cos + dv * sin, dv * cos - du * sin), {}
+
+        return self._joined(u * cos - v * sin, v * cos + u * sin), backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 4)
+        yield cls(base=100.0, interleaved=True), (2, 2, 4)
+        yield cls(), (1, 2)
+        yield cls(interleaved=True), (4, 6)

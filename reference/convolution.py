@@ -1,0 +1,445 @@
+"""Convolutions and their transposes over one, two or three axes, as sums over windows.
+
+One relation of index triples, s o + d k - p = i, ties an output position o and an offset k of the kernel to an input
+position i. A convolution sums over the pairs (i, k) of an o; its gradient and the transposed convolution sum over the pairs
+(o, k) of an i; dW sums over the pairs (i, o) of a k. `Window` lists the first two as tables, and everything else is a gather
+by a table followed by a matrix product. Each entry is one sum over its own terms, which is also what its bound counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from .rounding import Array, Rounded, either
+
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Window", "pairings", "spread", "windowed"]
+
+Sizes = int | tuple[int, ...]
+NOTHING = -1  # in a table: padding, or no such position. It is also the index of the row of zeros that `_gathered` appends
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which positions of an input a window with its offsets covers, axis by axis: s o + d k - p = i."""
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    inputs: Shape
+    outputs: Shape
+
+    def seen(self) -> np.ndarray:
+        """Return the flat input position i of every output position o (rows) and offset k (columns)."""
+        axes = []
+        for k, s, p, d, size, out in self._axes():
+            i = s * np.arange(out)[:, None] + d * np.arange(k) - p
+            axes.append(np.where((i >= 0) & (i < size), i, NOTHING))
+        return _flat(axes, self.inputs)
+
+    def seeing(self) -> np.ndarray:
+        """Return the flat output position o of every input position i (rows) and offset k (columns)."""
+        axes = []
+        for k, s, p, d, size, out in self._axes():
+            o, between = np.divmod(np.arange(size)[:, None] + p - d * np.arange(k), s)
+            axes.append(np.where((between == 0) & (o >= 0) & (o < out), o, NOTHING))
+        return _flat(axes, self.outputs)
+
+    def phases(self) -> np.ndarray:
+        """Return i modulo the stride, as one number for all axes: positions of one phase meet the same offsets."""
+        phases = np.zeros((1,), dtype=np.int64)
+        for s, size in zip(self.stride, self.inputs, strict=True):
+            phases = (phases[:, None] * s + np.arange(size) % s).ravel()
+        return phases
+
+    def _axes(self) -> Any:
+        return zip(self.kernel, self.stride, self.padding, self.dilation, self.inputs, self.outputs, strict=True)
+
+
+def _flat(axes: list[np.ndarray], sizes: Shape) -> np.ndarray:
+    """Join the tables of single axes into one of flat positions; what is nothing along one axis is nothing."""
+    flat = np.zeros((1, 1), dtype=np.int64)
+    for places, size in zip(axes, sizes, strict=True):
+        before, after = flat[:, None, :, None], places[None, :, None, :]
+        joined = np.where((before == NOTHING) | (after == NOTHING), NOTHING, before * size + after)
+        flat = joined.reshape((flat.shape[0] * places.shape[0], flat.shape[1] * places.shape[1]))
+    return flat
+
+
+def _gathered(x: Array, table: np.ndarray) -> Array:
+    """Return x (n, g, b, i) at the positions of a table (o, k), as (g, n o, k b); zero where the table holds nothing."""
+    n, groups, b, size = x.shape
+    rows = x.transpose((0, 3, 1, 2)).reshape((n * size, groups * b))
+    rows = np.concatenate([rows, np.zeros((1, groups * b), dtype=x.dtype)])
+    every = np.where(table == NOTHING, NOTHING, table + size * np.arange(n)[:, None, None])
+    places, offsets = n * table.shape[0], table.shape[1]
+    found = rows[every.reshape((places, offsets))].reshape((places, offsets, groups, b))
+    return found.transpose((2, 0, 1, 3)).reshape((groups, places, offsets * b))
+
+
+def _sums(terms: Array, weight: Array, bias: Array | None) -> Array:
+    """Return terms @ weight + bias, from (g, n o, f) and (g, f, a).
+
+    As in `affine`, the bias is one more term of the sum in rounded arithmetic; where sums are wider than what is stored, the sum
+    may also be stored before the bias is added.
+    """
+    if bias is None:
+        return terms @ weight
+    if not isinstance(terms, Rounded):
+        return terms @ weight + bias
+    ones = np.ones((*terms.shape[:-1], 1))
+    one_sum = np.concatenate([terms, ones], axis=-1) @ np.concatenate([weight, bias], axis=-2)
+    return either(one_sum, terms @ weight + bias) if terms.arithmetic.precision.wide else one_sum
+
+
+def _as_matrix(weight: Array) -> Array:
+    """Return a weight (g, a, b, k) as the matrix (g, k b, a) that `_gathered` is multiplied with."""
+    groups, a, b, offsets = weight.shape
+    return weight.transpose((0, 3, 2, 1)).reshape((groups, offsets * b, a))
+
+
+def _as_maps(rows: Array, n: int, places: int) -> Array:
+    """Return rows (g, n o, a) as maps (n, g, a, o)."""
+    groups, _, a = rows.shape
+    return rows.reshape((groups, n, places, a)).transpose((1, 0, 3, 2))
+
+
+def windowed(x: Array, weight: Array, window: Window, bias: Array | None = None) -> Array:
+    """Return y_ngao = sum_bk x_ngbi W_gabk + b_ga, where i is what offset k sees from o: a convolution."""
+    table = window.seen()
+    meets = (table != NOTHING).any(axis=0)
+    return _as_maps(_sums(_gathered(x, table[:, meets]), _as_matrix(weight[..., meets]), bias), x.shape[0], len(table))
+
+
+def spread(y: Array, weight: Array, window: Window, bias: Array | None = None) -> Array:
+    """Return x_ngbi = sum_ak y_ngao W_gabk + b_gb, where o is what sees i at offset k: a transposed convolution."""
+    table, phases = window.seeing(), window.phases()
+    turned = weight.transpose((0, 2, 1, 3))
+    parts, places = [], []
+    for phase in np.unique(phases):
+        here = np.flatnonzero(phases == phase)
+        meets = (table[here] != NOTHING).any(axis=0)
+        rows = _sums(_gathered(y, table[here][:, meets]), _as_matrix(turned[..., meets]), bias)
+        parts.append(_as_maps(rows, y.shape[0], len(here)))
+        places.append(here)
+    return np.concatenate(parts, axis=-1)[..., np.argsort(np.concatenate(places))] if len(parts) > 1 else parts[0]
+
+
+def pairings(x: Array, y: Array, window: Window) -> Array:
+    """Return W_gabk = sum_no y_ngao x_ngbi, where i is what offset k sees from o: a convolution's gradient by its weight."""
+    table = window.seen()
+    n, groups, a, size = y.shape
+    rows = y.transpose((1, 2, 0, 3)).reshape((groups, a, n * size))
+    offsets = table.shape[1]
+    found = (rows @ _gathered(x, table)).reshape((groups, a, offsets, x.shape[2]))
+    return found.transpose((0, 1, 3, 2))
+
+
+class _Windows(Layer):
+    """What convolutions and their transposes share: options given per axis, groups of channels, the layout of the arrays.
+
+    A number given for a size holds for every axis; the fields hold tuples.
+    """
+
+    axes: ClassVar[int]
+    out_channels: int
+    groups: int
+    bias: bool
+
+    def __post_init__(self) -> None:
+        least = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
+        for name, smallest in least.items():
+            given = getattr(self, name, 0)
+            if hasattr(self, name) and not isinstance(given, str):
+                object.__setattr__(self, name, self._sizes(name, given, smallest))
+        for name in ("out_channels", "groups"):
+            if getattr(self, name) < 1:
+                raise self._wrong(name, "a whole number >= 1")
+        if self.out_channels % self.groups:
+            raise self._wrong("out_channels", f"a multiple of groups = {self.groups}")
+
+    def _wrong(self, name: str, expected: str) -> ValueError:
+        return ValueError(f"{type(self).__name__}: wrong {name}: got {getattr(self, name)!r}, expected {expected}")
+
+    def _sizes(self, name: str, given: Any, least: int) -> Shape:
+        sizes = tuple(given) if isinstance(given, (tuple, list)) else (given,) * self.axes
+        if len(sizes) != self.axes or not all(isinstance(n, (int, np.integer)) and n >= least for n in sizes):
+            raise self._wrong(name, f"a whole number >= {least}, or {self.axes} of them")
+        return tuple(int(n) for n in sizes)
+
+    def _in_channels(self, shape: Shape) -> int:
+        """Return the number of input channels; raise ShapeError for an input that is not channels by `axes` sizes."""
+        if len(shape) != 1 + self.axes or min(shape) < 1:
+            raise ShapeError(self, shape, f"channels and {self.axes} sizes of at least 1")
+        if shape[0] % self.groups:
+            raise ShapeError(self, shape, f"a number of channels that is a multiple of groups = {self.groups}")
+        return shape[0]
+
+    def _grouped(self, x: Array) -> Array:
+        """Return maps (n, channels, ...) as (n, g, channels of a group, positions)."""
+        return x.reshape((x.shape[0], self.groups, x.shape[1] // self.groups, prod(x.shape[2:])))
+
+    def _kernels(self, params: Params) -> tuple[Array, Array | None]:
+        """Return weight as (g, a, b, offsets) and bias as (g, 1, channels of a group), None without one."""
+        weight, groups = params["weight"], self.groups
+        kernels = weight.reshape((groups, weight.shape[0] // groups, weight.shape[1], prod(weight.shape[2:])))
+        return kernels, params["bias"].reshape((groups, 1, -1)) if self.bias else None
+
+    def _gradients(self, params: Params, dweight: Array, dy: Array) -> dict[str, Array]:
+        """Return dparams: dweight in the weight's own shape, and dbias = the sum of dy over all but the channels."""
+        found = {"weight": dweight.reshape(params["weight"].shape)}
+        if self.bias:
+            found["bias"] = np.sum(dy.reshape((*dy.shape[:2], prod(dy.shape[2:]))), axis=(0, 2))
+        return found
+
+
+@dataclass(frozen=True)
+class _Convolution(_Windows):
+    out_channels: int
+    kernel_size: Sizes
+    stride: Sizes = 1
+    padding: Sizes | str = 0
+    dilation: Sizes = 1
+    groups: int = 1
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.padding, str) and self.padding not in {"same", "valid"}:
+            raise self._wrong("padding", "'same', 'valid', a whole number >= 0, or one for each axis")
+        if self.padding == "same" and max(cast("Shape", self.stride)) > 1:
+            raise self._wrong("stride", "1 along every axis where padding='same'")
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        found: dict[str, Shape] = {"weight": (self.out_channels, self._in_channels(shape) // self.groups, *cast("Shape", self.kernel_size))}
+        return found | {"bias": (self.out_channels,)} if self.bias else found
+
+    def window(self, inputs: Shape) -> Window:
+        """Return the window over an input of these sizes; padding 'same' puts the odd zero behind, so that o = i in number."""
+        kernel, stride, dilation = (cast("Shape", sizes) for sizes in (self.kernel_size, self.stride, self.dilation))
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        if isinstance(self.padding, str):
+            around = reach if self.padding == "same" else [0] * self.axes
+            before = tuple(n // 2 for n in around)
+        else:
+            before, around = self.padding, [2 * p for p in cast("Shape", self.padding)]  # type: ignore[assignment]
+        outputs = tuple((i + n - r - 1) // s + 1 for i, n, r, s in zip(inputs, around, reach, stride, strict=True))
+        return Window(kernel, stride, before, dilation, inputs, outputs)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        self._in_channels(shape)
+        outputs = self.window(shape[1:]).outputs
+        if min(outputs) < 1:
+            raise ShapeError(self, shape, "sizes that, padded, hold the kernel with its dilation")
+        return (self.out_channels, *outputs)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        weight, bias = self._kernels(params)
+        window, inputs = self.window(x.shape[2:]), self._grouped(x)
+        y = windowed(inputs, weight, window, bias).reshape((x.shape[0], self.out_channels, *window.outputs))
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            outputs = self._grouped(dy)
+            dx = spread(outputs, weight, window).reshape(x.shape)
+            return dx, self._gradients(params, pairings(inputs, outputs, window), dy)
+
+        return y, backward
+
+
+@dataclass(frozen=True)
+class _Transposed(_Windows):
+    out_channels: int
+    kernel_size: Sizes
+    stride: Sizes = 1
+    padding: Sizes = 0
+    output_padding: Sizes = 0
+    groups: int = 1
+    bias: bool = True
+    dilation: Sizes = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = (cast("Shape", value) for value in (self.output_padding, self.stride, self.dilation))
+        if any(extra >= max(s, d) for extra, s, d in zip(*sizes, strict=True)):
+            raise self._wrong("output_padding", "less than the stride or the dilation along its axis")
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        found: dict[str, Shape] = {"weight": (self._in_channels(shape), self.out_channels // self.groups, *cast("Shape", self.kernel_size))}
+        return found | {"bias": (self.out_channels,)} if self.bias else found
+
+    def window(self, inputs: Shape) -> Window:
+        """Return the window of the convolution that this is the transpose of: its outputs are this layer's inputs."""
+        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding)
+        kernel, stride, padding, dilation, extra = (cast("Shape", sizes) for sizes in options)
+        outputs = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1
+                        for i, k, s, p, d, e in zip(inputs, kernel, stride, padding, dilation, extra, strict=True))  # fmt: skip
+        return Window(kernel, stride, padding, dilation, inputs=outputs, outputs=inputs)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        self._in_channels(shape)
+        outputs = self.window(shape[1:]).inputs
+        if min(outputs) < 1:
+            raise ShapeError(self, shape, "sizes of which the padding leaves something")
+        return (self.out_channels, *outputs)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        weight, bias = self._kernels(params)
+        window, inputs = self.window(x.shape[2:]), self._grouped(x)
+        y = spread(inputs, weight, window, bias).reshape((x.shape[0], self.out_channels, *window.inputs))
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            outputs = self._grouped(dy)
+            dx = windowed(outputs, weight, window).reshape(x.shape)
+            return dx, self._gradients(params, pairings(outputs, inputs, window), dy)
+
+        return y, backward
+
+
+@register
+@dataclass(frozen=True)
+class Conv1d(_Convolution):
+    """y = sum over the window of x W, plus b (a cross-correlation: the kernel is not turned round).
+
+    Formula       y_nao = sum_bk x_nbi W_abk + b_a, i = s o + d k - p, x = 0 outside
+    Chain rule    dy_nao/dx_nbi = W_abk for the k with s o + d k - p = i, else 0
+                  dx_nbi = sum_ao dy_nao W_abk over the o, k with s o + d k - p = i
+                  dW_abk = sum_no dy_nao x_nbi, i = s o + d k - p
+                  db_a = sum_no dy_nao
+    Shapes        x (batch, in_channels, length), weight (out_channels, in_channels / groups, kernel_size), bias (out_channels,);
+                  y has (length + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1 positions. s, p, d are stride,
+                  padding and dilation; a and b run over the channels of one group, and groups have nothing in common.
+    Kinks         none.
+    Source        Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, relation 14 and chapter 4.
+    """
+
+    axes: ClassVar[int] = 1
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2, 3), (2, 5)
+        yield cls(2, 2, stride=3, padding=1, bias=False), (1, 6)
+        yield cls(1, 3, stride=2, padding=4, dilation=3), (1, 4)
+        yield cls(4, 2, stride=2, groups=2), (4, 5)
+        yield cls(3, 1, stride=2, groups=3), (3, 4)
+        yield cls(2, 4, padding="same", dilation=1), (1, 3)
+        yield cls(1, 2, padding="valid", dilation=2), (2, 3)
+        yield cls(1, 3, padding=1), (1, 1)
+
+
+@register
+@dataclass(frozen=True)
+class Conv2d(_Convolution):
+    """y = sum over the window of x W, plus b (a cross-correlation: the kernel is not turned round).
+
+    Formula       y_nao = sum_bk x_nbi W_abk + b_a, i = s o + d k - p, x = 0 outside; i, o, k are pairs
+    Chain rule    dy_nao/dx_nbi = W_abk for the k with s o + d k - p = i, else 0
+                  dx_nbi = sum_ao dy_nao W_abk over the o, k with s o + d k - p = i
+                  dW_abk = sum_no dy_nao x_nbi, i = s o + d k - p
+                  db_a = sum_no dy_nao
+    Shapes        x (batch, in_channels, height, width), weight (out_channels, in_channels / groups, *kernel_size), bias
+                  (out_channels,); y has (size + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1 positions along
+                  an axis. a and b run over the channels of one group: with groups = in_channels it is depthwise.
+    Kinks         none.
+    Source        LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998, section II;
+                  Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, chapters 2, 4 and 5.
+    """
+
+    axes: ClassVar[int] = 2
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2, (2, 1)), (1, 3, 2)
+        yield cls(1, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)), (2, 3, 2)
+        yield cls(2, 3, stride=2, padding=1, groups=2, bias=False), (2, 3, 2)
+        yield cls(4, 2, stride=(1, 3), groups=2), (2, 2, 4)
+        yield cls(1, (3, 2), padding="same"), (1, 2, 3)
+        yield cls(1, (2, 4), padding=(1, 1)), (1, 1, 2)
+
+
+@register
+@dataclass(frozen=True)
+class Conv3d(_Convolution):
+    """y = sum over the window of x W, plus b (a cross-correlation: the kernel is not turned round).
+
+    Formula       y_nao = sum_bk x_nbi W_abk + b_a, i = s o + d k - p, x = 0 outside; i, o, k are triples
+    Chain rule    dy_nao/dx_nbi = W_abk for the k with s o + d k - p = i, else 0
+                  dx_nbi = sum_ao dy_nao W_abk over the o, k with s o + d k - p = i
+                  dW_abk = sum_no dy_nao x_nbi, i = s o + d k - p
+                  db_a = sum_no dy_nao
+    Shapes        x (batch, in_channels, depth, height, width), weight (out_channels, in_channels / groups, *kernel_size), bias
+                  (out_channels,); y has (size + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1 positions along
+                  an axis. a and b run over the channels of one group.
+    Kinks         none.
+    Source        Ji, Xu, Yang, Yu, *3D Convolutional Neural Networks for Human Action Recognition*, PAMI 35 (2013), section 2;
+                  Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016.
+    """
+
+    axes: ClassVar[int] = 3
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(1, (1, 2, 2)), (1, 2, 2, 3)
+        yield cls(2, (2, 1, 2), stride=(1, 2, 3), padding=(1, 0, 1), dilation=(2, 1, 1), groups=2, bias=False), (2, 1, 2, 3)
+
+
+@register
+@dataclass(frozen=True)
+class ConvTranspose1d(_Transposed):
+    """The transpose of a convolution, with that convolution's weight: each input spreads W into its window, and b is added.
+
+    Formula       y_nbi = sum_ao x_nao W_abk + b_b over the o, k with s o + d k - p = i
+    Chain rule    dy_nbi/dx_nao = W_abk for the k with s o + d k - p = i, else 0
+                  dx_nao = sum_bk dy_nbi W_abk, i = s o + d k - p, dy = 0 outside
+                  dW_abk = sum_no x_nao dy_nbi, i = s o + d k - p
+                  db_b = sum_ni dy_nbi
+    Shapes        x (batch, in_channels, length), weight (in_channels, out_channels / groups, kernel_size), bias (out_channels,);
+                  y has (length - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1 positions;
+                  those that output_padding adds behind may lie in no window. a and b run over the channels of one group.
+    Kinks         none.
+    Source        Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, chapter 4.
+    """
+
+    axes: ClassVar[int] = 1
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2, 3), (2, 3)
+        yield cls(2, 2, stride=3, padding=1, output_padding=2), (1, 3)
+        yield cls(4, 3, stride=2, padding=1, groups=2, bias=False), (2, 3)
+        yield cls(1, 2, stride=2, padding=0, output_padding=2, dilation=3), (2, 2)
+        yield cls(1, 1, padding=1), (1, 3)
+        yield cls(3, 2, padding=0, groups=3), (3, 1)
+
+
+@register
+@dataclass(frozen=True)
+class ConvTranspose2d(_Transposed):
+    """The transpose of a convolution, with that convolution's weight: each input spreads W into its window, and b is added.
+
+    Formula       y_nbi = sum_ao x_nao W_abk + b_b over the o, k with s o + d k - p = i; i, o, k are pairs
+    Chain rule    dy_nbi/dx_nao = W_abk for the k with s o + d k - p = i, else 0
+                  dx_nao = sum_bk dy_nbi W_abk, i = s o + d k - p, dy = 0 outside
+                  dW_abk = sum_no x_nao dy_nbi, i = s o + d k - p
+                  db_b = sum_ni dy_nbi
+    Shapes        x (batch, in_channels, height, width), weight (in_channels, out_channels / groups, *kernel_size), bias
+                  (out_channels,); y has (size - 1) stride - 2 padding + dilation (kernel_size - 1) + output_padding + 1
+                  positions along an axis. a and b run over the channels of one group.
+    Kinks         none.
+    Source        Zeiler, Krishnan, Taylor, Fergus, *Deconvolutional Networks*, CVPR 2010;
+                  Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, chapter 4.
+    """
+
+    axes: ClassVar[int] = 2
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2, (2, 1)), (1, 2, 2)
+        yield cls(1, (2, 3), stride=(2, 3), padding=(0, 1), output_padding=(1, 2)), (2, 2, 2)
+        yield cls(2, 2, stride=(3, 1), groups=2, bias=False, dilation=(1, 2)), (2, 2, 1)
+        yield cls(4, (1, 2), stride=2, padding=(0, 1), output_padding=1, groups=2), (2, 1, 2)

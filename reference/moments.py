@@ -1,0 +1,195 @@
+"""x as (x - mean) / sqrt(variance + eps), its gradient, and bounds that hold for every usual way to compute them.
+
+In rounded arithmetic three things are derived by hand, since operation by operation they would come out far too wide or too narrow.
+Let u be the roundoff of the sums, n the entries of a group, m and v their mean and variance, kappa = mean|x| / sqrt(v).
+
+*Variance.* A mean that is off by e moves sum (x - m)^2 by n e^2 only, since sum (x - m) = 0: two passes lose nothing to it. Welford's
+update takes each (x_k - M_(k-1)) (x_k - M_k) with means that are off by |e| <= E, and sum |x_k - M_(k-1)| <= n sqrt(2 v), since
+v = 1/n sum (k-1)/k (x_k - M_(k-1))^2; so it is within 2 E sqrt(2 v) + E^2, which is n u kappa of v (Chan, Golub, LeVeque, *Algorithms for
+Computing the Sample Variance*, The American Statistician 37 (1983), table 1). That much is allowed. The textbook form E[x^2] - E[x]^2
+loses n u kappa^2: where kappa is small it stays within the bound, and where it cancels it does not.
+
+*Fused forms.* y = x a + (b - m a), a = rstd w, rounds products of the size of a (|x| + |m|), not of a |x - m|; the factor a is the same in
+both, so its own error is that of a (x - m). In the gradient, sum g (x - m) may be sum g x - m sum g, and x hat may be multiplied out.
+
+*Range.* Where sums are wider than what is stored, squares live in float32, which they do not leave.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, quiet
+
+__all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Groups of entries along `axes` as `unit` = (x - mean) rstd; without a mean, x rstd.
+
+    `summed` is `unit` with the bound it has as a factor in sums over a group. `constant` statistics do not depend on x.
+    """
+
+    x: Array
+    axes: Axes
+    mean: Array | None
+    rstd: Array
+    unit: Array
+    summed: Array
+    constant: bool = False
+
+    def affine(self, weight: Array | None, bias: Array | None) -> Array:
+        """Return unit * weight + bias, either of which may be left out."""
+        y = self.unit if weight is None else self.unit * weight
+        y = y if bias is None else y + bias
+        if not isinstance(y, Rounded):
+            return y
+        with quiet():
+            scale = _most(self.rstd) * (1 if weight is None else _most(weight))
+            extra = _few(y, 4) * (scale * self.reach() + (0 if bias is None else _most(bias)))
+            return _widened(y, extra + y.arithmetic.precision.underflow * (1 + self.reach()))
+
+    def pullback(self, dy: Array, weight: Array | None) -> Array:
+        """Return dx from the gradient of `affine`."""
+        g = dy if weight is None else dy * weight
+        if self.constant:
+            return self._regrouped(g * self.rstd, g, weight, 0, 0)
+        projection = _average(g * self.summed, self.axes)
+        mean_g = 0 if self.mean is None else _average(g, self.axes)
+        return self._regrouped(self.rstd * (g - mean_g - self.unit * projection), g, weight, mean_g, projection)
+
+    def _regrouped(self, dx: Array, g: Array, weight: Array | None, mean_g: Array | int, projection: Array | int) -> Array:
+        """Return dx with a bound for its terms multiplied out and added in another order."""
+        if not isinstance(dx, Rounded):
+            return dx
+        with quiet():
+            arithmetic, rstd, along = dx.arithmetic, _most(self.rstd), _most(projection)
+            stored = arithmetic.gamma(4, arithmetic.roundoff)
+            # automatic differentiation averages over the whole gradient of x - mean, of which mean |unit| <= 1 along the group
+            averaged = 0 if self.constant or self.mean is None else _few(dx, _count(self.x, self.axes) + 2) + stored
+            terms = stored * (_most(g) + _most(mean_g) + _most(self.unit) * along) + averaged * along
+            # b x + c with c = -b mean - ..., b = projection rstd^2
+            terms = rstd * (terms + _few(dx, 6) * rstd * along * self.reach())
+            small = arithmetic.precision.underflow * (1 + (0 if weight is None else _most(weight)) * (1 + rstd) + _most(g))
+            return _widened(dx, terms + small + (0 if self.constant else arithmetic.precision.underflow * self.reach()))
+
+    def reach(self) -> Any:
+        """Return |x| + |mean|, 0 where there is no mean to be taken away."""
+        return 0 if self.mean is None else _most(self.x) + _most(self.mean)
+
+
+def standardised(x: Array, axes: Axes, eps: float) -> Standardised:
+    """Take the mean and the biased variance of the groups along `axes`."""
+    mean = _average(x, axes, math.ceil(6 + 3 * math.log(max(_count(x, axes), 1))))  # Welford's mean, to first order in u
+    deviation = x - mean
+    if isinstance(x, Rounded):
+        rstd = _inverse_root(x.arithmetic, *_variance(x, mean, axes), eps)
+    else:
+        rstd = 1 / np.sqrt(_average(deviation * deviation, axes) + eps)
+    return _accounted(Standardised(x, axes, mean, rstd, deviation * rstd, 0))
+
+
+def root_mean_square(x: Array, axes: Axes, eps: float) -> Standardised:
+    """Take the root of the mean square of the groups along `axes`; no mean is taken away."""
+    rstd = _inverse_root(x.arithmetic, *_variance(x, None, axes), eps) if isinstance(x, Rounded) else 1 / np.sqrt(_average(x * x, axes) + eps)
+    return _accounted(Standardised(x, axes, None, rstd, x * rstd, 0))
+
+
+def given(x: Array, axes: Axes, mean: Array, variance: Array, eps: float) -> Standardised:
+    """Take statistics that are given and do not depend on x."""
+    rstd = 1 / np.sqrt(variance + eps)
+    return _accounted(Standardised(x, axes, mean, rstd, (x - mean) * rstd, 0, constant=True))
+
+
+def _accounted(found: Standardised) -> Standardised:
+    """Fill in `summed`: sum g unit may be (sum g x - mean sum g) rstd."""
+    unit = found.unit
+    if isinstance(unit, Rounded) and found.mean is not None:
+        with quiet():
+            unit = _widened(unit, _few(unit, _count(found.x, found.axes) + 6) * _most(found.rstd) * found.reach())
+    return replace(found, summed=unit)
+
+
+def _count(x: Array, axes: Axes) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+def _most(x: Any) -> Any:
+    """Return the largest magnitude that a ball holds."""
+    return np.abs(x.value) + x.bound if isinstance(x, Rounded) else x
+
+
+def _few(like: Rounded, roundings: int) -> float:
+    """Return what some roundings inside a kernel come to, relative to the numbers rounded."""
+    return like.arithmetic.gamma(roundings, _inside(like.arithmetic))
+
+
+def _inside(arithmetic: Arithmetic) -> float:
+    return min(arithmetic.precision.accumulate, arithmetic.precision.store) + REFERENCE_ROUNDOFF
+
+
+def _widened(ball: Rounded, extra: Any) -> Rounded:
+    bound = ball.bound + extra
+    return Rounded(ball.value, np.where(np.isnan(bound), np.inf, bound), ball.arithmetic)
+
+
+def _held(arithmetic: Arithmetic, value: Any, bound: Any, magnitude: Any) -> Rounded:
+    """Return a ball of a number inside a kernel; it is unknown where `magnitude`, or the number, may overflow or is NaN."""
+    largest = FLOAT32_LARGEST if arithmetic.precision.wide else arithmetic.precision.largest
+    return Rounded(value, np.where((magnitude + bound) * BOUND_SLACK <= largest, bound, np.inf), arithmetic)
+
+
+def _average(x: Array, axes: Axes, more: int = 2) -> Array:
+    """Return the mean along `axes`, kept as axes of size 1; its sum is not stored. Nothing has the mean 0."""
+    n = _count(x, axes)
+    if not isinstance(x, Rounded):
+        return np.sum(x, axis=axes, keepdims=True) / max(n, 1)
+    if n == 1:
+        return x
+    with quiet():
+        arithmetic, precision = x.arithmetic, x.arithmetic.precision
+        n = max(n, 1)
+        value = np.sum(x.value, axis=axes, keepdims=True) / n
+        spread = 0 if x.exact else np.sum(x.bounds(), axis=axes, keepdims=True) / n
+        magnitude = np.sum(np.abs(x.value), axis=axes, keepdims=True) / n + spread
+        bound = spread + _few(x, n + more) * magnitude + precision.underflow
+        if precision.wide:
+            bound = bound + (np.abs(value) + bound) * arithmetic.quotient + precision.underflow
+        return _held(arithmetic, value, bound, n * magnitude)
+
+
+def _variance(x: Rounded, mean: Rounded | None, axes: Axes) -> tuple[Any, Any]:
+    """Return the mean square of x - mean and its bound: see the module's first lines."""
+    with quiet():
+        precision, n = x.arithmetic.precision, max(_count(x, axes), 1)
+
+        def averaged(a: Any) -> Any:
+            return np.sum(a, axis=axes, keepdims=True) / n
+
+        deviation = x.value if mean is None else x.value - mean.value
+        value = averaged(deviation * deviation)
+        # entries that move by b_i move it by at most 2 |x_i - m| b_i + b_i^2 each
+        spread = 0 if x.exact else averaged((2 * np.abs(deviation) + x.bound) * x.bound)
+        most, stored = value + spread, 5 * precision.store if precision.wide else 0
+        from_mean: Any = 0
+        if mean is not None:
+            summed = _few(x, n + math.ceil(6 + 3 * math.log(n))) * averaged(_most(x)) if n > 1 else 0
+            from_mean = 2 * summed * np.sqrt(2 * most) + mean.bound * mean.bound
+        bound = spread + from_mean + (_few(x, n + 4) + stored) * (most + from_mean) + 2 * precision.underflow
+        known = n * (most + bound) * BOUND_SLACK <= (FLOAT32_LARGEST if precision.wide else precision.largest)
+        return value, np.where(known, bound, np.inf)
+
+
+def _inverse_root(arithmetic: Arithmetic, value: Any, bound: Any, eps: float) -> Rounded:
+    """Return 1 / sqrt(value + eps), where the sum need not fit what is stored."""
+    with quiet():
+        total, bound = value + eps, bound + arithmetic.lift(eps).bound
+        bound = bound + (total + bound) * arithmetic.roundoff + arithmetic.precision.underflow
+        return 1 / np.sqrt(Rounded(total, bound, arithmetic))  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,415 @@
+"""Pooling: the largest entry or the mean of sliding windows, of adaptive windows, and of all positions; sums along an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from .rounding import Array
+from .windows import flat_places, gather, holders, knockout, present_first, shares, spread
+
+__all__ = ["AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "GlobalAvgPool", "GlobalMaxPool", "MaxPool1d", "MaxPool2d", "Mean", "Sum",
+           "average", "windows_of"]
+
+Sizes = int | tuple[int, ...]
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True)
+class _Pool(Layer):
+    """Sliding windows over the `axes` last axes."""
+
+    axes: ClassVar[int]
+
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    padding: Sizes = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+            sizes = self._each(name)
+            if len(sizes) != self.axes or not all(_whole(size, least) for size in sizes):
+                raise ValueError(f"{type(self).__name__}: wrong {name}: got {getattr(self, name)}, "
+                                 f"expected {' or '.join(['a whole number', *[f'{self.axes} of them'] * (self.axes > 1)])} >= {least}")
+        if any(2 * p > k for k, p in zip(self._each("kernel_size"), self._each("padding"), strict=True)):
+            raise ValueError(f"{type(self).__name__}: wrong padding: got {self.padding}, expected at most half of "
+                             f"kernel_size={self.kernel_size}, so that no window lies in the padding")
+
+    def _each(self, name: str) -> tuple[int, ...]:
+        """Return an option's number for every axis; without a stride, windows lie side by side."""
+        value = getattr(self, name, 1)
+        value = self.kernel_size if value is None else value
+        return tuple(value) if isinstance(value, tuple) else (value,) * self.axes
+
+    def positions(self, sizes: Shape) -> list[np.ndarray]:
+        """Return, for each axis, where entry k of window o lies: o stride + k dilation - padding."""
+        options = zip(sizes, *(self._each(name) for name in ("kernel_size", "stride", "padding", "dilation")), strict=True)
+        return [np.arange(self._count(n, k, s, p, d)) * s + np.arange(k)[:, None] * d - p for n, k, s, p, d in options]
+
+    def _count(self, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+        """Return how many windows fit; in ceil mode a last one may reach out, if it starts within the input or the left padding."""
+        room = size + 2 * padding - dilation * (kernel - 1) - 1
+        count = room // stride + 1
+        reaches_out = getattr(self, "ceil_mode") and room % stride and count * stride < size + padding  # noqa: B009  (of subclasses)
+        return max(count + bool(reaches_out), 0) if size else 0
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != self.axes + 1:
+            raise ShapeError(self, shape, f"(channels, {'height, width' if self.axes == 2 else 'length'})")
+        positions = self.positions(shape[1:])
+        if any(not along.shape[1] for along in positions):
+            raise ShapeError(self, shape, "room for at least one window")
+        if any(not ((along >= 0) & (along < n)).any(axis=0).all() for along, n in zip(positions, shape[1:], strict=True)):
+            raise ShapeError(self, shape, "an entry in every window")
+        return (shape[0], *(along.shape[1] for along in positions))
+
+
+@lru_cache(maxsize=256)
+def windows_of(layer: Any, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a layer's windows, padding last, and who holds each position; networks ask for them again and again."""
+    places = present_first(flat_places(layer.positions(sizes), sizes))
+    held = holders(places, math.prod(sizes))
+    for array in (places, held):
+        array.setflags(write=False)
+    return places, held
+
+
+@dataclass(frozen=True)
+class _MaxPool(_Pool):
+    dilation: Sizes = 1
+    ceil_mode: bool = False
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        places, held = windows_of(self, x.shape[2:])
+        y, matches = knockout(gather(x, places), places >= 0)
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return spread(shares(dy.reshape(y.shape), matches), held).reshape(x.shape), {}
+
+        return y.reshape((x.shape[0], *self.output_shape(x.shape[1:]))), backward
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool1d(_MaxPool):
+    """y = the largest entry of each window of a sequence.
+
+    Formula       y_nco = max_k x_nci, i = o stride + k dilation - padding, over the k with 0 <= i < length
+    Chain rule    dy_nco/dx_nci = 1 if x_nci is the largest of window o, else 0
+                  dx_nci = sum of dy_nco over the windows o that x_nci is the largest of
+    Shapes        x (batch, channels, length), y (batch, channels, windows): (length + 2 padding - dilation (kernel_size - 1) - 1)
+                  / stride + 1 windows, rounded down, or in ceil mode up, but for a window that starts behind the input.
+    Kinks         ties, where dy_nco may be shared among the largest in any way; own choice the first.
+    Source        Zhou, Chellappa, *Computation of Optical Flow Using a Neural Network*, ICNN 1988; LeCun et al., *Gradient-Based Learning
+                  Applied to Document Recognition*, 1998, for windows; torch.nn.MaxPool1d for ceil mode.
+    """
+
+    axes = 1
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2), (2, 5)
+        yield cls(3, stride=1, padding=1), (2, 4)
+        yield cls(2, stride=3), (1, 6)
+        yield cls(3, stride=2, padding=1, ceil_mode=True), (1, 6)
+        yield cls(2, stride=1, dilation=3, padding=1), (1, 6)
+        yield cls(1), (2, 1)
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool2d(_MaxPool):
+    """y = the largest entry of each window of an image.
+
+    Formula       y_nco = max_k x_nci over the k with i inside the image; i, o, k are pairs (row, column),
+                  i = o stride + k dilation - padding in each
+    Chain rule    dy_nco/dx_nci = 1 if x_nci is the largest of window o, else 0
+                  dx_nci = sum of dy_nco over the windows o that x_nci is the largest of
+    Shapes        x (batch, channels, height, width), y (batch, channels, rows, columns): (height + 2 padding - dilation (kernel_size - 1)
+                  - 1) / stride + 1 rows, rounded down, or in ceil mode up, but for a window that starts behind the input.
+    Kinks         ties, where dy_nco may be shared among the largest in any way; own choice the first in row-major order.
+    Source        LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998, for windows; Jarrett, Kavukcuoglu, Ranzato,
+                  LeCun, *What is the Best Multi-Stage Architecture for Object Recognition?*, ICCV 2009; torch.nn.MaxPool2d for ceil mode.
+    """
+
+    axes = 2
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2), (2, 3, 4)
+        yield cls(3, stride=1, padding=1), (1, 3, 4)
+        yield cls((1, 3), stride=(3, 2), padding=(0, 1), ceil_mode=True), (1, 4, 4)
+        yield cls(2, stride=1, dilation=(2, 1)), (1, 4, 3)
+        yield cls((2, 1), padding=(1, 0)), (1, 1, 2)
+
+
+@dataclass(frozen=True)
+class _AvgPool(_Pool):
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def divisors(self, sizes: Shape) -> np.ndarray:
+        """Return what each window's sum is divided by: its entries, and the padding it covers where that counts.
+
+        In ceil mode a window may reach beyond the padding, which never counts.
+        """
+        counts = np.ones(1, dtype=np.int64)
+        for along, size, padding in zip(self.positions(sizes), sizes, self._each("padding"), strict=True):
+            counted = along < size + padding if self.count_include_pad else (along >= 0) & (along < size)
+            counts = (counts[:, None] * counted.sum(axis=0)).ravel()
+        return counts
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        return average(x, *windows_of(self, x.shape[2:]), self.divisors(x.shape[2:]), self.output_shape(x.shape[1:]))
+
+
+def average(x: Array, places: np.ndarray, held: np.ndarray, divisors: np.ndarray, shape: Shape) -> tuple[Array, Backward]:
+    """Return the sum of each window over its divisor, in an output's shape."""
+    # dy_nco / d_o is the same for all entries of window o, so the slot k O + o is not needed, but only o
+    windows = np.where(held >= 0, held % divisors.size, -1)
+
+    def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+        return spread(dy.reshape((*x.shape[:2], divisors.size)) / divisors, windows).reshape(x.shape), {}
+
+    return (np.sum(gather(x, places), axis=2) / divisors).reshape((x.shape[0], *shape)), backward
+
+
+@register
+@dataclass(frozen=True)
+class AvgPool1d(_AvgPool):
+    """y = the mean of each window of a sequence.
+
+    Formula       y_nco = 1/d_o sum_k x_nci, i = o stride + k - padding, over the k with 0 <= i < length
+                  d_o counts these k, with count_include_pad also those with -padding <= i < length + padding
+    Chain rule    dy_nco/dx_nci = 1/d_o
+                  dx_nci = sum of dy_nco / d_o over the windows o that x_nci lies in
+    Shapes        x (batch, channels, length), y (batch, channels, windows): (length + 2 padding - kernel_size) / stride + 1 windows,
+                  rounded down, or in ceil mode up, but for a window that starts behind the input.
+    Kinks         none.
+    Source        LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998; torch.nn.AvgPool1d for the divisor.
+    """
+
+    axes = 1
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2), (2, 5)
+        yield cls(3, stride=1, padding=1), (2, 4)
+        yield cls(3, stride=1, padding=1, count_include_pad=False), (1, 4)
+        yield cls(2, stride=3), (1, 6)
+        yield cls(3, stride=2, padding=1, ceil_mode=True), (1, 6)
+        yield cls(3, stride=2, ceil_mode=True, count_include_pad=False), (1, 6)
+        yield cls(1), (2, 1)
+
+
+@register
+@dataclass(frozen=True)
+class AvgPool2d(_AvgPool):
+    """y = the mean of each window of an image.
+
+    Formula       y_nco = 1/d_o sum_k x_nci over the k with i inside the image; i, o, k are pairs (row, column),
+                  i = o stride + k - padding in each
+                  d_o counts these k, with count_include_pad also those with i inside the padded image
+    Chain rule    dy_nco/dx_nci = 1/d_o
+                  dx_nci = sum of dy_nco / d_o over the windows o that x_nci lies in
+    Shapes        x (batch, channels, height, width), y (batch, channels, rows, columns): (height + 2 padding - kernel_size) / stride + 1
+                  rows, rounded down, or in ceil mode up, but for a window that starts behind the input.
+    Kinks         none.
+    Source        LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998; torch.nn.AvgPool2d for the divisor.
+    """
+
+    axes = 2
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2), (2, 3, 4)
+        yield cls(3, stride=1, padding=1), (1, 3, 4)
+        yield cls((2, 3), stride=(2, 1), padding=(1, 1), count_include_pad=False), (1, 3, 3)
+        yield cls((1, 3), stride=(3, 2), padding=(0, 1), ceil_mode=True), (1, 4, 4)
+        yield cls((2, 1), padding=(1, 0)), (1, 1, 2)
+
+
+@register
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d(Layer):
+    """y = the mean of windows that are laid so that the output has a given size; None keeps the input's size along that axis.
+
+    Formula       y_nco = 1/d_o sum_i x_nci over floor(o size / out) <= i < ceil((o + 1) size / out), d_o their number;
+                  i, o are pairs (row, column), size the image's and out the output's size in each
+    Chain rule    dy_nco/dx_nci = 1/d_o
+                  dx_nci = sum of dy_nco / d_o over the windows o that x_nci lies in; they overlap where out does not divide size
+    Shapes        x (batch, channels, height, width), y (batch, channels, *output_size).
+    Kinks         none.
+    Source        He, Zhang, Ren, Sun, *Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition*, ECCV 2014, section 2.3.
+    """
+
+    output_size: int | tuple[int | None, ...] | None
+
+    def __post_init__(self) -> None:
+        sizes = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
+        if len(sizes) != 2 or not all(size is None or _whole(size, 1) for size in sizes):
+            raise ValueError(f"AdaptiveAvgPool2d: wrong output_size: got {self.output_size}, "
+                             "expected a whole number >= 1, None, or two of these")
+
+    def positions(self, sizes: Shape) -> list[np.ndarray]:
+        """Return, for each axis, where entry k of window o lies, -1 where the window is shorter."""
+        wanted = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
+        positions = []
+        for size, out in zip(sizes, (w or size for w, size in zip(wanted, sizes, strict=True)), strict=True):
+            start, stop = np.arange(out) * size // out, -(-np.arange(1, out + 1) * size // out)
+            along = start + np.arange(np.max(stop - start))[:, None]
+            positions.append(np.where(along < stop, along, -1))
+        return positions
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 3 or not all(shape[1:]):
+            raise ShapeError(self, shape, "(channels, height, width)")
+        return (shape[0], *(along.shape[1] for along in self.positions(shape[1:])))
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        places, held = windows_of(self, x.shape[2:])
+        return average(x, places, held, (places >= 0).sum(axis=0), self.output_shape(x.shape[1:]))
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(2), (2, 4, 3)
+        yield cls((3, 2)), (1, 5, 2)
+        yield cls((None, 1)), (2, 2, 3)
+        yield cls(3), (1, 2, 4)
+        yield cls(1), (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class _GlobalPool(Layer):
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) < 2 or not all(shape[1:]):
+            raise ShapeError(self, shape, "(channels, ...) with at least one axis, and no empty one, behind the channels")
+        return (shape[0], *(1,) * (len(shape) - 1))
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (2, 3)
+        yield cls(), (2, 2, 3)
+        yield cls(), (1, 2, 1, 3)
+        yield cls(), (3, 1)
+
+
+@register
+@dataclass(frozen=True)
+class GlobalAvgPool(_GlobalPool):
+    """y = the mean over all positions of each channel; their axes stay, with size 1.
+
+    Formula       y_nc = 1/S sum_s x_ncs
+    Chain rule    dx_ncs = dy_nc / S
+    Shapes        x (batch, channels, ...), y (batch, channels, 1, ..., 1); s runs over the S positions behind the channels.
+    Kinks         none.
+    Source        Lin, Chen, Yan, *Network in Network*, ICLR 2014, section 3.2.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        positions = math.prod(x.shape[2:])
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return np.broadcast_to(dy / positions, x.shape), {}
+
+        return np.sum(x, axis=tuple(range(2, x.ndim)), keepdims=True) / positions, backward
+
+
+@register
+@dataclass(frozen=True)
+class GlobalMaxPool(_GlobalPool):
+    """y = the largest entry of each channel; the positions' axes stay, with size 1.
+
+    Formula       y_nc = max_s x_ncs
+    Chain rule    dx_ncs = dy_nc if x_ncs is the largest of its channel, else 0
+    Shapes        x (batch, channels, ...), y (batch, channels, 1, ..., 1); s runs over the positions behind the channels.
+    Kinks         ties, where dy_nc may be shared among the largest in any way; own choice the first in row-major order.
+    Source        Oquab, Bottou, Laptev, Sivic, *Is Object Localization for Free?*, CVPR 2015, section 3.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        positions = math.prod(x.shape[2:])
+        y, matches = knockout(x.reshape((*x.shape[:2], positions, 1)), np.ones((positions, 1), dtype=bool))
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return shares(dy.reshape(y.shape), matches).reshape(x.shape), {}
+
+        return y.reshape((x.shape[0], *self.output_shape(x.shape[1:]))), backward
+
+
+@dataclass(frozen=True)
+class _Reduction(Layer):
+    """A reduction along axis `dim`; as in torch, the batch axis counts, but it cannot be the one."""
+
+    dim: int = -1
+    keepdim: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dim == 0:
+            raise ValueError(f"{type(self).__name__}: wrong dim: got 0, expected an axis other than the batch axis")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if not -len(shape) <= self.dim <= len(shape):
+            raise ShapeError(self, shape, f"an axis {self.dim} behind the batch axis")
+        axis = self.dim % (len(shape) + 1) - 1
+        return (*shape[:axis], *(1,) * self.keepdim, *shape[axis + 1 :])
+
+    def _widened(self, dy: Array, shape: Shape) -> Array:
+        """Return dy repeated along the axis that was summed over."""
+        return np.broadcast_to(dy if self.keepdim else np.expand_dims(dy, self.dim), shape)
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3,)
+        yield cls(1), (2, 3)
+        yield cls(-2, keepdim=True), (3, 2)
+        yield cls(2), (2, 1, 3)
+
+
+@register
+@dataclass(frozen=True)
+class Sum(_Reduction):
+    """y = the sum along axis `dim`; as in torch, the batch axis counts, but it cannot be the one.
+
+    Formula       y = sum_i x_i
+    Chain rule    dx_i = dy
+    Shapes        x (batch, ...), y the same without axis `dim`, or with size 1 there if keepdim; i runs along `dim`.
+    Kinks         none.
+    Source        Goodfellow, Bengio, Courville, *Deep Learning*, section 6.5.6.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return self._widened(dy, x.shape), {}
+
+        return np.sum(x, axis=self.dim, keepdims=self.keepdim), backward
+
+
+@register
+@dataclass(frozen=True)
+class Mean(_Reduction):
+    """y = the mean along axis `dim`; as in torch, the batch axis counts, but it cannot be the one.
+
+    Formula       y = 1/n sum_i x_i
+    Chain rule    dx_i = dy / n
+    Shapes        x (batch, ...), y the same without axis `dim`, or with size 1 there if keepdim; i runs along `dim`, of size n.
+    Kinks         none.
+    Source        Goodfellow, Bengio, Courville, *Deep Learning*, section 6.5.6.
+    """
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
+        size = x.shape[self.dim]
+
+        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+            return self._widened(dy / size, x.shape), {}
+
+        return np.sum(x, axis=self.dim, keepdims=self.keepdim) / size, backward

@@ -1,0 +1,86 @@
+"""Windows over an array's positions, and the knockout that finds the largest entry of each.
+
+`places` of shape (K, O) holds for entry k of window o its position in row-major order, -1 where the window has no entry: padding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .layer import Shape
+from .rounding import Array
+
+__all__ = ["Match", "flat_places", "gather", "holders", "knockout", "present_first", "shares", "spread"]
+
+Match = tuple[int, Any]
+"""How many entries a round of the knockout began with, and whether the left one of each pair won."""
+
+
+def flat_places(positions: list[np.ndarray], sizes: Shape) -> np.ndarray:
+    """Combine the positions (k, o) of each axis, in which anything outside the axis is padding, to `places`."""
+    places = np.zeros((1, 1), dtype=np.int64)
+    for along, size in zip(positions, sizes, strict=True):
+        inside = (places >= 0)[:, None, :, None] & ((along >= 0) & (along < size))[None, :, None, :]
+        joined = np.where(inside, places[:, None, :, None] * size + along[None, :, None, :], -1)
+        places = joined.reshape((places.shape[0] * along.shape[0], places.shape[1] * along.shape[1]))
+    return places
+
+
+def present_first(places: np.ndarray) -> np.ndarray:
+    """Move each window's padding behind its entries."""
+    return np.take_along_axis(places, np.argsort(places < 0, axis=0, kind="stable"), axis=0)
+
+
+def holders(places: np.ndarray, positions: int) -> np.ndarray:
+    """Return the transpose of `places`: for each position the slots k O + o that hold it, -1 where there are fewer than most have."""
+    flat = places.ravel()
+    slots = np.argsort(flat, kind="stable")[np.count_nonzero(flat < 0) :]
+    counts = np.bincount(flat[slots], minlength=positions)
+    rank = np.arange(slots.size) - (np.cumsum(counts) - counts)[flat[slots]]
+    held = np.full((int(np.max(counts, initial=0)), positions), -1, dtype=np.int64)
+    held[rank, flat[slots]] = slots
+    return held
+
+
+def gather(x: Array, places: np.ndarray) -> Array:
+    """Return the windows (batch, channels, K, O) of x (batch, channels, ...), with 0 for padding."""
+    windows = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))[:, :, places]
+    present = places >= 0
+    return windows if present.all() else np.where(present, windows, 0)
+
+
+def spread(windows: Array, held: np.ndarray) -> Array:
+    """Return for each position the sum of what the slots that hold it contain: the transpose of `gather`."""
+    return np.sum(gather(windows, held), axis=2)
+
+
+def knockout(x: Array, present: np.ndarray) -> tuple[Array, list[Match]]:
+    """Return the largest of the entries that are present along axis 2 (of K, O), and who won, round by round.
+
+    Neighbours meet; of equal ones the left one wins, so the first of all equal ones does. No entry is compared with itself: on
+    rounded arrays a match is open at a true tie and where rounding leaves the winner open, and a winner that is sure stays exact.
+    Those that are not present stand last.
+    """
+    matches: list[Match] = []
+    while (count := x.shape[2]) > 1:
+        if count % 2:  # the last one has no opponent
+            x = np.concatenate([x, x[:, :, -1:]], axis=2)
+            present = np.concatenate([present, np.zeros_like(present[-1:])])
+        left, right, opposed = x[:, :, ::2], x[:, :, 1::2], present[1::2]
+        matches.append((count, ~opposed | (left >= right)))
+        x = np.where(opposed, np.maximum(left, right), left)
+        present = present[::2]
+    return x[:, :, 0], matches
+
+
+def shares(dy: Array, matches: list[Match]) -> Array:
+    """Return what each entry receives of dy (batch, channels, O): all of it goes to the winner, round by round."""
+    batch, channels, windows = dy.shape
+    share = dy.reshape((batch, channels, 1, windows))
+    for count, left in reversed(matches):
+        pairs = np.stack([np.where(left, share, 0), np.where(left, 0, share)], axis=3)
+        share = pairs.reshape((batch, channels, 2 * share.shape[2], windows))[:, :, :count]
+    return share
