@@ -14,11 +14,12 @@ from unittest.mock import patch
 import jax
 import torch
 from backproof.adapters import jax as jax_adapter
-from backproof.adapters import load
+from backproof.adapters import load, lowered
 from backproof.adapters import torch as torch_adapter
 from backproof.certify import Certificate, certify
 from backproof.examine import Examiner
 from backproof.reference.case import Case
+from backproof.reference.graph import by_wire
 from backproof.reference.network import Network
 from backproof.reference.rounding import precision_named
 from jax.test_util import check_grads
@@ -86,12 +87,8 @@ def gradcheck(case: Case, *, fast: bool, wordless: bool = True) -> Answer:
     target = torch_adapter.to_torch(values.target)
 
     def loss(x: Any, *flat: Any) -> Any:
-        params: dict[str, Any] = {path: {} for path in values.params}
-        for (path, name), p in zip(names, flat, strict=True):
-            params[path][name] = p
-        for path, layer, _ in case.network.paths():
-            x = torch_adapter.LOWERINGS[type(layer)](layer, params[path], x)
-        return torch_adapter.HEADS[type(case.network.head)](case.network.head, x, target)
+        sources = {"x": x, **{f"{path}.{name}": p for (path, name), p in zip(names, flat, strict=True)}}
+        return lowered(case.network, torch_adapter.LOWERINGS, torch_adapter.HEADS, sources, target, lambda _, y: y)[1]
 
     torch.manual_seed(case.seed)
     short = patch.object(sys.modules["torch.autograd.gradcheck"], "_run_slow_mode_and_get_error", lambda *_: "")
@@ -102,9 +99,8 @@ def gradcheck(case: Case, *, fast: bool, wordless: bool = True) -> Answer:
 @lru_cache(maxsize=2)
 def _jax_loss(network: Network) -> Callable[..., Any]:
     def loss(x: Any, params: Any, target: Any) -> Any:
-        for path, layer, _ in network.paths():
-            x = jax_adapter.LOWERINGS[type(layer)](layer, params[path], x)
-        return jax_adapter.HEADS[type(network.head)](network.head, x, target)
+        sources = {"x": x, **by_wire(params)}
+        return lowered(network, jax_adapter.LOWERINGS, jax_adapter.HEADS, sources, target, lambda _, y: y)[1]
 
     return jax.jit(loss)
 

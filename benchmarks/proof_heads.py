@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from backproof.reference.heads import FUSED, LOSSES, OUTPUTS, Head
+from backproof.reference.heads import FUSED, Head, pairs
 from backproof.reference.rounding import PRECISIONS, Arithmetic
 from flint import arb
 from proof import BITS, BITS_PER_UNIT, WIDTH, Numbers, difference, each, excess, precise, sigmoid, size, softmax
@@ -24,6 +24,7 @@ MODERATE = 30.0
 
 DEFINITIONS: dict[str, Callable[[Numbers], Numbers]] = {
     "linear": each(lambda x: x), "sigmoid": each(sigmoid), "softmax": softmax, "tanh": each(lambda x: x.tanh()),
+    "log_softmax": lambda x: [a.log() for a in softmax(x)],
 }  # fmt: skip
 
 
@@ -36,10 +37,25 @@ def huber(e: Any) -> Any:
     return e * e / 2 if abs(e) <= 1 else abs(e) - arb("0.5")
 
 
-LOSS: dict[str, Callable[[Any, float], Any]] = {
-    "mse": lambda a, y: (a - y) ** 2, "half_squared_error": lambda a, y: (a - y) ** 2 / 2, "l1": lambda a, y: abs(a - y),
-    "huber": lambda a, y: huber(a - y), "bce": lambda a, y: -no_log_of_zero(y, a) - no_log_of_zero(1 - y, 1 - a),
-    "cross_entropy": lambda a, y: -no_log_of_zero(y, a),
+def summed(entry: Callable[[Any, float], Any]) -> Callable[[Numbers, np.ndarray], Any]:
+    """Return the loss of a row whose entries each have their own."""
+    return lambda a, y: sum(entry(v, float(t)) for v, t in zip(a, y, strict=True))
+
+
+def cosine(a: Numbers, y: np.ndarray) -> Any:
+    target = [arb(float(t)) for t in y]
+    norms = [sum(x * x for x in v).sqrt() for v in (a, target)]
+    return 1 - sum(p * q for p, q in zip(a, target, strict=True)) / (norms[0] * norms[1])
+
+
+LOSS: dict[str, Callable[[Numbers, np.ndarray], Any]] = {
+    "mse": summed(lambda a, y: (a - y) ** 2), "half_squared_error": summed(lambda a, y: (a - y) ** 2 / 2),
+    "l1": summed(lambda a, y: abs(a - y)), "huber": summed(lambda a, y: huber(a - y)), "smooth_l1": summed(lambda a, y: huber(a - y)),
+    "bce": summed(lambda a, y: -no_log_of_zero(y, a) - no_log_of_zero(1 - y, 1 - a)),
+    "cross_entropy": summed(lambda a, y: -no_log_of_zero(y, a)), "nll": lambda a, y: -a[int(y)], "cosine": cosine,
+    "kl": summed(lambda a, y: no_log_of_zero(y, arb(y)) - no_log_of_zero(y, a)),
+    "kl_div": summed(lambda a, y: no_log_of_zero(y, arb(y)) - y * a), "soft_margin": summed(lambda a, y: (1 + (-y * a).exp()).log()),
+    "hinge": summed(lambda a, y: 1 - y * a if y * a < 1 else arb(0)),
 }  # fmt: skip
 
 
@@ -52,6 +68,10 @@ def rows(head: Head, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         kind = head.target_kind()
         if kind == "real":
             yield z, rng.standard_normal(SIZE)
+        elif kind == "sign":
+            yield z, rng.choice([-1.0, 1.0], size=SIZE)
+        elif kind == "classes":
+            yield z, rng.integers(SIZE, size=())
         elif kind == "binary":
             yield z, rng.integers(2, size=SIZE).astype(float) if number % 2 else rng.integers(65, size=SIZE) / 64
         else:
@@ -63,7 +83,7 @@ def errors(head: Head, z: np.ndarray, target: np.ndarray) -> tuple[float, float,
 
     def loss(x: Numbers) -> Numbers:
         a = DEFINITIONS[head.output](x)
-        return [sum(LOSS[head.loss](v, float(y)) for v, y in zip(a, target, strict=True))]
+        return [LOSS[head.loss](a, target)]
 
     value, backward = head.forward({}, z[None], target[None])
     dz = backward(1.0)[0]
@@ -83,7 +103,8 @@ def errors(head: Head, z: np.ndarray, target: np.ndarray) -> tuple[float, float,
 def step_excess(head: Head, z: np.ndarray, target: np.ndarray) -> float:
     """Return the largest |dz - Im J(z + ih) / h| in units of twice the rounding bound."""
     arithmetic = Arithmetic(PRECISIONS["float64"])
-    _, backward = head.forward({}, arithmetic.exact(z[None]), arithmetic.exact(target[None]))
+    wrapped = target[None] if target.dtype.kind == "i" else arithmetic.exact(target[None])
+    _, backward = head.forward({}, arithmetic.exact(z[None]), wrapped)
     ball = backward(arithmetic.exact(np.asarray(1.0)))
     steps = [np.imag(head.forward({}, (z + 1j * STEP * np.eye(SIZE)[k])[None], target[None])[0]) / STEP for k in range(SIZE)]
     return float(np.max(excess(np.array([steps]) - ball.value, 2 * ball.radius())))
@@ -93,15 +114,11 @@ def table(count: int) -> Iterator[str]:
     """Yield the lines of the Markdown table."""
     yield "| output | loss | route | J: ulps | dz: ulps | complex step |"
     yield "| --- | --- | --- | ---: | ---: | ---: |"
-    for output in OUTPUTS:
-        for loss in LOSSES:
-            try:
-                head = Head(output, loss, "sum")
-            except ValueError:
-                continue  # a loss of probabilities takes its own output only
-            worst = np.max([errors(head, z, target) for z, target in rows(head, count)], axis=0)
-            route = "fused" if (output, loss) in FUSED else "general"
-            yield f"| {output} | {loss} | {route} | {worst[0]:.2g} | {worst[1]:.2g} | {worst[2]:.2g} |"
+    for output, loss in pairs():
+        head = Head(output, loss, "sum")
+        worst = np.max([errors(head, z, target) for z, target in rows(head, count)], axis=0)
+        route = "fused" if (output, loss) in FUSED else "general"
+        yield f"| {output} | {loss} | {route} | {worst[0]:.2g} | {worst[1]:.2g} | {worst[2]:.2g} |"
 
 
 HEADER = f"""\

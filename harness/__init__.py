@@ -8,6 +8,8 @@ from typing import Any
 # Public names and where they live. They are imported on first use, so that `import backproof` costs nothing.
 _HOMES = {
     "verify": ".run",
+    "prove": ".proof",
+    "Proof": ".proof",
     "Report": ".report",
     "Finding": ".finding",
     "Certificate": ".certify",

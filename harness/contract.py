@@ -48,43 +48,56 @@ def _announcements(setting: Setting) -> Iterator[str]:
 
 def _run(setting: Setting, point: Point, where: str, dtype: Any) -> Iterator[str]:
     """Run forward and backward once and yield what is wrong with the answers."""
-    layer, kept, expected = setting.layer, point.copied(), setting.expected(len(point.dys[0]))
+    layer, kept = setting.layer, point.copied()
     try:
         y, backward = _heard(lambda: layer.forward(point.params, *point.inputs))
-        outputs = y if isinstance(y, tuple) else (y,)
-        if len(outputs) != len(layer.output_names):
-            yield f"forward returns a wrong number of outputs: got {len(outputs)}, expected {len(layer.output_names)} ({where})"
-            return
         answer = _heard(lambda: backward(*point.dys))
     except ShapeError:
-        if not len(point.dys[0]):
-            return  # the layer says itself that it is not defined for no examples
-        raise
+        if point.dys[0].shape[0]:
+            raise
+        return  # the layer says itself that it is not defined for no examples
     except Warning as warning:
         yield f"the rule warns: got {said(warning)}, expected no warning ({where})"
         return
     except Exception as error:  # noqa: BLE001  (whatever a wrong rule raises is the finding)
         yield f"the rule raises: got {said(error)}, expected an output and gradients ({where})"
         return
+    sentences = list(_answers(setting, y, answer))
+    if not sentences:
+        outputs, dx, dparams = _each(y), _each(answer[0]), answer[1]
+        named = (*zip(layer.output_names, outputs, strict=True), *zip((f"d{name}" for name in layer.input_names), dx, strict=True),
+                 *((f"d{name}", value) for name, value in dparams.items()))  # fmt: skip
+        sentences += _tensors(setting, dict(named), len(point.dys[0]), dtype)
+        sentences += _altered(layer, kept, point)
+    yield from (f"{sentence} ({where})" for sentence in sentences)
+
+
+def _each(item: Any) -> tuple[Any, ...]:
+    return item if isinstance(item, tuple) else (item,)
+
+
+def _answers(setting: Setting, y: Any, answer: Any) -> Iterator[str]:
+    """Yield what is wrong with the form of what forward and backward return."""
+    outputs, inputs = setting.layer.output_names, setting.layer.input_names
+    if len(_each(y)) != len(outputs):
+        yield f"forward returns a wrong number of outputs: got {len(_each(y))}, expected {len(outputs)}"
     if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
-        yield f"backward returns something else: got {type(answer).__name__}, expected (dx, dparams) ({where})"
-        return
-    dx, dparams = answer
-    dxs = dx if isinstance(dx, tuple) else (dx,)
-    if len(dxs) != len(layer.input_names):
-        yield f"backward returns a wrong number of input gradients: got {len(dxs)}, expected {len(layer.input_names)} ({where})"
-        return
-    if dparams.keys() != setting.parameters.keys():
-        yield from _names(sorted(dparams.keys() - setting.parameters.keys()), sorted(setting.parameters.keys() - dparams.keys()), where)
-    for name, gradient, below in zip(layer.input_names, dxs, setting.below, strict=True):
-        if (gradient is None) != (below is not None):
-            wanted = "None, since the input holds indices" if gradient is not None else "an array"
-            yield f"d{name} is wrong: got {type(gradient).__name__}, expected {wanted} ({where})"
-    found = dict(zip(layer.output_names, outputs, strict=True)) | {
-        f"d{name}": value for name, value in (*zip(layer.input_names, dxs, strict=True), *dparams.items())}
-    for tensor, shape in expected.items():
-        yield from _tensor(tensor, found.get(tensor), shape, dtype, where)
-    yield from _altered(layer, kept, point, where)
+        yield f"backward returns something else: got {type(answer).__name__}, expected (dx, dparams)"
+    elif len(_each(answer[0])) != len(inputs):
+        yield f"backward returns a wrong number of input gradients: got {len(_each(answer[0]))}, expected {len(inputs)}"
+
+
+def _tensors(setting: Setting, found: dict[str, Any], batch: int, dtype: Any) -> Iterator[str]:
+    """Yield what is wrong with names, shapes and dtypes."""
+    expected = setting.expected(batch)
+    for tensor in found.keys() | expected.keys():
+        value = found.get(tensor)
+        if tensor not in expected and value is not None:
+            yield f"{tensor} is too many: got {type(value).__name__}, expected no gradient, since it is of an index or of no parameter"
+        elif tensor in expected and value is None:
+            yield f"{tensor} is missing: got None or nothing, expected an array of shape {expected[tensor]}"
+        elif tensor in expected:
+            yield from _tensor(tensor, value, expected[tensor], dtype)
 
 
 def _heard(call: Callable[[], Any]) -> Any:
@@ -94,28 +107,22 @@ def _heard(call: Callable[[], Any]) -> Any:
         return call()
 
 
-def _names(extra: list[str], missing: list[str], where: str) -> Iterator[str]:
-    yield from (f"d{name} is missing: got no gradient, expected dparams[{name!r}] ({where})" for name in missing)
-    yield from (f"d{name} is too many: got dparams[{name!r}], expected none of a name that parameters() does not announce ({where})"
-                for name in extra)
-
-
-def _tensor(tensor: str, value: Any, shape: tuple[int, ...], dtype: Any, where: str) -> Iterator[str]:
-    if value is None:
-        return  # said already
+def _tensor(tensor: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Iterator[str]:
     if np.shape(value) != shape:
-        yield f"{tensor} has a wrong shape: got {np.shape(value)}, expected {shape} ({where})"
-    elif np.asarray(value).dtype != dtype:
-        yield f"{tensor} has a wrong dtype: got {np.asarray(value).dtype}, expected {np.dtype(dtype)} ({where})"
+        yield f"{tensor} has a wrong shape: got {np.shape(value)}, expected {shape}"
+        return
+    value = np.asarray(value)
+    if value.dtype.kind != "f" or np.result_type(value.dtype, dtype) != value.dtype:  # a wider one loses nothing
+        yield f"{tensor} has a wrong dtype: got {value.dtype}, expected {np.dtype(dtype)}"
     elif not np.all(np.isfinite(value)):
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-        yield f"{tensor}{list(index)} is not finite: got {value[index]}, expected a number ({where})"
+        yield f"{tensor}{list(index)} is not finite: got {value[index]}, expected a number"
 
 
-def _altered(layer: Any, before: Point, after: Point, where: str) -> Iterator[str]:
+def _altered(layer: Any, before: Point, after: Point) -> Iterator[str]:
     pairs = {**{name: (before.params[name], after.params[name]) for name in before.params},
              **{name: (a, b) for name, a, b in zip(layer.input_names, before.inputs, after.inputs, strict=True)},
              **{f"d{name}": (a, b) for name, a, b in zip(layer.output_names, before.dys, after.dys, strict=True)}}  # fmt: skip
     for name, (a, b) in pairs.items():
         if not np.array_equal(a, b):
-            yield f"the rule alters {name} in place: got other numbers after the run, expected the same ({where})"
+            yield f"the rule alters {name} in place: got other numbers after the run, expected the same"

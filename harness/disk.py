@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from .finding import Finding
+from .reference.heads import Head
 from .report import Report
 from .repro import script
 from .text import rows_by_layer
@@ -80,10 +81,11 @@ def _tensors(finding: Finding) -> dict[str, np.ndarray]:
     step, certificate = finding.step, finding.certificate
     if step is None or certificate is None or certificate.actual is None or certificate.ball is None:
         return {}
-    arrays = {"x": step.inputs[0], "d_output": step.d_output, "actual": certificate.actual, "expected": certificate.ball.value,
-              "bound": np.asarray(certificate.ball.radius())} | {f"param_{k}": p for k, p in step.params.items()}  # fmt: skip
-    if len(step.inputs) > 1:
-        arrays["target"] = step.inputs[1]
+    head = isinstance(step.layer, Head)
+    inputs = zip(("x", "target") if head else step.layer.input_names, step.inputs, strict=True)
+    outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
+    arrays = {**dict(inputs), **dict(zip(outputs, step.d_outputs, strict=True)), **{f"param_{k}": p for k, p in step.params.items()},
+              "actual": certificate.actual, "expected": certificate.ball.value, "bound": np.asarray(certificate.ball.radius())}  # fmt: skip
     # bfloat16 has no NumPy type of its own: every bfloat16 is a float32
     return {name: a.astype(np.float32) if a.dtype.kind == "V" or a.dtype.name == "bfloat16" else a for name, a in arrays.items()}
 

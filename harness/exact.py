@@ -109,7 +109,7 @@ class Ball:
 
     @staticmethod
     def of(number: Any) -> Ball:
-        return number if isinstance(number, Ball) else Ball(number)
+        return number if isinstance(number, Ball) else Ball(_arb(number))
 
     def __getattr__(self, name: str) -> Any:
         if name not in _FUNCTIONS:
@@ -177,8 +177,8 @@ def _arb(number: Any) -> Any:
     """Return a number as an `arb`, exactly."""
     if isinstance(number, Ball):
         return number.number
-    if isinstance(number, np.generic):
-        number = number.item()
+    if isinstance(number, (np.generic, np.ndarray)):
+        return _arb(number.item())
     if isinstance(number, Fraction):
         return arb(fmpq(number.numerator, number.denominator))
     if isinstance(number, float) and number in (float("inf"), float("-inf")):
@@ -219,6 +219,8 @@ class _Lifted(np.ndarray[Any, Any]):
     def _lifted(self, result: Any) -> Any:
         if type(result) in {tuple, list}:
             return type(result)(self._lifted(x) for x in result)
+        if isinstance(result, Ball):
+            result = np.array(result, dtype=object)
         if isinstance(result, (np.ndarray, np.complexfloating)) and result.dtype.kind == self.kind:
             return np.asarray(result).view(type(self))
         return result

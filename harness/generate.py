@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from .reference.case import Case
 from .reference.network import Network
 from .reference.values import REGIMES
-from .strategies import BATCHES, networks
+from .strategies import batches, networks
 
 __all__ = ["DRAWS", "generate", "structures"]
 
@@ -33,9 +33,9 @@ def _block(seed: int, block: int, families: Sequence[str] | None) -> list[Struct
 
     @hypothesis_seed(int(np.random.SeedSequence((seed, block)).generate_state(1)[0]))
     @settings(max_examples=BLOCK, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
-    @given(networks(families), st.sampled_from(BATCHES))
-    def collect(network: Network, batch: int) -> None:
-        drawn.append(Structure(network, batch))
+    @given(networks(families).flatmap(lambda network: st.tuples(st.just(network), batches(network))))
+    def collect(structure: tuple[Network, int]) -> None:
+        drawn.append(Structure(*structure))
 
     collect()
     return drawn

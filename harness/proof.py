@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from .contract import breaches, said
-from .derivatives import BITS, NotApplicableError, Outcome, by_balls, by_complex_step, by_rationals, dot_product, linearity
+from .derivatives import BITS, NotApplicableError, Outcome, by_balls, by_complex_step, by_rationals
 from .exact import precise
+from .properties import dot_product, linearity, special_values
 from .reference.layer import Layer, Shape
 from .setting import Setting, fitting
 
@@ -21,7 +21,9 @@ PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
 DERIVATIVES: dict[str, Callable[[Setting, int], Outcome]] = {
     "complex step": by_complex_step, "exact rationals": by_rationals, "arbitrary precision": by_balls,
 }  # fmt: skip
-PROPERTIES: dict[str, Callable[[Setting, int], Outcome]] = {"dot-product test": dot_product, "linearity": linearity}
+PROPERTIES: dict[str, Callable[[Setting, int], Outcome]] = {
+    "dot-product test": dot_product, "linearity": linearity, "special values": special_values,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def prove(layer: Layer, *shapes: Shape, seed: int = 7) -> Proof:
     """
     if shapes:
         return _proved(Setting(layer, tuple(tuple(shape) for shape in shapes)), seed)
-    proof = Proof(layer, (), (f"{layer}: no input shapes are known: got none that output_shape accepts, expected prove(layer, *shapes)",))
+    proof = Proof(layer, (), ("no input shapes are known: got none that output_shape accepts, expected prove(layer, *shapes)",))
     for number, found in enumerate(fitting(layer)):
         tried = _proved(Setting(layer, found), seed)
         if tried.methods.get("complex step") != _UNRUN:
@@ -88,8 +90,7 @@ def _proved(setting: Setting, seed: int) -> Proof:
     if runs and PASSED not in (methods[name] for name in DERIVATIVES) and FAILED not in methods.values():
         reasons = "; ".join(f"{name}: {methods[name].removeprefix(f'{NOT_APPLICABLE}: ')}" for name in DERIVATIVES)
         outcome.sentences.append(f"no method could say anything: got {reasons}, expected one that runs")
-    sentences = tuple(f"{setting.layer}: {sentence}" for sentence in outcome.sentences)
-    return Proof(setting.layer, setting.shapes, sentences, methods, tuple(outcome.notes), outcome.ulps)
+    return Proof(setting.layer, setting.shapes, tuple(outcome.sentences), methods, tuple(outcome.notes), outcome.ulps)
 
 
 def _runs(setting: Setting, seed: int) -> bool:

@@ -28,15 +28,21 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     framework = finding.adapter.split(":")[0]
     whole = finding.tensor.startswith("end-to-end")  # no single layer shows it
     lowering = None if whole else _lowering(framework, type(step.layer))
-    arrays = {"x": step.inputs[0], "dy": step.d_output} | {f"param_{k}": p for k, p in step.params.items()}
-    if isinstance(step.layer, Head):
-        arrays["target"] = step.inputs[1]
-    name = "repro_head" if isinstance(step.layer, Head) else "repro_layer"
+    head = isinstance(step.layer, Head)
+    names = ("x", "target") if head else step.layer.input_names
+    inputs = dict(zip(names, step.inputs, strict=True))
+    upstream = {"dy" if len(step.d_outputs) == 1 else f"d{name}": dy
+                for name, dy in zip(("dy",) if head else step.layer.output_names, step.d_outputs, strict=True)}  # fmt: skip
+    arrays = inputs | upstream | {f"param_{k}": p for k, p in step.params.items()}
+    tensor = finding.tensor.removeprefix("end-to-end ")
     context: dict[str, Any] = {
         "finding": finding, "framework": framework if lowering else "", "compiled": finding.adapter.endswith((":jit", ":compile")),
         "source": inspect.getsource(lowering).rstrip() if lowering else "", "call": lowering.__name__ if lowering else "",
-        "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": name == "repro_head",
-        "arrays": {k: _literal(k, a) for k, a in arrays.items()}, "params": list(step.params),
+        "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": head, "tensor": tensor,
+        "arrays": {k: (_literal(k, a), _dtype(a, finding.precision)) for k, a in arrays.items()},
+        "inputs": [n for n in names if n != "target"], "upstream": list(upstream), "params": list(step.params),
+        "output": 0 if head or tensor not in step.layer.output_names else step.layer.output_names.index(tensor),
+        "is_output": tensor in (("output",) if head else step.layer.output_names),
         "from_file": any(a.size > INLINE for a in arrays.values()), "dtype": finding.precision.replace("tf32", "float32"),
         "index": finding.index, "expected": finding.expected, "bound": finding.bound, "sentence": json.dumps(finding.diagnosis.sentence),
     }  # fmt: skip
@@ -53,7 +59,12 @@ def _lowering(framework: str, layer: type) -> Any:
 
 def _literal(name: str, array: np.ndarray) -> str:
     if array.size > INLINE:
-        return f'DATA["{"d_output" if name == "dy" else name}"]'
-    numbers = array.astype(np.float64) if array.dtype.kind != "i" else array
-    text = json.dumps(numbers.tolist()).replace("NaN", "np.nan").replace("Infinity", "np.inf")
+        return f'DATA["{name}"]'
+    numbers = array if array.dtype.kind in "iub" else array.astype(np.float64)
+    text = json.dumps(numbers.tolist()).replace("NaN", "np.nan").replace("Infinity", "np.inf").replace("true", "True").replace("false", "False")
     return f"np.array({text})"
+
+
+def _dtype(array: np.ndarray, precision: str) -> str:
+    """Return the framework's name of an array's type."""
+    return {"i": "int64", "u": "int64", "b": "bool" if array.dtype.kind == "b" else ""}.get(array.dtype.kind, precision.replace("tf32", "float32"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any
 
 from .reference.case import Case
-from .reference.layer import Layer, ShapeError
+from .reference.containers import Parallel, Residual, Sequential, Shared
+from .reference.layer import Layer
 from .reference.network import Network
 
 __all__ = ["shrink"]
@@ -51,36 +53,64 @@ def _smaller(case: Case) -> Iterator[Case]:
 
 
 def _smaller_networks(network: Network) -> Iterator[Network]:
-    count = len(network.layers)
-    for size in sorted({count, count // 2, 1}, reverse=True):
-        for start in range(0, count, size) if size else ():
-            kept = network.layers[:start] + network.layers[start + size :]
-            yield from _built(network.shapes[start] if start == 0 and kept and size < count else network.input_shape, kept, network.head)
-            if start == 0 and kept:  # without its first layers a network may start from the shape that flowed into the rest
-                yield from _built(network.shapes[size], kept, network.head)
-    for index, layer in enumerate(network.layers):
+    layers, count = network.layers, len(network.layers)
+    for size in sorted({count, count // 2, 2, 1}, reverse=True):
+        for start in range(0, count, size) if 0 < size <= count else ():
+            kept = layers[:start] + layers[start + size :]
+            if start == 0 and kept and len(network.shapes[size]) == 1:
+                # without its first layers a network may start from the shape that flowed into the rest
+                yield from _built(network.shapes[size][0], kept, network.head)
+            yield from _built(network.input_shape, kept, network.head)
+    for index, layer in enumerate(layers):
+        before, after = layers[:index], layers[index + 1 :]
+        for parts in _opened(layer):
+            yield from _built(network.input_shape, (*before, *parts, *after), network.head)
+            if isinstance(layer, Parallel):  # together with the layer that takes its outputs
+                yield from _built(network.input_shape, (*before, *parts, *after[1:]), network.head)
         for simpler in _simpler(layer):
-            yield from _built(network.input_shape, (*network.layers[:index], simpler, *network.layers[index + 1 :]), network.head)
-    for less in sorted({1, 2, network.input_shape[0] // 2}):
-        if 0 < less < network.input_shape[0]:
-            yield from _built((less, *network.input_shape[1:]), network.layers, network.head)
+            yield from _built(network.input_shape, (*before, simpler, *after), network.head)
+    for axis, value in enumerate(network.input_shape):
+        for less in _less(value):
+            shape = (*network.input_shape[:axis], less, *network.input_shape[axis + 1 :])
+            yield from _built(shape, layers, network.head)
+
+
+def _opened(layer: Layer) -> Iterator[tuple[Layer, ...]]:
+    """Yield what may stand in place of a container: its parts."""
+    if isinstance(layer, Sequential):
+        yield layer.layers
+    elif isinstance(layer, Parallel):
+        yield from ((branch,) for branch in layer.branches)
+    elif isinstance(layer, (Residual, Shared)):
+        yield (layer.layer,)
 
 
 def _simpler(layer: Layer) -> Iterator[Layer]:
-    """Yield the layer with fewer features, or without its bias."""
+    """Yield the layer with smaller sizes, without its bias, or with simpler parts."""
     for field in fields(layer):
         value: Any = getattr(layer, field.name)
         changes: list[Any] = []
-        if field.name in {"out_features", "num_parameters"}:
-            changes = [less for less in sorted({1, 2, value // 2}) if 0 < less < value]
-        elif field.name == "bias" and value:
-            changes = [False]
-        yield from (replace(layer, **{field.name: change}) for change in changes)
+        if isinstance(value, bool):
+            changes = [False] if value and field.name == "bias" else []
+        elif isinstance(value, int) and not field.name.startswith("dim"):
+            changes = _less(value)
+        elif isinstance(value, Layer):
+            changes = [*_simpler(value), *(parts[0] for parts in _opened(value) if len(parts) == 1)]
+        elif isinstance(value, tuple) and any(isinstance(part, Layer) for part in value):
+            changes = [value[:i] + value[i + 1 :] for i in range(len(value)) if len(value) > 1]
+            changes += [(*value[:i], simpler, *value[i + 1 :]) for i, part in enumerate(value) for simpler in _simpler(part)]
+        for change in changes:
+            with suppress(ValueError):  # one option may bound another
+                yield replace(layer, **{field.name: change})
+
+
+def _less(value: int) -> list[int]:
+    return [less for less in sorted({1, 2, value // 2}) if 0 < less < value]
 
 
 def _built(shape: tuple[int, ...], layers: tuple[Any, ...], head: Any) -> Iterator[Network]:
     """Yield the network if its shapes fit."""
     try:
         yield Network(shape, layers, head)
-    except (ShapeError, ValueError):
+    except (ValueError, IndexError):
         return

@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from hypothesis import strategies as st
 
-from .reference import activations as A  # noqa: N812
+from .architectures import ARCHITECTURES, fitting, stack
+from .families import FAMILIES
 from .reference import heads as H  # noqa: N812
 from .reference.case import Case
+from .reference.ctc import CTCLoss
+from .reference.head import Head, pairs
 from .reference.layer import Layer, Shape
-from .reference.linear import Linear
 from .reference.network import Network
+from .reference.normalization import BatchNorm, GroupNorm
 from .reference.rounding import PRECISIONS
 from .reference.values import REGIMES
 
-__all__ = ["FAMILIES", "cases", "heads", "layers", "networks"]
+__all__ = ["BATCHES", "FAMILIES", "batches", "cases", "heads", "layers", "networks"]
 
-SIZES = (1, 2, 3, 4, 5, 8, 13, 16, 32)
 BATCHES = (1, 2, 3, 4, 7, 16, 33)
 VERIFIED = ("float64", "float32")
-
-
-def _plain(cls: type[Layer]) -> Callable[[Shape], st.SearchStrategy[Layer]]:
-    return lambda shape: st.just(cls())
-
-
-def _linear(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.builds(Linear, st.sampled_from(SIZES), bias=st.booleans())
-
-
-def _prelu(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from(sorted({1, shape[0]})).map(A.PReLU)
-
-
-def _leaky_relu(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from((0.01, 0.25, -0.5, 1.5)).map(A.LeakyReLU)
-
-
-def _hardtanh(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from(((-1.0, 1.0), (-0.5, 2.0), (0.0, 6.0))).map(lambda ends: A.Hardtanh(*ends))
-
-
-def _scaled(cls: Callable[[float], Layer], shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from((1.0, 0.5, 2.0, 0.7)).map(cls)
-
-
-def _gelu(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.sampled_from(("none", "tanh")).map(A.GELU)
-
-
-FAMILIES: dict[str, Callable[[Shape], st.SearchStrategy[Layer]]] = {
-    "Linear": _linear, "PReLU": _prelu, "LeakyReLU": _leaky_relu, "Hardtanh": _hardtanh, "GELU": _gelu,
-    **{cls.__name__: partial(_scaled, cls) for cls in (A.ELU, A.CELU, A.Softplus)},
-    **{cls.__name__: _plain(cls) for cls in (A.Identity, A.ReLU, A.ReLU6, A.SELU, A.SiLU, A.Mish, A.Sigmoid, A.LogSigmoid, A.Tanh,
-                                            A.Softsign, A.Hardsigmoid, A.Hardswish, A.Softmax, A.LogSoftmax, A.GLU, A.SwiGLU)},
-}  # fmt: skip
-"""How each layer is drawn for an input shape. One entry per layer; a test holds it against the registry."""
-
-HALVING = frozenset({"GLU", "SwiGLU"})
 
 
 def layers(shape: Shape = (4,), families: Sequence[str] | None = None) -> st.SearchStrategy[Layer]:
@@ -68,14 +31,10 @@ def layers(shape: Shape = (4,), families: Sequence[str] | None = None) -> st.Sea
 
     Raises ValueError for an unknown family, and where none of the families takes the shape.
     """
-    fitting = _fitting(shape, families)
-    if not fitting:
+    names = fitting(shape, checked(families))
+    if not names:
         raise ValueError(f"no layer of {', '.join(families or ())} takes an input of shape {shape}")
-    return st.sampled_from(fitting).flatmap(lambda name: FAMILIES[name](shape))
-
-
-def _fitting(shape: Shape, families: Sequence[str] | None) -> list[str]:
-    return [name for name in checked(families) if name not in HALVING or shape[-1] % 2 == 0]
+    return st.sampled_from(names).flatmap(lambda name: FAMILIES[name].draw(shape))
 
 
 def checked(families: Sequence[str] | None) -> Sequence[str]:
@@ -86,34 +45,50 @@ def checked(families: Sequence[str] | None) -> Sequence[str]:
     return tuple(families) if families else tuple(FAMILIES)
 
 
-def heads() -> st.SearchStrategy[H.Head]:
-    """Draw a head: every output with every loss that takes it, fused forms and both reductions."""
-    reductions = st.sampled_from(("mean", "sum"))
-    fitting = [(output, loss) for output in H.OUTPUTS for loss in H.LOSSES
-               if {"bce": "sigmoid", "cross_entropy": "softmax"}.get(loss, output) == output]  # fmt: skip
-    return st.one_of(
-        st.builds(lambda pair, reduction: H.Head(pair[0], pair[1], reduction), st.sampled_from(fitting), reductions),
-        st.builds(H.MSELoss, reduction=reductions),
-        st.builds(H.BCEWithLogitsLoss, reduction=reductions),
-        st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125))),
-    )
+def heads(shape: Shape = (4,)) -> st.SearchStrategy[Head]:
+    """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions."""
+    reductions = st.sampled_from(Head.reductions)
+    weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
+    drawn = [
+        st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
+        *(st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)),
+        st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
+        st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
+        st.builds(H.HingeLoss, reduction=reductions, margin=st.sampled_from((1.0, 0.25))),
+        st.builds(H.BCEWithLogitsLoss, reduction=reductions, pos_weight=weights),
+        st.builds(H.KLDivLoss, reduction=st.sampled_from(H.KLDivLoss.reductions), log_target=st.booleans()),
+        st.builds(H.NLLLoss, reduction=reductions, weight=weights),
+        st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)), weight=weights),
+    ]
+    if len(shape) == 2 and shape[0] == 2:
+        drawn.append(st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5))))
+    if len(shape) == 2 and shape[1] > 1:
+        drawn.append(st.builds(CTCLoss, reduction=reductions))
+    return st.one_of(drawn)
 
 
 @st.composite
 def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 8) -> Network:
-    """Draw a feed-forward network of depth 1 to `max_depth`: widths from a palette that includes 1, any head.
+    """Draw a network with any head: half of them as people build them, the others of layers as they come, up to `max_depth`.
 
-    Half of the networks alternate Linear and activation as people write them; the others stack layers as they come.
+    Named families restrict the layers, and then all networks are stacks of those.
     """
-    input_shape = shape = (draw(st.sampled_from([size for size in SIZES if _fitting((size,), families)])),)
-    depth = draw(st.integers(1, max_depth))
-    usual = "Linear" in checked(families) and draw(st.booleans())
-    drawn: list[Layer] = []
-    while len(drawn) < depth and _fitting(shape, families):
-        layer = draw(_linear(shape) if usual and len(drawn) % 2 == 0 else layers(shape, families))
-        drawn.append(layer)
-        shape = layer.output_shape(shape)
-    return Network(input_shape, tuple(drawn), draw(heads()))
+    usual = families is None and draw(st.booleans())
+    input_shape, drawn = draw(draw(st.sampled_from(ARCHITECTURES))() if usual else stack(checked(families), max_depth))
+    network = Network(input_shape, drawn, H.MSELoss())
+    return Network(input_shape, drawn, draw(heads(network.output_shape)))
+
+
+def batches(network: Network) -> st.SearchStrategy[int]:
+    """Draw a batch size from 1 upward; from 2 where a group of a normalisation would have a single entry, which torch refuses."""
+    lone = any(_lone(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps)
+    return st.sampled_from([n for n in BATCHES if n > 1 or not lone])
+
+
+def _lone(layer: Layer, shape: Shape) -> bool:
+    if isinstance(layer, BatchNorm):
+        return layer.training and prod(shape[1:]) == 1
+    return isinstance(layer, GroupNorm) and prod(shape) == layer.num_groups
 
 
 @st.composite
@@ -122,5 +97,6 @@ def cases(draw: Any, families: Sequence[str] | None = None, precisions: Sequence
     unknown = [p for p in precisions if p not in PRECISIONS]
     if unknown:
         raise ValueError(f"unknown precision: got {', '.join(unknown)}, expected one of {', '.join(PRECISIONS)}")
-    return Case(draw(networks(families)), draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from(tuple(REGIMES))),
-                draw(st.sampled_from(BATCHES)), draw(st.sampled_from(tuple(precisions))))  # fmt: skip
+    network = draw(networks(families))
+    return Case(network, draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from(tuple(REGIMES))), draw(batches(network)),
+                draw(st.sampled_from(tuple(precisions))))  # fmt: skip

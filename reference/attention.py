@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .functions import affine, softmax_pullback
+from .functions import affine, sum_of_products
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either
 
@@ -34,50 +34,70 @@ def _causal(queries: int, keys: int) -> np.ndarray:
     return np.tri(queries, keys, dtype=bool)
 
 
-def _largest_seen(scores: Array, seen: np.ndarray) -> Array:
+def _exact(numbers: np.ndarray, like: Array) -> Array:
+    return like.arithmetic.exact(numbers) if isinstance(like, Rounded) else numbers
+
+
+def _largest_seen(scores: Array, seen: np.ndarray | None) -> Array:
     """Return the largest score that each query sees, as an exact number: softmax is the same whatever is taken out first."""
     numbers = _plain(scores)
-    lowest = np.min(numbers, axis=-1, keepdims=True)
-    largest = np.max(np.where(seen, numbers, lowest), axis=-1, keepdims=True)
-    return scores.arithmetic.exact(largest) if isinstance(scores, Rounded) else largest
+    if seen is not None:
+        numbers = np.where(seen, numbers, np.min(numbers, axis=-1, keepdims=True))
+    return _exact(np.max(numbers, axis=-1, keepdims=True), scores)
 
 
-def _summed(a: Array, b: Array, groups: int) -> Array:
-    """a^T b, summed over the queries of all groups; where sums are wider than what is stored, also stored group by group."""
-    total = _turned(a) @ b
-    if groups == 1 or not isinstance(total, Rounded) or not total.arithmetic.precision.wide:
-        return total
-    apart = [x.reshape((*x.shape[:-2], groups, -1, x.shape[-1])) for x in (a, b)]
-    return either(total, np.sum(_turned(apart[0]) @ apart[1], axis=-3))
+def _factor(scale: float, like: Array) -> Array:
+    """Return the scale, as a ball that holds it with the roundings of its root taken on both factors of a product, the most in use."""
+    if not isinstance(like, Rounded):
+        return scale
+    root = like.arithmetic.lift(math.sqrt(scale))
+    return root * root
 
 
-def attend(query: Array, key: Array, value: Array, seen: np.ndarray, *, scale: float, added: Array | None = None,
-           groups: int = 1) -> tuple[Array, Pullback]:  # fmt: skip
-    """Return what ScaledDotProductAttention defines, and its pullback. The queries may be those of several groups, one after the other.
+def _recomputed(weights: Array, top: Array, total: Array) -> Array:
+    """Return the weights e^(s - top) / total, as a ball that also holds e^(s - log_total) with log_total = top + log total.
 
-    A rounded result holds the orders of evaluation in use: the scale on the query, on the scores, or its root on query and key; weights
-    kept, or recomputed from log sum e^s (Dao, *FlashAttention-2*, 2023, algorithm 2); sum_k dp_k p_k also as sum_e dy_e y_e.
+    That is how they come back where log_total alone was kept (Dao, *FlashAttention-2*, 2023, algorithm 2): they carry its rounding.
     """
-    root = math.sqrt(scale)  # on both factors is the order with the most roundings: it holds the others
-    scores = (query * root) @ _turned(key * root)
-    if added is not None:
-        scores = scores + added
+    if not isinstance(weights, Rounded):
+        return weights
+    log = np.log(_exact(total.value, total))  # the bound of the total is in the weights already
+    return weights * np.exp(top + log - log - top)
+
+
+def _over_groups(a: Array, b: Array, groups: int) -> Array:
+    """a^T b, summed over the queries of every group."""
+    if groups == 1:
+        return _turned(a) @ b
+    parts = zip(np.split(a, groups, axis=-2), np.split(b, groups, axis=-2), strict=True)
+    return sum_of_products([(_turned(one), other) for one, other in parts])
+
+
+def attend(query: Array, key: Array, value: Array, seen: np.ndarray | None, *, scale: float, added: Array | None = None,
+           groups: int = 1) -> tuple[Array, Pullback]:  # fmt: skip
+    """Return what ScaledDotProductAttention defines, and its pullback; `seen` is None where every query sees every key.
+
+    The queries may be those of several groups, one after the other. A rounded result holds the orders of evaluation in use.
+    """
+    factor = _factor(scale, query)
+    scores = sum_of_products([(query * factor, _turned(key))], [] if added is None else [added])
     top = _largest_seen(scores, seen)
-    shown = np.where(seen, scores, top)
-    e = np.exp(shown - top)
-    blind = ~seen.any(axis=-1, keepdims=True)
-    total = np.sum(np.where(seen | blind, e, 0), axis=-1, keepdims=True)
-    weights = np.where(seen, e / total, 0)
+    if seen is None:
+        e = np.exp(scores - top)
+        total = np.sum(e, axis=-1, keepdims=True)
+        weights = e / total
+    else:
+        e = np.exp(np.where(seen, scores, top) - top)
+        total = np.sum(np.where(seen | ~seen.any(axis=-1, keepdims=True), e, 0), axis=-1, keepdims=True)
+        weights = np.where(seen, e / total, 0)
     y = weights @ value
 
     def pullback(dy: Array) -> tuple[Array, Array, Array]:
-        log_total = top + np.log(total)
-        recomputed = np.exp(np.where(seen, scores, log_total) - log_total)
-        p = either(weights, np.where(seen, recomputed, 0))
+        p = _recomputed(weights, top, total)
         dp = dy @ _turned(value)
-        from_output = p * (dp - np.sum(dy * y, axis=-1, keepdims=True))
-        dscores = either(softmax_pullback(p, dp, -1), from_output) * root * root
-        return dscores @ key, _summed(dscores, query, groups), _summed(p, dy, groups)
+        mean = either(np.sum(p * dp, axis=-1, keepdims=True), np.sum(dy * y, axis=-1, keepdims=True))
+        dscores = p * (dp - mean) * factor
+        return dscores @ key, _over_groups(dscores, query, groups), _over_groups(p, dy, groups)
 
     return y, pullback
 
@@ -133,16 +153,25 @@ class ScaledDotProductAttention(Layer):
         return (*query[:-1], value[-1])
 
     def forward(self, params: Params, query: Array, key: Array, value: Array) -> tuple[Array, Backward]:
-        lengths = query.shape[-2], key.shape[-2]
-        seen, added = _causal(*lengths) if self.is_causal else np.ones(lengths, dtype=bool), None
-        if self.mask == "boolean":
-            seen = seen & _plain(params["attn_mask"]).astype(bool)
-        elif self.mask == "additive":
-            hidden = np.asarray(_plain(params["attn_mask"]) == -np.inf, dtype=bool)
-            seen, added = seen & ~hidden, np.where(hidden, 0, params["attn_mask"])
         scale = 1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
+        seen, added = self._mask(params, query.shape[-2], key.shape[-2])
         y, pullback = attend(query, key, value, seen, scale=scale, added=added)
-        return y, lambda dy: (pullback(dy), {})
+
+        def backward(dy: Array) -> tuple[tuple[Array, Array, Array], dict[str, Array]]:
+            return pullback(dy), {}
+
+        return y, backward
+
+    def _mask(self, params: Params, queries: int, keys: int) -> tuple[np.ndarray | None, Array | None]:
+        """Return which keys each query sees, None for all, and what is added to the scores."""
+        seen, added = _causal(queries, keys) if self.is_causal else None, None
+        if self.mask is None:
+            return seen, added
+        mask = params["attn_mask"]
+        given = np.asarray(_plain(mask) if self.mask == "boolean" else _plain(mask) > -np.inf, dtype=bool)
+        if self.mask == "additive":
+            added = np.where(given, mask, 0)
+        return given if seen is None else seen & given, added
 
     @classmethod
     def examples(cls) -> Iterator[Example]:
@@ -220,7 +249,7 @@ class MultiheadAttention(Layer):
         """(batch, L, heads D) as (batch, key heads, groups L, D): the heads of one group one after the other."""
         batch, length, features = x.shape
         apart = x.reshape((batch, length, self.key_heads, heads // self.key_heads, features // heads))
-        return apart.transpose((0, 2, 3, 1, 4)).reshape((batch, self.key_heads, -1, features // heads))
+        return apart.transpose((0, 2, 3, 1, 4)).reshape((batch, self.key_heads, length * (heads // self.key_heads), features // heads))
 
     def _side_by_side(self, x: Array, heads: int) -> Array:
         """Undo `_by_head`."""
@@ -229,34 +258,46 @@ class MultiheadAttention(Layer):
         apart = x.reshape((batch, self.key_heads, groups, rows // groups, size))
         return apart.transpose((0, 3, 1, 2, 4)).reshape((batch, rows // groups, heads * size))
 
-    def _projected(self, x: Array, params: Params, name: str) -> Array:
+    def attention(self, projected: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Return the heads' outputs z (batch, L, embed_dim) of queries, keys and values side by side, and the pullback of dz."""
+        length, groups = projected.shape[1], self.num_heads // self.key_heads
+        heads, parts = (self.num_heads, self.key_heads, self.key_heads), (projected[..., part] for part in self.parts())
+        seen = np.tile(_causal(length, length), (groups, 1)) if self.is_causal else None
+        z, pullback = attend(*(self._by_head(part, count) for part, count in zip(parts, heads, strict=True)), seen,
+                             scale=1 / math.sqrt(self.embed_dim // self.num_heads), groups=groups)
+
+        def backward(dz: Array) -> Array:
+            found = pullback(self._by_head(dz, self.num_heads))
+            return np.concatenate([self._side_by_side(part, count) for part, count in zip(found, heads, strict=True)], axis=-1)
+
+        return self._side_by_side(z, self.num_heads), backward
+
+    def parts(self) -> tuple[slice, slice, slice]:
+        """Return where queries, keys and values stand among the projected features."""
+        kept = self.embed_dim + self.kv_dim
+        return slice(0, self.embed_dim), slice(self.embed_dim, kept), slice(kept, None)
+
+    def projected(self, x: Array, params: Params, name: str) -> Array:
+        """Return x through the projection `in_proj` or `out_proj`."""
         weight = params[f"{name}_weight"]
         return affine(x, weight, params[f"{name}_bias"]) if self.bias else x @ weight.T
 
-    def _projection_gradients(self, x: Array, dy: Array, name: str) -> dict[str, Array]:
+    def projection_gradients(self, x: Array, dy: Array, name: str) -> dict[str, Array]:
+        """Return the gradients of a projection's parameters, of its input x and its output's gradient dy."""
         rows = dy.reshape((-1, dy.shape[-1]))
         gradients = {f"{name}_weight": rows.T @ x.reshape((-1, x.shape[-1]))}
         return gradients | ({f"{name}_bias": np.sum(rows, axis=0)} if self.bias else {})
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        length, groups = x.shape[1], self.num_heads // self.key_heads
-        heads = (self.num_heads, self.key_heads, self.key_heads)
-        ends = (self.embed_dim, self.embed_dim + self.kv_dim)
-        projected = self._projected(x, params, "in_proj")
-        parts = projected[..., : ends[0]], projected[..., ends[0] : ends[1]], projected[..., ends[1] :]
-        seen = _causal(length, length) if self.is_causal else np.ones((length, length), dtype=bool)
-        z, pullback = attend(*(self._by_head(part, count) for part, count in zip(parts, heads, strict=True)),
-                             np.tile(seen, (groups, 1)), scale=1 / math.sqrt(self.embed_dim // self.num_heads), groups=groups)
-        z = self._side_by_side(z, self.num_heads)
+        z, pullback = self.attention(self.projected(x, params, "in_proj"))
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            dz = self._by_head(dy @ params["out_proj_weight"], self.num_heads)
-            dparts = [self._side_by_side(part, count) for part, count in zip(pullback(dz), heads, strict=True)]
-            dprojected = np.concatenate(dparts, axis=-1)
-            dparams = self._projection_gradients(x, dprojected, "in_proj") | self._projection_gradients(z, dy, "out_proj")
-            return dprojected @ params["in_proj_weight"], dparams
+            dprojected = pullback(dy @ params["out_proj_weight"])
+            dparams = self.projection_gradients(x, dprojected, "in_proj") | self.projection_gradients(z, dy, "out_proj")
+            weight = params["in_proj_weight"]
+            return sum_of_products([(dprojected[..., part], weight[part]) for part in self.parts()]), dparams
 
-        return self._projected(z, params, "out_proj"), backward
+        return self.projected(z, params, "out_proj"), backward
 
     @classmethod
     def examples(cls) -> Iterator[Example]:

@@ -148,16 +148,15 @@ class _Windows(Layer):
     """
 
     axes: ClassVar[int]
+    paddings: ClassVar[tuple[str, ...]] = ()
     out_channels: int
     groups: int
     bias: bool
 
     def __post_init__(self) -> None:
-        least = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
-        for name, smallest in least.items():
-            given = getattr(self, name, 0)
-            if hasattr(self, name) and not isinstance(given, str):
-                object.__setattr__(self, name, self._sizes(name, given, smallest))
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0)):
+            if hasattr(self, name):
+                object.__setattr__(self, name, self._sizes(name, getattr(self, name), least))
         for name in ("out_channels", "groups"):
             if getattr(self, name) < 1:
                 raise self._wrong(name, "a whole number >= 1")
@@ -167,10 +166,13 @@ class _Windows(Layer):
     def _wrong(self, name: str, expected: str) -> ValueError:
         return ValueError(f"{type(self).__name__}: wrong {name}: got {getattr(self, name)!r}, expected {expected}")
 
-    def _sizes(self, name: str, given: Any, least: int) -> Shape:
+    def _sizes(self, name: str, given: Any, least: int) -> Shape | str:
+        named = self.paddings if name == "padding" else ()
+        if isinstance(given, str) and given in named:
+            return given
         sizes = tuple(given) if isinstance(given, (tuple, list)) else (given,) * self.axes
         if len(sizes) != self.axes or not all(isinstance(n, (int, np.integer)) and n >= least for n in sizes):
-            raise self._wrong(name, f"a whole number >= {least}, or {self.axes} of them")
+            raise self._wrong(name, "".join(f"{word!r}, " for word in named) + f"a whole number >= {least}, or {self.axes} of them")
         return tuple(int(n) for n in sizes)
 
     def _in_channels(self, shape: Shape) -> int:
@@ -181,11 +183,11 @@ class _Windows(Layer):
             raise ShapeError(self, shape, f"a number of channels that is a multiple of groups = {self.groups}")
         return shape[0]
 
-    def _grouped(self, x: Array) -> Array:
+    def grouped(self, x: Array) -> Array:
         """Return maps (n, channels, ...) as (n, g, channels of a group, positions)."""
         return x.reshape((x.shape[0], self.groups, x.shape[1] // self.groups, prod(x.shape[2:])))
 
-    def _kernels(self, params: Params) -> tuple[Array, Array | None]:
+    def kernels(self, params: Params) -> tuple[Array, Array | None]:
         """Return weight as (g, a, b, offsets) and bias as (g, 1, channels of a group), None without one."""
         weight, groups = params["weight"], self.groups
         kernels = weight.reshape((groups, weight.shape[0] // groups, weight.shape[1], prod(weight.shape[2:])))
@@ -201,6 +203,7 @@ class _Windows(Layer):
 
 @dataclass(frozen=True)
 class _Convolution(_Windows):
+    paddings: ClassVar[tuple[str, ...]] = ("same", "valid")
     out_channels: int
     kernel_size: Sizes
     stride: Sizes = 1
@@ -211,8 +214,6 @@ class _Convolution(_Windows):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.padding, str) and self.padding not in {"same", "valid"}:
-            raise self._wrong("padding", "'same', 'valid', a whole number >= 0, or one for each axis")
         if self.padding == "same" and max(cast("Shape", self.stride)) > 1:
             raise self._wrong("stride", "1 along every axis where padding='same'")
 
@@ -221,7 +222,7 @@ class _Convolution(_Windows):
         return found | {"bias": (self.out_channels,)} if self.bias else found
 
     def window(self, inputs: Shape) -> Window:
-        """Return the window over an input of these sizes; padding 'same' puts the odd zero behind, so that o = i in number."""
+        """Return the window over an input of these sizes; padding 'same' puts an odd zero behind: as many outputs as inputs."""
         kernel, stride, dilation = (cast("Shape", sizes) for sizes in (self.kernel_size, self.stride, self.dilation))
         reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         if isinstance(self.padding, str):
@@ -240,12 +241,12 @@ class _Convolution(_Windows):
         return (self.out_channels, *outputs)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        weight, bias = self._kernels(params)
-        window, inputs = self.window(x.shape[2:]), self._grouped(x)
+        weight, bias = self.kernels(params)
+        window, inputs = self.window(x.shape[2:]), self.grouped(x)
         y = windowed(inputs, weight, window, bias).reshape((x.shape[0], self.out_channels, *window.outputs))
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            outputs = self._grouped(dy)
+            outputs = self.grouped(dy)
             dx = spread(outputs, weight, window).reshape(x.shape)
             return dx, self._gradients(params, pairings(inputs, outputs, window), dy)
 
@@ -289,12 +290,12 @@ class _Transposed(_Windows):
         return (self.out_channels, *outputs)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        weight, bias = self._kernels(params)
-        window, inputs = self.window(x.shape[2:]), self._grouped(x)
+        weight, bias = self.kernels(params)
+        window, inputs = self.window(x.shape[2:]), self.grouped(x)
         y = spread(inputs, weight, window, bias).reshape((x.shape[0], self.out_channels, *window.inputs))
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            outputs = self._grouped(dy)
+            outputs = self.grouped(dy)
             dx = windowed(outputs, weight, window).reshape(x.shape)
             return dx, self._gradients(params, pairings(outputs, inputs, window), dy)
 
@@ -315,7 +316,7 @@ class Conv1d(_Convolution):
                   y has (length + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1 positions. s, p, d are stride,
                   padding and dilation; a and b run over the channels of one group, and groups have nothing in common.
     Kinks         none.
-    Source        Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, relation 14 and chapter 4.
+    Source        Dumoulin, Visin, *A guide to convolution arithmetic for deep learning*, 2016, chapters 2, 4 and 5.
     """
 
     axes: ClassVar[int] = 1
@@ -354,7 +355,7 @@ class Conv2d(_Convolution):
 
     @classmethod
     def examples(cls) -> Iterator[Example]:
-        yield cls(2, (2, 1)), (1, 3, 2)
+        yield cls(2, (2, 1)), (2, 3, 2)
         yield cls(1, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)), (2, 3, 2)
         yield cls(2, 3, stride=2, padding=1, groups=2, bias=False), (2, 3, 2)
         yield cls(4, 2, stride=(1, 3), groups=2), (2, 2, 4)
@@ -385,7 +386,7 @@ class Conv3d(_Convolution):
     @classmethod
     def examples(cls) -> Iterator[Example]:
         yield cls(1, (1, 2, 2)), (1, 2, 2, 3)
-        yield cls(2, (2, 1, 2), stride=(1, 2, 3), padding=(1, 0, 1), dilation=(2, 1, 1), groups=2, bias=False), (2, 1, 2, 3)
+        yield cls(2, (2, 1, 2), stride=(1, 2, 3), padding=(1, 0, 1), dilation=(2, 1, 1), groups=2, bias=False), (2, 2, 2, 3)
 
 
 @register
@@ -439,7 +440,7 @@ class ConvTranspose2d(_Transposed):
 
     @classmethod
     def examples(cls) -> Iterator[Example]:
-        yield cls(2, (2, 1)), (1, 2, 2)
+        yield cls(2, (2, 1)), (2, 2, 2)
         yield cls(1, (2, 3), stride=(2, 3), padding=(0, 1), output_padding=(1, 2)), (2, 2, 2)
         yield cls(2, 2, stride=(3, 1), groups=2, bias=False, dilation=(1, 2)), (2, 2, 1)
         yield cls(4, (1, 2), stride=2, padding=(0, 1), output_padding=1, groups=2), (2, 1, 2)

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
-from .rounding import Array, Rounded, added, either
+from .rounding import Arithmetic, Array, Rounded, added, either
 
 __all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
            "softmax", "softmax_pullback", "softplus", "sum_of_products"]
@@ -131,7 +131,7 @@ def affine(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Array] = ()) -> Array:
-    """The sum of some matrix products a @ b and of further terms.
+    """The sum of matrix products a @ b of like shapes, and of further terms.
 
     In rounded arithmetic all of it is one sum, taken in any order; where sums are wider than what is stored, the products and
     their partial sums may also be stored one by one, again in any order.
@@ -141,17 +141,29 @@ def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Arr
     known = next((a.arithmetic for a in (*(a for pair in products for a in pair), *terms) if isinstance(a, Rounded)), None)
     if known is None:
         return reduce(operator.add, (*(a @ b for a, b in products), *terms))
+    if known.precision.wide:
+        return either(_one_sum(products, terms, known), added([*(a @ b for a, b in products), *terms]))
+    if len(products) > 2:  # one long product is the same sum
+        left, right = zip(*products, strict=True)
+        products = [(np.concatenate(left, axis=-1), np.concatenate(right, axis=-1 if right[0].ndim == 1 else -2))]
+    return _one_sum(products, terms, known)
+
+
+def _one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], arithmetic: Arithmetic) -> Rounded:
+    """Return the ball of products and terms added in any order, nothing of which is stored before the end."""
     value = spread = magnitude = np.zeros(())
     with np.errstate(all="ignore"):
-        for a, b in ((known.lift(a), known.lift(b)) for a, b in products):
-            # as one product: |a'b' - ab| <= |a| bb + ba (|b| + bb), and the terms are at most (|a| + ba)(|b| + bb)
-            right = np.abs(b.value) + b.bound
-            spread = spread + np.abs(a.value) @ b.bounds() + a.bounds() @ right
-            value, magnitude = value + a.value @ b.value, magnitude + (np.abs(a.value) + a.bound) @ right
-        for term in map(known.lift, terms):
+        for a, b in ((arithmetic.lift(a), arithmetic.lift(b)) for a, b in products):
+            # as in one product: |a'b' - ab| <= |a| bb + ba (|b| + bb), and the terms are at most (|a| + ba)(|b| + bb)
+            left, right, value = np.abs(a.value), np.abs(b.value), value + a.value @ b.value
+            if not b.exact:
+                spread, right = spread + left @ b.bounds(), right + b.bound
+            if not a.exact:
+                spread, left = spread + a.bounds() @ right, left + a.bound
+            magnitude = magnitude + left @ right
+        for term in map(arithmetic.lift, terms):
             value, spread, magnitude = value + term.value, spread + term.bound, magnitude + np.abs(term.value) + term.bound
-        one_sum = known.accumulated(value, spread, magnitude, sum(a.shape[-1] for a, _ in products) + len(terms), products=True)
-        return either(one_sum, added([*(a @ b for a, b in products), *terms])) if known.precision.wide else one_sum
+        return arithmetic.accumulated(value, spread, magnitude, sum(a.shape[-1] for a, _ in products) + len(terms), products=True)
 
 
 def softmax(x: Array, axis: int) -> Array:

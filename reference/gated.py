@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax, softmax_pullback
-from .layer import Backward, Layer, Params, Shape, ShapeError, register
+from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
 __all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
@@ -59,6 +60,12 @@ class Softmax(Layer):
 
         return y, backward
 
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (5,)
+        yield cls(1), (3, 2)
+        yield cls(-2), (3, 2)
+
 
 @register
 @dataclass(frozen=True)
@@ -97,6 +104,12 @@ class LogSoftmax(Layer):
 
         return y, backward
 
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (5,)
+        yield cls(1), (3, 2)
+        yield cls(-2), (3, 2)
+
 
 def _halved(layer: Layer, shape: Shape) -> Shape:
     """Return the shape with its last axis halved."""
@@ -131,6 +144,11 @@ class GLU(Layer):
 
         return a * s, backward
 
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (2, 4)
+        yield cls(), (2,)
+
 
 @register
 @dataclass(frozen=True)
@@ -159,3 +177,8 @@ class SwiGLU(Layer):
             return np.concatenate([da, dy * (a * s)], axis=-1), {}
 
         return a * s * b, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (2, 4)
+        yield cls(), (2,)

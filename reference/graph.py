@@ -55,7 +55,7 @@ def by_wire(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Graph:
-    """Steps in forward order between input and output wires, and the shapes of all of them (batch axis left out)."""
+    """Steps in forward order between input and output wires, and the shapes of all wires (batch axis left out)."""
 
     inputs: Wires
     outputs: Wires = ()
@@ -63,6 +63,8 @@ class Graph:
     shapes: dict[str, Shape] = field(default_factory=dict)
     parameters: dict[str, Shape] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
+    stages: list[Wires] = field(default_factory=list)
+    """The wires between the layers in sequence: those that flow into each, and last the outputs, before any fork."""
     indices: dict[str, int] = field(default_factory=dict)
     """The wires of whole numbers, with the number they stay below: they have no gradient."""
 
@@ -70,10 +72,10 @@ class Graph:
     def of(cls, layers: Iterable[tuple[str, Layer]], shapes: Mapping[str, Shape]) -> Graph:
         """Return the graph of layers in sequence, each with its path; raise ShapeError where their shapes do not fit."""
         graph = cls(tuple(shapes), shapes=dict(shapes))
-        wires = graph.inputs
+        graph.stages.append(graph.inputs)
         for path, layer in layers:
-            wires = Place(graph, path, path).put(layer, wires)
-        graph.outputs = wires
+            graph.stages.append(Place(graph, path, path).put(layer, graph.stages[-1]))
+        graph.outputs = graph.stages[-1]
         graph._fork()  # noqa: SLF001  (its own)
         return graph
 
@@ -106,6 +108,7 @@ class Graph:
         self.shapes.update(zip(outputs, each_shape(layer.output_shape(*shapes)), strict=True))
         for name, shape in layer.parameters(*shapes).items():
             self._enter(self.parameters, f"{owner}.{name}", shape, layer, shapes)
+            self.shapes[f"{owner}.{name}"] = shape
         for name, constant in layer.constants(*shapes).items():
             self._enter(self.constants, f"{owner}.{name}", constant, layer, shapes)
         named = (*layer.parameters(*shapes), *layer.constants(*shapes))
@@ -139,8 +142,7 @@ class Graph:
 
     def _forked(self, wire: str, uses: int) -> Step:
         outputs = tuple(f"{wire}#{i}" for i in range(uses))
-        shape = self.shapes.get(wire) if wire not in self.parameters else self.parameters[wire]
-        self.shapes.update(dict.fromkeys(outputs, shape))
+        self.shapes.update(dict.fromkeys(outputs, self.shapes[wire]))
         if wire in self.indices:
             self.indices.update(dict.fromkeys(outputs, self.indices[wire]))
         return Step(f"{wire}.fork", Fork(uses), (wire,), outputs)

@@ -45,9 +45,13 @@ def _softmax(z: Array) -> tuple[Array, Pullback]:
 
 
 def _log_softmax(z: Array) -> tuple[Array, Pullback]:
-    """a_i = z_i - log sum_k e^z_k, da_i/dz_j = delta_ij - e^a_j, so dz_j = da_j - e^a_j sum_i da_i."""
+    """a_i = z_i - log sum_k e^z_k, da_i/dz_j = delta_ij - p_j, p_j = e^a_j, so dz_j = da_j - p_j sum_i da_i.
+
+    With sum_k p_k = 1 this is da_j sum_{k != j} p_k - p_j sum_{i != j} da_i, where nothing cancels as p_j comes close to 1.
+    """
     a, backward = LogSoftmax().forward({}, z)
-    return a, lambda da: backward(da)[0]
+    p, others = softmax(z, -1), 1.0 - np.eye(z.shape[-1])
+    return a, lambda da: either(da * (p @ others) - p * (da @ others), backward(da)[0])
 
 
 OUTPUTS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
@@ -149,26 +153,29 @@ class Head:
         if route not in ROUTES:
             raise self._error(f"unknown route: got {route!r}, expected one of {', '.join(ROUTES)}")
         summands, derivative, pullback = self._evaluate(z, target, route)
-        shape = self.loss_shape(z.shape)
-        count = 1 if self.reduction in {"sum", "none"} else self._count(z, target)
-        if self.reduction != "none":
-            loss = np.sum(summands) / count
+        if self.reduction == "none":
+            loss = summands if summands.ndim == len(self.loss_shape(z.shape)) else np.sum(summands, axis=-1)
         else:
-            loss = summands if summands.ndim == len(shape) else np.sum(summands, axis=-1)
+            loss = np.sum(summands) / self.divisor(z, target)
+        return loss, lambda dloss=1: pullback(self.reduced(derivative, dloss, z, target))
 
-        def backward(dloss: Any = 1) -> Array:
-            if shape and np.ndim(dloss):
-                if dloss.shape != shape:
-                    raise self._error(f"wrong shape of the upstream gradient: got {dloss.shape}, expected {shape}")
-                dloss = dloss.reshape((*shape, *[1] * (derivative.ndim - len(shape))))
-            # not dloss / count first: a plain number's rounding would be in no bound
-            return pullback(derivative / count * dloss)
+    def reduced(self, derivative: Array, dloss: Any, z: Array, target: Array) -> Array:
+        """Return a derivative of the summands as the reduction passes it on: over the mean's divisor, times the upstream gradient."""
+        shape = self.loss_shape(z.shape)
+        if shape and np.ndim(dloss):
+            if dloss.shape != shape:
+                raise self._error(f"wrong shape of the upstream gradient: got {dloss.shape}, expected {shape}")
+            dloss = dloss.reshape((*shape, *[1] * (derivative.ndim - len(shape))))
+        # not dloss / divisor first: a plain number's rounding would be in no bound
+        return derivative / self.divisor(z, target) * dloss
 
-        return loss, backward
+    def divisor(self, z: Array, target: Array) -> Any:
+        """Return what the sum is divided by: 1, or what the mean is taken over."""
+        return 1 if self.reduction in {"sum", "none"} else self._count(z, target)
 
     def _evaluate(self, z: Array, target: Array, route: str) -> tuple[Array, Array, Pullback]:
         """Return the summands of J, their derivative, and what takes the derivative to dz."""
-        y, options = self._rows(z, target), self._options()
+        y, options = self.rows(z, target), self._options()
         if route == "fused" and (self.output, self.loss) in FUSED:
             return *FUSED[self.output, self.loss](z, y, **options), lambda dz: dz
         a, pullback = OUTPUTS[self.output](z)
@@ -178,7 +185,7 @@ class Head:
         """Return what the loss function takes beside output and target."""
         return {}
 
-    def _rows(self, z: Array, target: Array) -> Array:
+    def rows(self, z: Array, target: Array) -> Array:
         """Return the target as the loss takes it, an array of z's shape; raise ValueError for one that does not fit."""
         kind = self.target_kind()
         if kind == "classes":

@@ -148,10 +148,10 @@ class BCEWithLogitsLoss(Head):
     def _options(self) -> dict[str, Any]:
         return {} if self.pos_weight is None else {"pos_weight": np.array(self.pos_weight)}
 
-    def _rows(self, z: Array, target: Array) -> Array:
+    def rows(self, z: Array, target: Array) -> Array:
         if self.pos_weight is not None:
             self.check_shape(z.shape[1:])
-        return super()._rows(z, target)
+        return super().rows(z, target)
 
 
 @register
@@ -198,7 +198,7 @@ class ClassTargets:
         keep = target != self.ignore_index
         return keep, np.where(keep, target, 0) if target.dtype.kind in "iu" else target
 
-    def _rows(self, z: Array, target: Array) -> Array:
+    def rows(self, z: Array, target: Array) -> Array:
         """Return w_y onehot(y), and a row of zeros for an ignored target."""
         keep, target = self._kept(target)
         rows = self._smoothed(z, self._one_hot(target, z.shape)) * keep[..., None]
@@ -302,7 +302,7 @@ class CosineEmbeddingLoss(Head):
 
     def _evaluate(self, z: Array, target: Array, route: str) -> tuple[Array, Array, Pullback]:
         self.check_shape(z.shape[1:])
-        return *cosine_embedding(z, self._rows(z, target), self.margin), lambda dz: dz
+        return *cosine_embedding(z, self.rows(z, target), self.margin), lambda dz: dz
 
     def _count(self, z: Array, target: Array) -> Any:
         return z.shape[0]

@@ -12,7 +12,7 @@ from .layer import Backward, Constant, Example, Layer, Params, Shape, register
 from .reductions import axis_of, check_dim
 from .rounding import Array, scatter_add
 
-__all__ = ["Dropout", "Embedding", "Gather", "IndexSelect", "ScatterAdd", "places_along"]
+__all__ = ["Dropout", "Embedding", "Gather", "IndexSelect", "ScatterAdd"]
 
 
 def _check_index(layer: Any, index: Any, below: int) -> Any:
@@ -25,7 +25,7 @@ def _check_index(layer: Any, index: Any, below: int) -> Any:
     return index
 
 
-def places_along(index: Any, axis: int) -> tuple[Any, ...]:
+def _places_along(index: Any, axis: int) -> tuple[Any, ...]:
     """Return what NumPy takes between brackets for `take_along_axis`: the index on its axis, each entry's own place on the others."""
     grid = np.ogrid[tuple(slice(n) for n in index.shape)]
     return tuple(index if a == axis else places for a, places in enumerate(grid))
@@ -62,6 +62,9 @@ class Embedding(Layer):
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": (self.num_embeddings, self.embedding_dim)}
+
+    def fixed(self, shape: Shape) -> dict[str, Any]:
+        return {} if self.padding_idx is None else {"weight": self.padding_idx}
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape, self.embedding_dim)
@@ -174,7 +177,7 @@ class Gather(_Sized):
         index = _check_index(self, params["index"], x.shape[axis])
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return scatter_add(dy, places_along(index, axis), x.shape, stored=True), {}
+            return scatter_add(dy, _places_along(index, axis), x.shape, stored=True), {}
 
         return np.take_along_axis(x, index, axis), backward
 
@@ -206,7 +209,7 @@ class ScatterAdd(_Sized):
             return np.take_along_axis(dy, index, axis), {}
 
         shape = (*x.shape[:axis], self.size, *x.shape[axis + 1 :])
-        return scatter_add(x, places_along(index, axis), shape, stored=True), backward
+        return scatter_add(x, _places_along(index, axis), shape, stored=True), backward
 
 
 @register

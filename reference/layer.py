@@ -65,6 +65,10 @@ class Layer(ABC):
         """Return what the layer takes by name beside its parameters, without a gradient."""
         return {}
 
+    def fixed(self, *shapes: Any, **_: Any) -> dict[str, Any]:
+        """Return by parameter name an index of the entries that are never trained: read, but with a gradient of 0 by definition."""
+        return {}
+
     def index_below(self) -> tuple[int | None, ...]:
         """Return for each input the number that its integers stay below, None for an input of real numbers."""
         return (None,) * len(self.input_names)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .functions import affine
-from .layer import Backward, Layer, Params, Shape, ShapeError, register
+from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import Array
 
 __all__ = ["Linear"]
@@ -57,3 +58,9 @@ class Linear(Layer):
             return dy @ weight, dparams
 
         return y, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(3), (4,)
+        yield cls(4, bias=False), (2, 4)
+        yield cls(1), (1,)

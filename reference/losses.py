@@ -82,8 +82,16 @@ def hinge(a: Array, y: Array, margin: float = 1) -> tuple[Array, Array]:
 def soft_margin(a: Array, y: Array) -> tuple[Array, Array]:
     """J = log(1 + e^(-y a)) for y = +-1, dJ/da = -y s(-y a), s the logistic sigmoid."""
     upper = plain(y) > 0
-    s = sigmoid(np.where(upper, -a, a))
-    return softplus(np.where(upper, -a, a)), np.where(upper, -s, s)
+    against = np.where(upper, -a, a)
+    s = sigmoid(against)
+    return _stepwise_softplus(against), np.where(upper, -s, s)
+
+
+def _stepwise_softplus(x: Array) -> Array:
+    """log(1 + e^x); where results are stored in fewer digits than they are computed in, e^x may be stored first."""
+    if not isinstance(x, Rounded) or not x.arithmetic.precision.wide:
+        return softplus(x)
+    return either(softplus(x), np.where(x > 40, x, np.log1p(np.exp(np.minimum(x, 40)))))
 
 
 def bce(a: Array, y: Array, pos_weight: Array | None = None) -> tuple[Array, Array]:
@@ -175,9 +183,10 @@ def _fused_bce(z: Array, y: Array, pos_weight: Array | None = None) -> tuple[Arr
     if pos_weight is None:
         return y * softplus(-z) + (1 - y) * softplus(z), either((1 - y) * a - y * sigmoid(-z), a - y)
     weighted = pos_weight * y
-    both = weighted + (1 - y)
-    loss = either(weighted * softplus(-z) + (1 - y) * softplus(z), (1 - y) * z + both * softplus(-z))
-    return loss, either((1 - y) * a - weighted * sigmoid(-z), both * a - weighted)
+    # implementations form the weight of softplus(-z), p y + 1 - y, as (p - 1) y + 1, and of the sigmoid as (p y + 1) - y
+    positive = np.where(plain(y) > 0, either(weighted, ((pos_weight - 1) * y + 1) - (1 - y)), weighted)
+    gradient = either((1 - y) * a - weighted * sigmoid(-z), ((weighted + 1) - y) * a - weighted)
+    return positive * softplus(-z) + (1 - y) * softplus(z), gradient
 
 
 def _fused_cross_entropy(z: Array, y: Array) -> tuple[Array, Array]:

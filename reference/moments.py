@@ -18,7 +18,7 @@ both, so its own error is that of a (x - m). In the gradient, sum g (x - m) may 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,17 @@ Axes = tuple[int, ...]
 class Standardised:
     """Groups of entries along `axes` as `unit` = (x - mean) rstd; without a mean, x rstd.
 
-    `summed` is `unit` with the bound it has as a factor in sums over a group. `constant` statistics do not depend on x.
+    `constant` statistics do not depend on x. In rounded arithmetic `summed` is `unit` with the bound it has as a factor in sums
+    over a group, and `reach` is |x| + |mean|.
     """
 
-    x: Array
+    count: int
     axes: Axes
     mean: Array | None
     rstd: Array
     unit: Array
     summed: Array
+    reach: Any
     constant: bool = False
 
     def affine(self, weight: Array | None, bias: Array | None) -> Array:
@@ -52,37 +54,43 @@ class Standardised:
         if not isinstance(y, Rounded):
             return y
         with quiet():
-            scale = _most(self.rstd) * (1 if weight is None else _most(weight))
-            extra = _few(y, 4) * (scale * self.reach() + (0 if bias is None else _most(bias)))
-            return _widened(y, extra + y.arithmetic.precision.underflow * (1 + self.reach()))
+            few, tiny = _few(y, 4), y.arithmetic.precision.underflow
+            scale = 0 if self.mean is None else few * (_most(self.rstd) * (1 if weight is None else _most(weight)))
+            return _widened(y, self.reach * (scale + tiny) + ((0 if bias is None else few * _most(bias)) + tiny))
+
+    def weighted(self, dy: Array) -> Array:
+        """Return dy unit, the terms of the weight's gradient."""
+        terms = dy * self.summed
+        if not isinstance(terms, Rounded):
+            return terms
+        with quiet():  # dy x may underflow before it is multiplied by rstd
+            return _widened(terms, terms.arithmetic.precision.underflow * _most(self.rstd))
 
     def pullback(self, dy: Array, weight: Array | None) -> Array:
         """Return dx from the gradient of `affine`."""
         g = dy if weight is None else dy * weight
         if self.constant:
-            return self._regrouped(g * self.rstd, g, weight, 0, 0)
-        projection = _average(g * self.summed, self.axes)
+            return self._regrouped(g * self.rstd, dy, g, weight)
+        projection = _average(self.weighted(g), self.axes)
         mean_g = 0 if self.mean is None else _average(g, self.axes)
-        return self._regrouped(self.rstd * (g - mean_g - self.unit * projection), g, weight, mean_g, projection)
+        return self._regrouped(self.rstd * (g - mean_g - self.unit * projection), dy, g, weight, mean_g, projection)
 
-    def _regrouped(self, dx: Array, g: Array, weight: Array | None, mean_g: Array | int, projection: Array | int) -> Array:
-        """Return dx with a bound for its terms multiplied out and added in another order."""
+    def _regrouped(self, dx: Array, dy: Array, g: Array, weight: Array | None, mean_g: Array = 0, projection: Array = 0) -> Array:
+        """Return dx with a bound for its terms multiplied out and added in another order, any of which may underflow."""
         if not isinstance(dx, Rounded):
             return dx
         with quiet():
-            arithmetic, rstd, along = dx.arithmetic, _most(self.rstd), _most(projection)
-            stored = arithmetic.gamma(4, arithmetic.roundoff)
+            arithmetic, rstd, along, tiny = dx.arithmetic, _most(self.rstd), _most(projection), dx.arithmetic.precision.underflow
+            stored = arithmetic.gamma(4, arithmetic.roundoff) * rstd
+            small = tiny * (1 + (0 if weight is None else _most(weight)) * (1 + rstd))
+            if self.constant:
+                return _widened(dx, _most(g) * stored + _most(dy) * tiny + small)
             # automatic differentiation averages over the whole gradient of x - mean, of which mean |unit| <= 1 along the group
-            averaged = 0 if self.constant or self.mean is None else _few(dx, _count(self.x, self.axes) + 2) + stored
-            terms = stored * (_most(g) + _most(mean_g) + _most(self.unit) * along) + averaged * along
+            averaged = 0 if self.mean is None else rstd * (_few(dx, self.count + 2) * along) + stored * along
             # b x + c with c = -b mean - ..., b = projection rstd^2
-            terms = rstd * (terms + _few(dx, 6) * rstd * along * self.reach())
-            small = arithmetic.precision.underflow * (1 + (0 if weight is None else _most(weight)) * (1 + rstd) + _most(g))
-            return _widened(dx, terms + small + (0 if self.constant else arithmetic.precision.underflow * self.reach()))
-
-    def reach(self) -> Any:
-        """Return |x| + |mean|, 0 where there is no mean to be taken away."""
-        return 0 if self.mean is None else _most(self.x) + _most(self.mean)
+            shifted = tiny if self.mean is None else _few(dx, 6) * (rstd * rstd * along) + tiny
+            extra = _most(g) * (stored + tiny) + _most(self.unit) * (stored * along) + self.reach * shifted
+            return _widened(dx, extra + (stored * _most(mean_g) + averaged + small))
 
 
 def standardised(x: Array, axes: Axes, eps: float) -> Standardised:
@@ -93,28 +101,32 @@ def standardised(x: Array, axes: Axes, eps: float) -> Standardised:
         rstd = _inverse_root(x.arithmetic, *_variance(x, mean, axes), eps)
     else:
         rstd = 1 / np.sqrt(_average(deviation * deviation, axes) + eps)
-    return _accounted(Standardised(x, axes, mean, rstd, deviation * rstd, 0))
+    return _standardised(x, axes, mean, rstd, deviation * rstd)
 
 
 def root_mean_square(x: Array, axes: Axes, eps: float) -> Standardised:
     """Take the root of the mean square of the groups along `axes`; no mean is taken away."""
-    rstd = _inverse_root(x.arithmetic, *_variance(x, None, axes), eps) if isinstance(x, Rounded) else 1 / np.sqrt(_average(x * x, axes) + eps)
-    return _accounted(Standardised(x, axes, None, rstd, x * rstd, 0))
+    if isinstance(x, Rounded):
+        rstd = _inverse_root(x.arithmetic, *_variance(x, None, axes), eps)
+    else:
+        rstd = 1 / np.sqrt(_average(x * x, axes) + eps)
+    return _standardised(x, axes, None, rstd, x * rstd)
 
 
 def given(x: Array, axes: Axes, mean: Array, variance: Array, eps: float) -> Standardised:
     """Take statistics that are given and do not depend on x."""
     rstd = 1 / np.sqrt(variance + eps)
-    return _accounted(Standardised(x, axes, mean, rstd, (x - mean) * rstd, 0, constant=True))
+    return _standardised(x, axes, mean, rstd, (x - mean) * rstd, constant=True)
 
 
-def _accounted(found: Standardised) -> Standardised:
-    """Fill in `summed`: sum g unit may be (sum g x - mean sum g) rstd."""
-    unit = found.unit
-    if isinstance(unit, Rounded) and found.mean is not None:
+def _standardised(x: Array, axes: Axes, mean: Array | None, rstd: Array, unit: Array, *, constant: bool = False) -> Standardised:
+    count, summed, reach = _count(x, axes), unit, None
+    if isinstance(x, Rounded):
         with quiet():
-            unit = _widened(unit, _few(unit, _count(found.x, found.axes) + 6) * _most(found.rstd) * found.reach())
-    return replace(found, summed=unit)
+            reach = _most(x) + (0 if mean is None else _most(mean))
+            # sum g unit may be (sum g x - mean sum g) rstd
+            summed = unit if mean is None else _widened(unit, reach * (_few(unit, count + 6) * _most(rstd)))
+    return Standardised(count, axes, mean, rstd, unit, summed, reach, constant)
 
 
 def _count(x: Array, axes: Axes) -> int:
@@ -123,7 +135,9 @@ def _count(x: Array, axes: Axes) -> int:
 
 def _most(x: Any) -> Any:
     """Return the largest magnitude that a ball holds."""
-    return np.abs(x.value) + x.bound if isinstance(x, Rounded) else x
+    if not isinstance(x, Rounded):
+        return x
+    return np.abs(x.value) if x.exact else np.abs(x.value) + x.bound
 
 
 def _few(like: Rounded, roundings: int) -> float:
@@ -137,7 +151,7 @@ def _inside(arithmetic: Arithmetic) -> float:
 
 def _widened(ball: Rounded, extra: Any) -> Rounded:
     bound = ball.bound + extra
-    return Rounded(ball.value, np.where(np.isnan(bound), np.inf, bound), ball.arithmetic)
+    return Rounded(ball.value, bound if np.isfinite(np.sum(bound)) else np.where(np.isnan(bound), np.inf, bound), ball.arithmetic)
 
 
 def _held(arithmetic: Arithmetic, value: Any, bound: Any, magnitude: Any) -> Rounded:

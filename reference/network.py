@@ -53,6 +53,11 @@ class Network:
     def output_shape(self) -> Shape:
         return self.graph.shapes[self.output]
 
+    @property
+    def shapes(self) -> tuple[tuple[Shape, ...], ...]:
+        """The shapes that flow into each layer and, last, into the head: one for each array."""
+        return tuple(tuple(self.graph.shapes[w] for w in wires) for wires in self.graph.stages)
+
     def parameters(self) -> dict[str, dict[str, Shape]]:
         """Return the shape of every parameter, by the path it belongs to and its name."""
         return by_path(self.graph.parameters)

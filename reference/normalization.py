@@ -11,7 +11,7 @@ import numpy as np
 
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from .moments import Axes, Standardised, given, root_mean_square, standardised
-from .rounding import Array
+from .rounding import Array, Rounded, either
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "Normalisation", "RMSNorm"]
 
@@ -52,12 +52,20 @@ class Normalisation(Layer):
             dy = dy.reshape(layout)
             dparams = {}
             if weight is not None:
-                dparams["weight"] = np.sum(dy * groups.summed, axis=shared).reshape(params["weight"].shape)
+                dparams["weight"] = _sum(groups.weighted(dy), shared).reshape(params["weight"].shape)
             if bias is not None:
-                dparams["bias"] = np.sum(dy, axis=shared).reshape(params["bias"].shape)
+                dparams["bias"] = _sum(dy, shared).reshape(params["bias"].shape)
             return groups.pullback(dy, weight).reshape(x.shape), dparams
 
         return groups.affine(weight, bias).reshape(x.shape), backward
+
+
+def _sum(a: Array, axes: Axes) -> Array:
+    """Return the sum along `axes`; where it is wider than what is stored, the sums of single examples may be stored first."""
+    total = np.sum(a, axis=axes)
+    if not isinstance(a, Rounded) or not a.arithmetic.precision.wide or len(axes) < 2:
+        return total
+    return either(total, np.sum(np.sum(a, axis=axes[1:], keepdims=True), axis=axes))
 
 
 def _per_channel(layer: Normalisation, shape: Shape) -> dict[str, Shape]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from .layer import Backward, Elementwise, Params, Shape, ShapeError, register
+from .layer import Backward, Elementwise, Example, Params, Shape, ShapeError, register
 from .rounding import Array, either
 
 __all__ = ["Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "PReLU", "ReLU", "ReLU6"]
@@ -85,6 +86,12 @@ class LeakyReLU(Elementwise):
 
         return y, backward
 
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls(-0.5), (3, 2)
+        yield cls(1.0), (3, 2)
+
 
 @register
 @dataclass(frozen=True)
@@ -130,6 +137,12 @@ class PReLU(Elementwise):
             return dx, {"weight": dweight.reshape((self.num_parameters,))}
 
         return y, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (2, 3)
+        yield cls(3), (3, 2)
+        yield cls(2), (2,)
 
 
 @register
@@ -187,6 +200,11 @@ class Hardtanh(Elementwise):
             return np.where((x > lo) & (x < hi), dy, 0), {}
 
         return y, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls(-0.25, 2.0), (3, 2)
 
 
 @register

@@ -36,15 +36,15 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
-            sizes = self._each(name)
+            sizes = self.each(name)
             if len(sizes) != self.axes or not all(_whole(size, least) for size in sizes):
                 raise ValueError(f"{type(self).__name__}: wrong {name}: got {getattr(self, name)}, "
                                  f"expected {' or '.join(['a whole number', *[f'{self.axes} of them'] * (self.axes > 1)])} >= {least}")
-        if any(2 * p > k for k, p in zip(self._each("kernel_size"), self._each("padding"), strict=True)):
+        if any(2 * p > k for k, p in zip(self.each("kernel_size"), self.each("padding"), strict=True)):
             raise ValueError(f"{type(self).__name__}: wrong padding: got {self.padding}, expected at most half of "
                              f"kernel_size={self.kernel_size}, so that no window lies in the padding")
 
-    def _each(self, name: str) -> tuple[int, ...]:
+    def each(self, name: str) -> tuple[int, ...]:
         """Return an option's number for every axis; without a stride, windows lie side by side."""
         value = getattr(self, name, 1)
         value = self.kernel_size if value is None else value
@@ -52,7 +52,7 @@ class _Pool(Layer):
 
     def positions(self, sizes: Shape) -> list[np.ndarray]:
         """Return, for each axis, where entry k of window o lies: o stride + k dilation - padding."""
-        options = zip(sizes, *(self._each(name) for name in ("kernel_size", "stride", "padding", "dilation")), strict=True)
+        options = zip(sizes, *(self.each(name) for name in ("kernel_size", "stride", "padding", "dilation")), strict=True)
         return [np.arange(self._count(n, k, s, p, d)) * s + np.arange(k)[:, None] * d - p for n, k, s, p, d in options]
 
     def _count(self, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -163,7 +163,7 @@ class _AvgPool(_Pool):
         In ceil mode a window may reach beyond the padding, which never counts.
         """
         counts = np.ones(1, dtype=np.int64)
-        for along, size, padding in zip(self.positions(sizes), sizes, self._each("padding"), strict=True):
+        for along, size, padding in zip(self.positions(sizes), sizes, self.each("padding"), strict=True):
             counted = along < size + padding if self.count_include_pad else (along >= 0) & (along < size)
             counts = (counts[:, None] * counted.sum(axis=0)).ravel()
         return counts
@@ -249,7 +249,8 @@ class AdaptiveAvgPool2d(Layer):
                   dx_nci = sum of dy_nco / d_o over the windows o that x_nci lies in; they overlap where out does not divide size
     Shapes        x (batch, channels, height, width), y (batch, channels, *output_size).
     Kinks         none.
-    Source        He, Zhang, Ren, Sun, *Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition*, ECCV 2014, section 2.3.
+    Source        He, Zhang, Ren, Sun, *Spatial Pyramid Pooling in Deep Convolutional Networks*, ECCV 2014, section 2.3; the windows
+                  are those of torch.nn.AdaptiveAvgPool2d.
     """
 
     output_size: int | tuple[int | None, ...] | None

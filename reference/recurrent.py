@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .functions import absolute, sigmoid, sigmoid_complement, sum_of_products
+from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, either
+from .rounding import Array, Rounded
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -22,8 +22,10 @@ Products = list[tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters of one direction of one layer, gate by gate: `ih` (gates, hidden, features), `hh` (gates, hidden, hidden)
-    and, unless there are none, the biases (gates, 1, hidden)."""
+    """The parameters of one direction of one layer, gate by gate.
+
+    `ih` is (gates, hidden, features), `hh` (gates, hidden, hidden), and the biases, unless there are none, (gates, 1, hidden).
+    """
 
     ih: Array
     hh: Array
@@ -156,18 +158,18 @@ def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Ce
     last = tuple(np.stack(states, axis=1) for states in zip(*finals, strict=True))
 
     def backward(doutput: Array, *dlast: Array) -> tuple[Any, dict[str, Array]]:
-        drows = [doutput[:, t] for t in time]
+        drows = np.moveaxis(doutput, 1, 0)
         dparams: dict[str, Array] = {}
         dinitial: list[State] = [()] * len(places)
-        below: list[Products] = [[] for _ in time]
+        below: Products = []
         for place, (_, d, suffix) in reversed(list(enumerate(places))):
-            mine = [drow[:, d * hidden : (d + 1) * hidden] for drow in drows]
-            products, dinitial[place], found = pullbacks[place](_ordered(mine, d), [state[:, place] for state in dlast])
-            below = [a + b for a, b in zip(below, _ordered(products, d), strict=True)]
+            mine = [drows[t, :, d * hidden : (d + 1) * hidden] for t in time]
+            dins, dinitial[place], found = pullbacks[place](_ordered(mine, d), [state[:, place] for state in dlast])
+            below += by_gates(np.stack(_ordered(dins, d), axis=1), layer.weights(params, suffix).ih)
             dparams |= {name + suffix: value for name, value in found.items()}
             if d == 0:
-                drows, below = [sum_of_products(products) for products in below], [[] for _ in time]
-        dx = np.stack(drows, axis=1)
+                drows, below = sum_of_products(below), []
+        dx = np.moveaxis(drows, 0, 1)
         return (dx, *(np.stack(states, axis=1) for states in zip(*dinitial, strict=True))) if layer.states else dx, dparams
 
     return (output, *last) if layer.states else output, backward
@@ -181,8 +183,7 @@ def _ordered(rows: list[Any], direction: int) -> list[Any]:
 def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State) -> tuple[list[Array], State, Callable[..., Any]]:
     """Return the hidden states of one direction, its last state, and its backward.
 
-    The backward returns for each time step the products that sum to the gradient of its input, the gradient of the initial state
-    and those of the parameters.
+    The backward returns the gradient of W_ih x at each time step, that of the initial state and those of the parameters.
     """
     hs, pullbacks = [], []
     for x in xs:
@@ -190,7 +191,7 @@ def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State) -> t
         hs.append(state[0])
         pullbacks.append(pullback)
 
-    def backward(dhs: list[Array], dlast: Sequence[Array]) -> tuple[list[Products], State, dict[str, Array]]:
+    def backward(dhs: list[Array], dlast: Sequence[Array]) -> tuple[list[Array], State, dict[str, Array]]:
         products: Products = []
         terms, dcell = tuple(dlast[:1]), tuple(dlast[1:])
         pulled: list[Pulled] = []
@@ -198,8 +199,7 @@ def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State) -> t
             pulled.append(pullback(sum_of_products(products, (*terms, dh)), *dcell))
             products, terms, dcell = pulled[-1].products, pulled[-1].terms, pulled[-1].cell
         pulled.reverse()
-        return ([by_gates(p.d_input, weights.ih) for p in pulled], (sum_of_products(products, terms), *dcell),
-                _parameters(weights, xs, pulled))  # fmt: skip
+        return [p.d_input for p in pulled], (sum_of_products(products, terms), *dcell), _parameters(weights, xs, pulled)
 
     return hs, state, backward
 
@@ -224,9 +224,61 @@ def by_gates(d: Array, weight: Array) -> Products:
 
 
 def tanh_slope(a: Array, y: Array) -> Array:
-    """1 - y^2 of y = tanh a, as 4 s(2a) s(-2a), which keeps its digits where y is close to 1."""
-    from_output = np.where(absolute(a) > SATURATED, 0, 1 - y * y)
-    return either(4 * (sigmoid(2 * a) * sigmoid(-2 * a)), from_output)
+    """The derivative 1 - y^2 of y = tanh a: 4 s(2a) s(-2a) keeps its digits where y is close to 1.
+
+    In rounded arithmetic the ball of 1 - y^2 holds that too. Where all of a is past 20 implementations have y = +-1 and the slope 0;
+    but jax writes dy (1 - y^2) as (dy + dy y)(1 - y), which is 2 (dy - dy) on the left, and where dy is a product that a fused
+    multiply-add rounds once and not twice, this leaves its rounding.
+    """
+    if not isinstance(a, Rounded):
+        return 4 * (sigmoid(2 * a) * sigmoid(-2 * a))
+    slope, least = 1 - y * y, np.abs(a.value) - a.bound
+    flat = least > SATURATED
+    if not flat.any():
+        return slope
+    reach = 4 * np.exp(-2 * np.where(flat, least, SATURATED)) + np.where(a.value < 0, 2 * a.arithmetic.roundoff, 0)
+    return Rounded(np.where(flat, 0, slope.value), np.where(flat, reach, slope.bound), a.arithmetic)
+
+
+def mixed(left: Array, z: Array, n: Array, h: Array) -> Array:
+    """left n + z h, with left = 1 - z: the mean of n and h by the weight z. Implementations also form n + z (h - n)."""
+    if not isinstance(z, Rounded):
+        return left * n + z * h
+    arithmetic = z.arithmetic
+    n, h = arithmetic.lift(n), arithmetic.lift(h)
+    with np.errstate(all="ignore"):
+        value = left.value * n.value + z.value * h.value
+        # n' + z'(h' - n') - n - z (h - n) = (1 - z')(n' - n) + z'(h' - h) + (z' - z)(h - n)
+        spread = (np.abs(left.value) + left.bound) * n.bound + (np.abs(z.value) + z.bound) * h.bound
+        spread = spread + np.abs(h.value - n.value) * np.maximum(z.bound, left.bound)
+    # in either form each term meets three roundings at most
+    return rounded_more(Rounded(value, spread, arithmetic), 3, size(n) + size(z) * (size(h) + size(n)))
+
+
+def size(x: Rounded) -> np.ndarray:
+    """Return the largest magnitudes of a ball."""
+    return np.abs(x.value) + x.bound
+
+
+def rounded_more(ball: Array, roundings: int, magnitude: Any) -> Array:
+    """Return a ball widened by the rounding of an equal expression, whose terms sum to `magnitude` and meet so many roundings each.
+
+    Unlike `either`, which carries the bounds of the operands through that expression too, as if its terms were independent.
+    """
+    arithmetic = ball.arithmetic
+    growth = arithmetic.gamma(roundings, arithmetic.roundoff)
+    bound = ball.bound + growth * magnitude + (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
+    return arithmetic.overflowing(ball.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+
+
+def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tuple[Array, Array, Array]:
+    """Return the gradients of z, n and h through `mixed`, in whichever form it is differentiated."""
+    dz, dn, dh = dy * (h - n), dy * left, dy * z
+    if not isinstance(dz, Rounded):
+        return dz, dn, dh
+    dy, h = dz.arithmetic.lift(dy), dz.arithmetic.lift(h)
+    # dy h - dy n, and dy - dy z
+    return rounded_more(dz, 2, size(dy) * (size(h) + size(n))), rounded_more(dn, 2, size(dy) * (1 + size(z))), dh
 
 
 @register
@@ -277,7 +329,7 @@ class RNN(Recurrent):
         return (y[0],), pullback
 
     @classmethod
-    def examples(cls) -> Any:
+    def examples(cls) -> Iterator[Example]:
         yield cls(2), (3, 2)
         yield cls(1), (1, 1)
         yield cls(2, nonlinearity="relu"), (3, 2)
@@ -337,8 +389,7 @@ class GRU(Recurrent):
         left = sigmoid_complement(a[1], z)
 
         def pullback(dh: Array) -> Pulled:
-            dn = either(dh * left, dh - dh * z)
-            dz = either(dh * (h - n), dh * h - dh * n)
+            dz, dn, direct = mixed_pullback(dh, left, z, n, h)
             da_n = dn * tanh_slope(a_n, n)
             if self.reset_after:
                 dr, dq, through = da_n * q, da_n * r, ()
@@ -349,13 +400,12 @@ class GRU(Recurrent):
             d_hidden = np.concatenate([ds, dq[None]], axis=0)
             products = by_gates(d_hidden, weights.hh if self.reset_after else gated.hh)
             operand = h if self.reset_after else np.stack([h, h, reset], axis=0)
-            return Pulled(np.concatenate([ds, da_n[None]], axis=0), d_hidden, operand, products, (dh * z, *through))
+            return Pulled(np.concatenate([ds, da_n[None]], axis=0), d_hidden, operand, products, (direct, *through))
 
-        # n + z (h - n) is the same, and loses digits where n is much larger than the result
-        return (either(left * n + z * h, n + z * (h - n)),), pullback
+        return (mixed(left, z, n, h),), pullback
 
     @classmethod
-    def examples(cls) -> Any:
+    def examples(cls) -> Iterator[Example]:
         yield cls(2), (3, 2)
         yield cls(1), (1, 1)
         yield cls(2, reset_after=False), (3, 2)
@@ -403,20 +453,23 @@ class LSTM(Recurrent):
     def cell(self, weights: Weights, x: Array, state: State) -> tuple[State, Callable[..., Pulled]]:
         h, c = state
         a = weights.preactivation(x, h)
-        i, f, g, o = sigmoid(a[0]), sigmoid(a[1]), np.tanh(a[2]), sigmoid(a[3])
+        gated = a[[0, 1, 3]]
+        s, g = sigmoid(gated), np.tanh(a[2])
+        i, f, o = s[0], s[1], s[2]
         c_next = f * c + i * g
         t = np.tanh(c_next)
 
         def pullback(dh: Array, dc_next: Array = 0) -> Pulled:
             dc = dc_next + dh * o * tanh_slope(c_next, t)
-            da = np.stack([dc * g * (i * sigmoid_complement(a[0], i)), dc * c * (f * sigmoid_complement(a[1], f)),
-                           dc * i * tanh_slope(a[2], g), dh * t * (o * sigmoid_complement(a[3], o))], axis=0)  # fmt: skip
+            ds = np.stack([dc * g, dc * c, dh * t], axis=0) * (s * sigmoid_complement(gated, s))
+            da_g = dc * i * tanh_slope(a[2], g)
+            da = np.concatenate([ds[:2], da_g[None], ds[2:]], axis=0)
             return Pulled(da, da, h, by_gates(da, weights.hh), (), (dc * f,))
 
         return (o * t, c_next), pullback
 
     @classmethod
-    def examples(cls) -> Any:
+    def examples(cls) -> Iterator[Example]:
         yield cls(2), (3, 2)
         yield cls(1), (1, 1)
         yield cls(2, num_layers=2, bias=False), (2, 3)

@@ -86,15 +86,19 @@ def _others(x: Array) -> Array:
 
 
 def _or_quotient(sound: Array, products: Array, numerator: Array, x: Array) -> Array:
-    """Let `sound`, the sum or product without x_j, also be numerator_j / x_j, as it is formed where no `products` underflowed.
+    """Let `sound`, the sum or product without x_j, also be numerator_j / x_j, as it is formed from the saved `products`.
 
-    Where one did, or x_j is 0, its digits are not in the quotient and an implementation must multiply the others.
+    Where these overflow the quotient does too, and the bound gives up. Where one underflowed, or x_j is 0, the digits are not in the
+    quotient: there an implementation must multiply the others.
     """
     if not isinstance(sound, Rounded):
         return sound
     normal = sound.arithmetic.precision.normal
-    kept = np.min(np.abs(products.value) - products.bound, axis=-1, keepdims=True) >= normal
-    return either(sound, np.where(kept, numerator / np.where(kept, x, 1), sound))
+    above = np.min(np.abs(products.value) - products.bound, axis=-1, keepdims=True) >= normal
+    formed = above | np.isinf(numerator.bounds())
+    quotient: Array = numerator / np.where(formed, x, 1)
+    elsewhere: Array = sound
+    return either(sound, np.where(formed, quotient, elsewhere))
 
 
 @register
@@ -119,7 +123,7 @@ class CumProd(_Along):
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dy = np.moveaxis(dy, self.dim, -1)
             terms = np.where(later, running_product(_others(along), -1, dy[..., None, :]), 0)
-            dx = running_sum(terms, -1)[..., -1]
+            dx = running_sum(terms, -1, last=True)
             dx = _or_quotient(dx, y, np.flip(running_sum(np.flip(dy * y, -1), -1), -1), along)
             return np.moveaxis(dx, -1, self.dim), {}
 

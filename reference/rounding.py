@@ -632,18 +632,19 @@ def added(terms: Sequence[Array]) -> Array:
         return arithmetic.overflowing(total.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
-def running_sum(x: Array, axis: int) -> Array:
-    """Return sum_(k <= i) x_k along an axis, added in any order, each partial sum as it is stored."""
+def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
+    """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored."""
+    function: Any = np.sum if last else np.cumsum
     if not isinstance(x, Rounded):
-        return np.cumsum(x, axis=axis)
+        return function(x, axis=axis)
     with np.errstate(all="ignore"):
-        value, magnitude = np.cumsum(x.value, axis=axis), np.cumsum(np.abs(x.value), axis=axis)
-        spread = None if x.exact else np.cumsum(x.bounds(), axis=axis)
-        terms = _positions(x, axis)
+        value, magnitude = function(x.value, axis=axis), function(np.abs(x.value), axis=axis)
+        spread = None if x.exact else function(x.bounds(), axis=axis)
+        terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
         return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread, terms)
 
 
-def running_product(x: Array, axis: int, factor: Array = 1.0) -> Array:
+def running_product(x: Array, axis: int, factor: Array = 1) -> Array:
     """Return factor_i prod_(k <= i) x_k along an axis, multiplied in any association, each partial product as it is stored."""
     if not isinstance(x, Rounded):
         return np.cumprod(x, axis=axis) * factor
@@ -651,15 +652,17 @@ def running_product(x: Array, axis: int, factor: Array = 1.0) -> Array:
     with np.errstate(all="ignore"):
         f = arithmetic.lift(factor)
         value, top, top_f = np.cumprod(x.value, axis=axis) * f.value, np.abs(x.value) + x.bound, np.abs(f.value) + f.bound
-        magnitude = np.cumprod(top, axis=axis) * top_f
         products = _positions(x, axis) - (_shifts(f) and f.value == 1)
         relative = arithmetic.gammas(products, arithmetic.roundoff)
         # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
-        reach = np.cumprod(np.maximum(top, 1), axis=axis) * np.maximum(top_f, 1) * (1 + relative)
-        bound = magnitude * relative + 4 * products * precision.underflow * reach
+        reach = np.cumprod(np.maximum(top, 1), axis=axis) * (np.maximum(top_f, 1) * (1 + relative))
+        held = reach <= precision.largest / BOUND_SLACK / x.shape[axis]  # so that a sum of such products does not overflow either
+        magnitude = np.abs(value)
+        bound = reach * (4 * products * precision.underflow)
         if not (x.exact and f.exact):  # |prod x' - prod x| <= prod (|x| + b) - prod |x|, each of which has 2 roundings a factor
-            bound = bound + (magnitude - np.abs(value)) + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
-        held = reach * x.shape[axis] <= precision.largest / BOUND_SLACK  # so that a sum of such products does not overflow either
+            magnitude, inner = np.cumprod(top, axis=axis) * top_f, magnitude
+            bound += magnitude - inner + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
+        bound += magnitude * relative
         return Rounded(value, bound if held.all() else np.where(held, bound, np.inf), arithmetic)
 
 

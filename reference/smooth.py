@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .functions import absolute, distributed, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
-from .layer import Backward, Elementwise, Params, register
+from .layer import Backward, Elementwise, Example, Params, register
 from .rounding import Array, either
 
 __all__ = ["CELU", "ELU", "GELU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"]
@@ -52,6 +53,11 @@ class ELU(Elementwise):
             return np.where(x > 0, dy, either(dy * (self.alpha * slope), dy * self.alpha * slope)), {}
 
         return np.where(x > 0, x, y_left), backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls(1.6), (3, 2)
 
 
 @register
@@ -109,6 +115,11 @@ class CELU(Elementwise):
 
         return np.where(x > 0, x, y_left), backward
 
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls(0.7), (3, 2)
+
 
 @register
 @dataclass(frozen=True)
@@ -150,11 +161,16 @@ class GELU(Elementwise):
         s = sigmoid(v)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            dv = scale * (1 + 3 * GELU_CUBIC * square)
+            dv = scale * (1 + GELU_CUBIC * (3 * square))
             slope = sigmoid_complement(v, s) * dv
             return distributed(dy * (s * (1 + x * slope)), dy, x, s, s * slope), {}
 
         return x * s, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls("tanh"), (3, 2)
 
 
 @register
@@ -298,6 +314,11 @@ class Softplus(Elementwise):
             return either(dy * slope, dy / self.beta * slope * self.beta), {}
 
         return p / self.beta, backward
+
+    @classmethod
+    def examples(cls) -> Iterator[Example]:
+        yield cls(), (3, 2)
+        yield cls(0.7), (3, 2)
 
 
 @register

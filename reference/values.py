@@ -187,18 +187,46 @@ REGIMES: dict[str, Callable[[Rng, Any, int, Precision], tuple[np.ndarray, Arrays
 
 
 def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
-    shape = (batch, *network.output_shape)
-    kind = network.head.target_kind()
-    if kind == "real":
-        return rng.standard_normal(shape)
-    if kind == "binary":
-        return rng.integers(2, size=shape).astype(float) if rng.random() < 0.7 else rng.random(shape)
-    classes = rng.integers(shape[-1], size=shape[:-1])
-    if kind == "classes":
-        return classes
-    onehot = np.eye(shape[-1])[classes]
-    # soft targets are multiples of 1/64, so that every precision holds rows that sum to one
-    return onehot if rng.random() < 0.7 else rng.multinomial(64, np.full(shape[-1], 1 / shape[-1]), size=shape[:-1]) / 64
+    head, z_shape = network.head, (batch, *network.output_shape)
+    shape = head.target_shape(z_shape)
+    return TARGETS[head.target_kind()](rng, head, shape, z_shape[-1])
+
+
+def _classes(rng: Rng, head: Any, shape: Shape, classes: int) -> np.ndarray:
+    """Classes, some of them ignored, but never all."""
+    drawn = rng.integers(classes, size=shape)
+    if rng.random() < 0.7 or not drawn.size:
+        return drawn
+    ignored = rng.random(shape) < 0.3
+    ignored.flat[0] = False
+    return np.where(ignored, head.ignore_index, drawn)
+
+
+def _distribution(rng: Rng, head: Any, shape: Shape, classes: int) -> np.ndarray:
+    """One-hot rows, or soft targets in multiples of 1/64, so that every precision holds rows that sum to one."""
+    if rng.random() < 0.7:
+        return np.eye(classes)[rng.integers(classes, size=shape[:-1])]
+    return rng.multinomial(64, np.full(classes, 1 / classes), size=shape[:-1]) / 64
+
+
+def _labels(rng: Rng, head: Any, shape: Shape, classes: int) -> np.ndarray:
+    """Rows of labels other than the blank, some of them repeated, of different lengths and padded with -1."""
+    labels = rng.integers(classes - 1, size=shape) if classes > 1 else np.full(shape, -1)
+    labels = np.where(rng.random(shape) < 0.3, labels[:, :1], labels)
+    lengths = rng.integers(shape[1] + 1, size=(shape[0], 1))
+    return np.where(np.arange(shape[1]) < lengths, labels + (labels >= head.blank), -1)
+
+
+TARGETS: dict[str, Callable[[Rng, Any, Shape, int], np.ndarray]] = {
+    "real": lambda rng, head, shape, classes: rng.standard_normal(shape),
+    "binary": lambda rng, head, shape, classes: rng.integers(2, size=shape).astype(float) if rng.random() < 0.7 else rng.random(shape),
+    "sign": lambda rng, head, shape, classes: rng.choice([-1.0, 1.0], size=shape),
+    "classes": _classes,
+    "distribution": _distribution,
+    "log_distribution": lambda rng, head, shape, classes: np.log(0.1 + 0.9 * rng.random(shape)),
+    "ctc": _labels,
+}
+"""How targets are drawn, by the head's `target_kind`."""
 
 
 DATA_SETS = {"real": "load_diabetes", "binary": "load_breast_cancer", "distribution": "load_digits", "classes": "load_digits"}
@@ -228,12 +256,13 @@ def _train(rng: Rng, network: Network, params: Arrays, constants: dict[str, np.n
     x = features[:, columns].reshape(size, *network.input_shape)
     if "x" in graph.indices:
         x = np.abs(x * 16).astype(np.int64) % graph.indices["x"]
+    shape = network.head.target_shape((size, *out))
     if kind in {"classes", "distribution"}:
         classes = np.broadcast_to((labels % out[-1]).reshape(-1, *[1] * (len(out) - 1)), (size, *out[:-1]))
         target = classes if kind == "classes" else np.eye(out[-1])[classes]
     elif kind in {"real", "binary"}:
         centred = labels if kind == "binary" else (labels - labels.mean()) / labels.std()
-        target = np.broadcast_to(centred.reshape(-1, *[1] * len(out)), (size, *out)).astype(float)
+        target = np.broadcast_to(centred.reshape(-1, *[1] * (len(shape) - 1)), shape).astype(float)
     else:
         target = _target(rng, network, size)
     found = by_wire(params)

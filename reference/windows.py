@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .layer import Shape
-from .rounding import Array
+from .rounding import Array, added
 
 __all__ = ["Match", "flat_places", "gather", "holders", "knockout", "present_first", "shares", "spread"]
 
@@ -53,8 +53,12 @@ def gather(x: Array, places: np.ndarray) -> Array:
 
 
 def spread(windows: Array, held: np.ndarray) -> Array:
-    """Return for each position the sum of what the slots that hold it contain: the transpose of `gather`."""
-    return np.sum(gather(windows, held), axis=2)
+    """Return for each position the sum of what the slots that hold it contain: the transpose of `gather`.
+
+    Implementations add window after window to what is stored, so every partial sum is rounded to the stored format.
+    """
+    terms = gather(windows, held)
+    return added([terms[:, :, term] for term in range(held.shape[0])])
 
 
 def knockout(x: Array, present: np.ndarray) -> tuple[Array, list[Match]]:

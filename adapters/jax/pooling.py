@@ -23,12 +23,11 @@ def max_pool(layer: Any, params: Params, x: Array) -> Array:
     window, strides, _, dilation = ((1, 1, *option) for option in zip(*axes, strict=True))
     if set(dilation) == {1}:
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, ((0, 0), (0, 0), *pads))
-    padded = jnp.pad(x, ((0, 0), (0, 0), *pads), constant_values=-jnp.inf)  # reduce_window has no gradient with a dilation
-    starts = [((n - d * (k - 1) - 1) // s + 1, k, s, d) for n, (k, s, _, d) in zip(padded.shape[2:], axes, strict=True)]
-    places = [jnp.arange(count) * s + jnp.arange(k)[:, None] * d for count, k, s, d in starts]
-    if x.ndim == 3:
-        return padded[:, :, places[0]].max(axis=2)
-    return padded[:, :, places[0][:, :, None, None], places[1]].max(axis=(2, 4))
+    y = jnp.pad(x, ((0, 0), (0, 0), *pads), constant_values=-jnp.inf)  # reduce_window has no gradient where it is dilated
+    for axis, (k, s, _, d) in enumerate(axes, 2):
+        count = (y.shape[axis] - d * (k - 1) - 1) // s + 1
+        y = y.take(jnp.arange(count) * s + jnp.arange(k)[:, None] * d, axis=axis).max(axis=axis)
+    return y
 
 
 def avg_pool(layer: Any, params: Params, x: Array) -> Array:

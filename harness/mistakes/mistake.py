@@ -55,6 +55,9 @@ class Faulty(Layer):
     def constants(self, *shapes: Any) -> Any:
         return self.layer.constants(*shapes)
 
+    def fixed(self, *shapes: Any) -> Any:
+        return self.layer.fixed(*shapes)
+
     def index_below(self) -> tuple[int | None, ...]:
         return self.layer.index_below()
 

@@ -83,12 +83,13 @@ def keeps_contract(trace: Trace, case: Case) -> None:
     """Raise AssertionError where a trace is not what `Trace` promises for a case."""
     network, values, dtype = case.network, case.values(), precision_named(case.precision).dtype
     assert [(step.path, step.layer) for step in trace.layers] == [
-        *((path, layer) for path, layer, _ in network.paths()), (HEAD_PATH, network.head)]  # fmt: skip
+        *((step.path, step.layer) for step in network.steps), (HEAD_PATH, network.head)]  # fmt: skip
     floats = {name: array.dtype for name, array in arrays(trace) if name != f"{HEAD_PATH} input 1" or array.dtype.kind != "i"}
     assert set(floats.values()) == {dtype}, floats
     *steps, head = trace.layers
-    for index, (step, shapes) in enumerate(zip(steps, network.parameters().values(), strict=True)):
-        before, after = ((case.batch, *network.shapes[index + i]) for i in (0, 1))
+    for index, step in enumerate(steps):
+        before, after = ((case.batch, *network.shapes[index + i][0]) for i in (0, 1))
+        shapes = network.parameters().get(step.path, {})
         assert [x.shape for x in step.inputs] == [dx.shape for dx in step.d_inputs] == [before]
         assert step.output.shape == step.d_output.shape == after
         for named in (step.params, step.d_params):

@@ -22,7 +22,7 @@ LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), b
 NETWORKS = {str(head): Network((5,), LAYERS, head) for head in (
     MSELoss(), CrossEntropyLoss(), Head("tanh", "huber"), Head("sigmoid", "bce", "sum"), Head("linear", "l1"))}  # fmt: skip
 FIRST = next(iter(NETWORKS.values()))
-PLACES = [(path, tensor) for path, layer, shape in FIRST.paths()
+PLACES = [(path, tensor) for path, layer, shape in ((s.path, s.layer, FIRST.graph.shapes[s.inputs[0]]) for s in FIRST.steps)
           for tensor in ("output", "dx", *(f"d{name}" for name in layer.parameters(shape)))]  # fmt: skip
 PLACES += [("head", "output"), ("head", "dz")]
 PART = 1e-3

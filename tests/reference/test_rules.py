@@ -1,23 +1,28 @@
-"""Every registered layer against complex step, exact rationals and arbitrary precision, and these against planted mistakes."""
+"""Every registered layer, enrolled by its examples: proved by all methods, its bounds, its kinks, its way through JSON, its messages."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 import pytest
+from backproof import reference
+from backproof.exact import Ball, balls, precise, stepped
+from backproof.mistakes.mistake import Faulty
+from backproof.proof import prove
 from backproof.reference import activations as a
-from backproof.reference import network
-from backproof.reference.layer import REGISTRY, Backward, Layer, Params, Shape, ShapeError, build, describe
-from backproof.reference.linear import Linear
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Array
+from backproof.reference.layer import REGISTRY, Backward, Elementwise, Layer, Params, ShapeError, build, describe
+from backproof.reference.rounding import PRECISIONS, Array
+from backproof.setting import Point, Setting
 from scipy import special
 
 PROOF = Path(__file__).parents[2] / "benchmarks" / "proof.py"
@@ -28,63 +33,50 @@ proof = importlib.util.module_from_spec(SPEC)
 sys.modules["proof"] = proof
 SPEC.loader.exec_module(proof)
 
-assert network  # enrols the layers
+for module in iter_modules(reference.__path__):
+    import_module(f"backproof.reference.{module.name}")
 
-Arrays = dict[str, np.ndarray]
+LAYERS = tuple(cls for cls in REGISTRY.values() if issubclass(cls, Layer) and cls.__module__.startswith("backproof.reference."))
+FLOATS = ("float64", "float32", "bfloat16")
+TRANSCENDENTAL = re.compile(r"not applicable: the rule raises \w+: .*(no callable \w+ method|has no attribute '\w+'|whole powers only)")
 
-EXAMPLES: tuple[tuple[Layer, Shape], ...] = (
-    (Linear(3), (4,)),
-    (Linear(4, bias=False), (2, 4)),
-    (a.PReLU(), (2, 3)),
-    (a.PReLU(3), (3, 2)),
-    (a.PReLU(2), (2,)),
-    (a.Softmax(), (5,)),
-    (a.Softmax(1), (3, 2)),
-    (a.Softmax(-2), (3, 2)),
-    (a.LogSoftmax(), (5,)),
-    (a.LogSoftmax(1), (3, 2)),
-    (a.GLU(), (2, 4)),
-    (a.SwiGLU(), (6,)),
-    *((layer, (3, 2)) for layer in (
-        a.Identity(), a.ReLU(), a.LeakyReLU(), a.LeakyReLU(-0.5), a.LeakyReLU(1.0), a.ReLU6(), a.Hardtanh(),
-        a.Hardtanh(-0.25, 2.0), a.Hardsigmoid(), a.Hardswish(), a.ELU(), a.ELU(1.6), a.SELU(), a.CELU(), a.CELU(0.7), a.GELU(),
-        a.GELU("tanh"), a.SiLU(), a.Mish(), a.Sigmoid(), a.LogSigmoid(), a.Tanh(), a.Softplus(), a.Softplus(0.7), a.Softsign())),
-)  # fmt: skip
-"""A layer enrols here: some settings of its options, each with an input shape."""
 
-MIXING = (Linear, a.Softmax, a.LogSoftmax, a.GLU, a.SwiGLU)
-"""Layers whose outputs depend on several inputs each: no single input value is a kink."""
+def examples(cls: type[Layer]) -> tuple[Setting, ...]:
+    """Return what a class enrols itself with; one that has nothing fails in the test of its examples."""
+    try:
+        return tuple(Setting(layer, tuple(shapes)) for layer, *shapes in cls.examples())
+    except TypeError:
+        return ()
 
-ENTRYWISE = tuple(example for example in EXAMPLES if not isinstance(example[0], MIXING))
 
-every_example = pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])
+EXAMPLES = tuple(setting for cls in LAYERS for setting in examples(cls))
+FIRST = tuple({type(setting.layer): setting for setting in reversed(EXAMPLES)}.values())
+ENTRYWISE = tuple(setting for setting in EXAMPLES if isinstance(setting.layer, Elementwise))
+
+
+def each(settings: tuple[Setting, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("setting", settings, ids=[f"{s.layer}-{'-'.join(map(str, s.shapes))}" for s in settings])
+
+
+every_example = each(EXAMPLES)
 every_formula = pytest.mark.parametrize("exact", proof.EXACT, ids=[str(exact.layer) for exact in proof.EXACT])
 
 
-def draw(layer: Layer, shape: Shape, scale: float = 1.0, batch: int = 3) -> tuple[Arrays, np.ndarray, np.ndarray]:
-    """Return random parameters, x and dy."""
-    rng = np.random.default_rng(7)
-    params = {name: rng.standard_normal(size) for name, size in layer.parameters(shape).items()}
-    return params, scale * rng.standard_normal((batch, *shape)), rng.standard_normal((batch, *layer.output_shape(shape)))
-
-
-def outside(layer: Layer, shape: Shape, scale: float = 1.0) -> dict[str, float]:
-    """Return the largest |complex step - gradient| by tensor, in units of twice the gradient's rounding bound."""
-    params, x, dy = draw(layer, shape, scale)
-    assert not np.isin(x, layer.kinks(params)).any(), "complex step has no say where there is no derivative"
-    actual, balls = proof.evaluate(layer, params, x, dy), proof.rounded(layer, params, x, dy)
-    steps = proof.complex_step(layer, params, x, dy)
-    return {name: float(np.max(proof.excess(step - actual[name], 2 * balls[name].radius()))) for name, step in steps.items()}
-
-
-def test_every_registered_layer_has_an_example() -> None:
-    """A new layer must enrol in EXAMPLES."""
-    registered = {name for name, cls in REGISTRY.items() if issubclass(cls, Layer)}
-    assert {type(layer).__name__ for layer, _ in EXAMPLES} == registered
+@pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
+def test_every_registered_layer_has_examples_that_fit(cls: type[Layer]) -> None:
+    """A layer enrols by its `examples`: small settings of itself, each with one shape per input that it accepts."""
+    settings = examples(cls)
+    assert settings, f"{cls.__name__} has no examples, or its default ones do not fit: write its `examples`"
+    assert cls in {type(setting.layer) for setting in settings}
+    for setting in settings:
+        assert len(setting.shapes) == len(setting.layer.input_names)
+        assert setting.outputs.keys() == set(setting.layer.output_names)
+        numbers = sum(int(np.prod(shape)) for shape in (*setting.shapes, *setting.parameters.values()))
+        assert numbers <= 400, f"{setting}: {numbers} numbers are too many for an example"
 
 
 def test_every_activation_has_an_exact_formula() -> None:
-    """A new activation must enrol in the proof, which docs/proof.md is made of."""
+    """A new activation must enrol in the definitions that docs/proof.md is made of."""
     assert {type(exact.layer).__name__ for exact in proof.EXACT} == set(a.__all__)
 
 
@@ -94,108 +86,88 @@ def test_the_committed_table_has_every_formula() -> None:
 
 
 @every_example
-@pytest.mark.parametrize("scale", [1.0, 12.0])
-def test_backward_equals_complex_step(layer: Layer, shape: Shape, scale: float) -> None:
-    """Each gradient is the complex step of the forward rule, up to what rounding may do."""
-    for tensor, excess in outside(layer, shape, scale).items():
-        assert excess <= 1, f"{layer}: {tensor} differs from complex step: got excess {excess:.3g}, expected at most 1"
+def test_the_rule_is_proved(setting: Setting) -> None:
+    """Complex step or rationals, and arbitrary precision to hundreds of bits, know the gradients that the rule gives."""
+    found = prove(setting.layer, *setting.shapes)
+    assert found.ok, str(found)
+    assert not found.notes, str(found)
+    assert "passed" in {found.methods["complex step"], found.methods["exact rationals"]}, str(found)
+    assert {found.methods[name] for name in ("contract", "arbitrary precision", "dot-product test", "linearity")} == {"passed"}, str(found)
+    rational = found.methods["exact rationals"]
+    assert rational == "passed" or TRANSCENDENTAL.match(rational), f"a rational rule turns numbers into floats: {rational}"
+
+
+@each(FIRST)
+def test_a_wrong_scale_is_caught_in_every_gradient(setting: Setting) -> None:
+    """Gradients scaled by 1 + 2^-30 are named one by one by every method that knows the derivative."""
+
+    def scaled(layer: Layer, params: Params, *inputs: Array) -> tuple[Any, Backward]:
+        y, backward = layer.forward(params, *inputs)
+
+        def wrong(*dys: Array) -> tuple[Any, dict[str, Array]]:
+            dx, dparams = backward(*dys)
+            dxs = tuple(d if d is None else d * (1 + 2.0**-30) for d in (dx if isinstance(dx, tuple) else (dx,)))
+            return dxs if isinstance(dx, tuple) else dxs[0], {name: d * (1 + 2.0**-30) for name, d in dparams.items()}
+
+        return y, wrong
+
+    found = prove(Faulty(setting.layer, scaled), *setting.shapes)
+    point = setting.draw()
+    nonzero = {tensor for tensor, value in setting.evaluate(point).items() if tensor in setting.places and np.any(value)}
+    named = {match[1] for text in found.sentences if (match := re.match(r"(\S+)\[[\d, ]*\] is wrong: got", text))}
+    assert named == nonzero, str(found)
+    assert found.methods["arbitrary precision"] == ("failed" if nonzero else "passed")
 
 
 @every_example
-def test_shapes_are_the_announced_ones(layer: Layer, shape: Shape) -> None:
-    """Output and gradients have the shapes that output_shape and parameters promise."""
-    params, x, dy = draw(layer, shape)
-    shapes = {name: value.shape for name, value in proof.evaluate(layer, params, x, dy).items()}
-    announced = {f"d{name}": size for name, size in layer.parameters(shape).items()}
-    assert shapes == {"output": dy.shape, "dx": x.shape} | announced
-
-
-@every_example
-def test_description_builds_the_layer_again(layer: Layer, shape: Shape) -> None:
+def test_description_builds_the_layer_again(setting: Setting) -> None:
     """A layer survives the way through JSON."""
-    assert build(json.loads(json.dumps(describe(layer)))) == layer
+    assert build(json.loads(json.dumps(describe(setting.layer)))) == setting.layer
 
 
 @every_example
-def test_rounded_arithmetic_holds_the_plain_result(layer: Layer, shape: Shape) -> None:
-    """The rule on float64 arrays lands within the bound of the rule on rounded arrays."""
-    params, x, dy = draw(layer, shape, 4.0)
-    balls = proof.rounded(layer, params, x, dy)
-    for name, value in proof.evaluate(layer, params, x, dy).items():
-        assert np.all(np.abs(value - balls[name].value) <= balls[name].radius()), f"{layer}: {name} leaves its bound"
+def test_rounded_arithmetic_holds_the_plain_result(setting: Setting) -> None:
+    """The rule on float64 arrays lands within the bound of the rule on rounded arrays, which is finite."""
+    point = setting.draw(scale=4)
+    bounds = setting.rounded(point)
+    for name, value in setting.evaluate(point).items():
+        assert np.all(np.isfinite(bounds[name].radius())), f"{setting.layer}: the bound of {name} is infinite"
+        assert np.all(np.abs(value - bounds[name].value) <= bounds[name].radius()), f"{setting.layer}: {name} leaves its bound"
 
 
 @every_example
-def test_no_warning_over_the_whole_range(layer: Layer, shape: Shape) -> None:
-    """Branches not taken neither overflow nor turn invalid, on real and on complex arrays."""
-    params, x, dy = draw(layer, shape)
-    sweep = np.concatenate([np.linspace(-proof.RANGE, proof.RANGE, 401), *(np.array([k]) for k in (*layer.kinks(params), 0.0))])
-    x = np.resize(sweep, (-(-sweep.size // x[0].size), *shape))
-    dy = np.resize(dy, (len(x), *dy.shape[1:]))
+def test_rounded_arithmetic_holds_the_truth(setting: Setting) -> None:
+    """The exact result, by the rule in arbitrary precision, lies within the bound in every precision."""
+    for precision in FLOATS:
+        point = setting.draw(scale=2).lifted(PRECISIONS[precision].held)
+        bounds = setting.rounded(point, precision)
+        with precise(200):
+            for name, value in setting.evaluate(point.lifted(balls)).items():
+                middle, radius = bounds[name].value, bounds[name].radius()
+                off = [abs(float((Ball.of(t) - float(m)).number.mid())) for t, m in zip(np.ravel(value), np.ravel(middle), strict=True)]
+                assert np.all(np.array(off) <= radius.ravel()), f"{setting.layer}: the bound of {name} in {precision} leaves out the truth"
+
+
+@every_example
+def test_no_warning_over_the_whole_range(setting: Setting) -> None:
+    """Branches not taken neither overflow nor turn invalid, on real arrays and on those of a complex step."""
+    small = setting.draw()
+    sweep = np.concatenate([np.linspace(-proof.RANGE, proof.RANGE, 401), np.array([*setting.layer.kinks(small.params), 0.0])])
+    rows = -(-sweep.size // max(1, min((int(np.prod(s)) for s, below in zip(setting.shapes, setting.below, strict=True) if below is None),
+                                       default=1)))
+    drawn = setting.draw(batch=rows)
+
+    def spread(x: Array) -> Array:
+        return x if x.dtype.kind in "biu" else np.resize(sweep, x.shape)
+
+    def shifted(step: complex) -> Point:
+        return replace(drawn, inputs=tuple(x if x.dtype.kind in "biu" else stepped(spread(x) + step) for x in drawn.inputs))
+
+    real = replace(drawn, inputs=tuple(spread(x) for x in drawn.inputs))
     with np.errstate(all="raise", under="ignore"):
-        for values in (x, x + 1j * proof.STEP, np.flip(x, 0) - 1j * proof.STEP):
-            assert all(np.all(np.isfinite(value)) for value in proof.evaluate(layer, params, values, dy).values())
-
-
-# The checker of the checks: wrong rules that complex step must object to.
-
-Mistake = Callable[[Array, Array, Array, dict[str, Array]], tuple[Array, dict[str, Array]]]
-
-
-@dataclass(frozen=True)
-class Planted(Layer):
-    """A layer whose backward is wrong: `mistake(x, dy, dx, dparams)` returns what it answers instead."""
-
-    layer: Layer
-    mistake: Mistake
-
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
-        return self.layer.parameters(shape)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return self.layer.output_shape(shape)
-
-    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        y, right = self.layer.forward(params, x)
-
-        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return self.mistake(x, dy, *right(dy))
-
-        return y, backward
-
-
-def _scaled(x: Array, dy: Array, dx: Array, dparams: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-    return dx * (1 + 2.0**-30), dparams
-
-
-PLANTS: tuple[tuple[str, Layer, Shape, str, Mistake], ...] = (
-    ("term missing", a.GELU(), (4,), "dx", lambda x, dy, dx, dparams: (dy * special.ndtr(x), dparams)),
-    ("term missing", a.SiLU(), (4,), "dx", lambda x, dy, dx, dparams: (dy * special.expit(x), dparams)),
-    ("term missing", a.Softmax(), (4,), "dx", lambda x, dy, dx, dparams: (dy * special.softmax(x, -1), dparams)),
-    ("derivative missing", a.Tanh(), (4,), "dx", lambda x, dy, dx, dparams: (dy, dparams)),
-    ("derivative at y", a.Sigmoid(), (4,), "dx",
-     lambda x, dy, dx, dparams: (dy * special.expit(special.expit(x)) * special.expit(-special.expit(x)), dparams)),
-    ("halves swapped", a.GLU(), (4,), "dx", lambda x, dy, dx, dparams: (np.flip(dx, -1), dparams)),
-    ("wrong transpose", Linear(3), (3,), "dweight", lambda x, dy, dx, dparams: (dx, dparams | {"weight": dparams["weight"].T})),
-    ("mean for sum", Linear(3), (4,), "dbias", lambda x, dy, dx, dparams: (dx, dparams | {"bias": dparams["bias"] / 3})),
-    ("forgotten sum", Linear(3), (4,), "dbias", lambda x, dy, dx, dparams: (dx, dparams | {"bias": dy[0]})),
-    ("forgotten sum", a.PReLU(3), (3, 2), "dweight",
-     lambda x, dy, dx, dparams: (dx, {"weight": np.sum(np.where(x > 0, 0, dy * x)[0], axis=-1)})),
-    ("wrong side", a.PReLU(), (4,), "dweight", lambda x, dy, dx, dparams: (dx, {"weight": np.sum(dy * x).reshape(1)})),
-    *(("wrong scale", layer, shape, "dx", _scaled) for layer, shape in EXAMPLES),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("what", "layer", "shape", "tensor", "mistake"), PLANTS,
-                         ids=[f"{what}-{layer}-{shape}" for what, layer, shape, _, _ in PLANTS])
-def test_complex_step_catches_a_planted_mistake(what: str, layer: Layer, shape: Shape, tensor: str, mistake: Mistake) -> None:
-    """A wrong backward is caught, in the tensor that is wrong and in no other."""
-    params, x, dy = draw(layer, shape)
-    planted = Planted(layer, mistake)
-    actual, balls = proof.evaluate(planted, params, x, dy), proof.rounded(layer, params, x, dy)
-    wrong = {name for name, step in proof.complex_step(planted, params, x, dy).items()
-             if np.any(proof.excess(step - actual[name], 2 * balls[name].radius()) > 1)}
-    assert wrong == {tensor}, f"{what}: got {wrong}, expected {tensor}"
+        for point in (real, shifted(1j * proof.STEP), shifted(-1j * proof.STEP)):
+            for name, value in setting.evaluate(point).items():
+                assert np.all(np.isfinite(value)), f"{setting.layer}: {name} is not finite"
 
 
 # Arbitrary precision.
@@ -289,98 +261,24 @@ def test_a_forward_that_cancels_is_not_forgiven() -> None:
 # Kinks.
 
 
-@pytest.mark.parametrize(("layer", "shape"), ENTRYWISE, ids=[f"{layer}-{shape}" for layer, shape in ENTRYWISE])
-def test_kinks_are_where_the_slopes_of_both_sides_differ(layer: Layer, shape: Shape) -> None:
+@each(ENTRYWISE)
+def test_kinks_are_where_the_slopes_of_both_sides_differ(setting: Setting) -> None:
     """At a kink the hull holds both one-sided slopes and the own choice; at the other usual knees the slopes are the same."""
-    params = {name: np.full(size, 0.25) for name, size in layer.parameters(shape).items()}
+    layer, (shape,) = setting.layer, setting.shapes
+    params = {name: np.full(size, 0.25) for name, size in setting.parameters.items()}
     kinks = layer.kinks(params)
     knees = np.array(sorted({0.0, 1.0, -1.0, 3.0, -3.0, 6.0, -6.0, *kinks}))
     below, at, above = (np.broadcast_to(x.reshape(-1, *(1 for _ in shape)), (knees.size, *shape))
                         for x in (np.nextafter(knees, -np.inf), knees, np.nextafter(knees, np.inf)))
     dy = np.ones_like(at)
-    left, own, right = (proof.evaluate(layer, params, x, dy)["dx"] for x in (below, at, above))
-    arithmetic = Arithmetic(PRECISIONS["float64"], kinks="hull")
-    hull = proof.evaluate(layer, {name: arithmetic.exact(value) for name, value in params.items()}, arithmetic.exact(at),
-                          arithmetic.exact(dy))["dx"]
-    strict = proof.rounded(layer, params, at, dy)["dx"]
+    params |= {name: value for name, value in setting.draw(batch=knees.size).params.items() if name in setting.constants}
+    left, own, right = (setting.evaluate(Point(params, (x,), (dy,)))["dx"] for x in (below, at, above))
+    hull = setting.rounded(Point(params, (at,), (dy,)), kinks="hull")["dx"]
+    strict = setting.rounded(Point(params, (at,), (dy,)))["dx"]
     for slope in (left, own, right):
         assert np.all(np.abs(slope - hull.value) <= hull.radius()), f"{layer}: the hull {hull} leaves out {slope}"
     differ = np.abs(left - right) > 2 * strict.radius()
     assert set(knees[differ.reshape(knees.size, -1).any(axis=1)]) == set(kinks)
-
-
-# Exact rationals.
-
-
-@dataclass(frozen=True)
-class Dual:
-    """A rational number and its derivative: forward differentiation by the four operations, exactly."""
-
-    value: Fraction
-    slope: Fraction = Fraction(0)
-
-    @staticmethod
-    def of(number: Any) -> Dual:
-        return number if isinstance(number, Dual) else Dual(Fraction(number))
-
-    def __add__(self, other: Any) -> Dual:
-        return Dual(self.value + Dual.of(other).value, self.slope + Dual.of(other).slope)
-
-    def __neg__(self) -> Dual:
-        return Dual(-self.value, -self.slope)
-
-    def __mul__(self, other: Any) -> Dual:
-        b = Dual.of(other)
-        return Dual(self.value * b.value, self.slope * b.value + self.value * b.slope)
-
-    def __truediv__(self, other: Any) -> Dual:
-        b = Dual.of(other)
-        return Dual(self.value / b.value, (self.slope * b.value - self.value * b.slope) / b.value**2)
-
-    def __lt__(self, other: Any) -> bool:
-        return self.value < Dual.of(other).value
-
-    def __le__(self, other: Any) -> bool:
-        return self.value <= Dual.of(other).value
-
-    def __gt__(self, other: Any) -> bool:
-        return self.value > Dual.of(other).value
-
-    def __ge__(self, other: Any) -> bool:
-        return self.value >= Dual.of(other).value
-
-    __radd__, __rmul__ = __add__, __mul__
-
-
-RATIONAL: tuple[tuple[Layer, Shape], ...] = (
-    (Linear(3), (4,)), (Linear(2), (2, 3)), (a.PReLU(), (3,)), (a.PReLU(3), (3, 2)),
-    *((layer, (4,)) for layer in (a.Identity(), a.ReLU(), a.LeakyReLU(Fraction(1, 3)), a.ReLU6(),
-                                  a.Hardtanh(Fraction(-1, 3), Fraction(2)),
-                                  a.Hardsigmoid(), a.Hardswish(), a.Softsign())),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("layer", "shape"), RATIONAL, ids=[f"{layer}-{shape}" for layer, shape in RATIONAL])
-def test_backward_is_exact_on_rationals(layer: Layer, shape: Shape) -> None:
-    """On fractions every gradient equals the derivative of the forward rule by dual numbers, with nothing rounded."""
-    rng = np.random.default_rng(5)
-
-    def fractions(size: Shape) -> np.ndarray:
-        flat = [Fraction(int(rng.integers(-40, 41)) * 7 + 1, 14) for _ in range(int(np.prod(size)))]  # on no kink: odd / 14
-        return np.array(flat, dtype=object).reshape(size)
-
-    values = {name: fractions(size) for name, size in layer.parameters(shape).items()} | {"x": fractions((3, *shape))}
-    dy = fractions((3, *layer.output_shape(shape)))
-    params = {name: value for name, value in values.items() if name != "x"}
-    actual = proof.evaluate(layer, params, values["x"], dy)
-    assert all(isinstance(v, Fraction | int) for value in actual.values() for v in value.ravel()), "a float came in"
-    for name, value in values.items():
-        for index in np.ndindex(value.shape):
-            moved = value.copy()
-            moved[index] = Dual(value[index], Fraction(1))
-            point = values | {name: moved}
-            y, _ = layer.forward({key: v for key, v in point.items() if key != "x"}, point["x"])
-            assert Dual.of(np.sum(dy * y)).slope == actual[f"d{name}"][index], f"{layer}: d{name} at {index}"
 
 
 # Messages.

@@ -1,0 +1,318 @@
+"""Sums, products and norms along an axis against loops, with zeros, ties and ranges, and with the mistakes people make."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from backproof.certify import expected, expected_plain
+from backproof.mistakes.reductions import MISTAKES
+from backproof.reference.layer import Layer, Shape, ShapeError
+from backproof.reference.reductions import CumProd, CumSum, LogSumExp, Normalize, Prod
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, running_product, running_sum
+from backproof.reference.trace import LayerTrace
+
+LAYERS = (CumSum, CumProd, Prod, LogSumExp, Normalize)
+EXAMPLES = tuple(example for cls in LAYERS for example in cls.examples())
+every_layer = pytest.mark.parametrize("cls", LAYERS)
+every_example = pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def step_of(layer: Layer, x: Any, dy: Any = None, seed: int = 3) -> LayerTrace:
+    """Return a step on this x; its upstream gradient is drawn where none is given."""
+    x = np.asarray(x, dtype=float)
+    shape = (len(x), *layer.output_shape(x.shape[1:]))
+    dy = np.random.default_rng(seed).standard_normal(shape) if dy is None else np.asarray(dy, dtype=float)
+    return LayerTrace("layers.0", layer, (x,), np.zeros(shape), (np.zeros_like(x),), dy, {}, {})
+
+
+def drawn(layer: Layer, shape: Shape, batch: int = 3, seed: int = 0) -> LayerTrace:
+    return step_of(layer, np.random.default_rng(seed).standard_normal((batch, *shape)))
+
+
+def outside(value: Any, ball: Rounded) -> np.ndarray:
+    return ~(np.abs(value - ball.value) <= ball.radius())
+
+
+def by_loops(layer: Any, row: np.ndarray, dy: Any) -> tuple[Any, list[float]]:
+    """Return output and gradient of one row from the definitions, one product or sum at a time, in exact rationals where they are."""
+    n = len(row)
+    exact = [Fraction(float(v)) for v in row]
+    up = [Fraction(float(v)) for v in np.atleast_1d(dy)]
+    if isinstance(layer, CumSum):
+        return [float(sum(exact[: i + 1])) for i in range(n)], [float(sum(up[j:])) for j in range(n)]
+    if isinstance(layer, CumProd):
+        def without(j: int, i: int) -> Fraction:
+            return math.prod((exact[k] for k in range(i + 1) if k != j), start=Fraction(1))
+        return ([float(math.prod(exact[: i + 1], start=Fraction(1))) for i in range(n)],
+                [float(sum((up[i] * without(j, i) for i in range(j, n)), start=Fraction(0))) for j in range(n)])
+    if isinstance(layer, Prod):
+        return (float(math.prod(exact, start=Fraction(1))),
+                [float(up[0] * math.prod((exact[k] for k in range(n) if k != j), start=Fraction(1))) for j in range(n)])
+    if isinstance(layer, LogSumExp):
+        total = math.fsum(math.exp(v) for v in row)
+        return math.log(total), [float(dy) * math.exp(v) / total for v in row]
+    r = math.sqrt(math.fsum(v * v for v in row))
+    if r <= layer.eps:
+        return [v / layer.eps for v in row], [g / layer.eps for g in dy]
+    dot = math.fsum(g * v for g, v in zip(dy, row, strict=True))
+    return [v / r for v in row], [g / r - v * dot / r**3 for g, v in zip(dy, row, strict=True)]
+
+
+def all_rows(layer: Any, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Run `by_loops` over every row along the layer's axis."""
+    along = np.moveaxis(x, layer.dim, -1)
+    reduces = isinstance(layer, Prod | LogSumExp)
+    up = dy if reduces else np.moveaxis(dy, layer.dim, -1)
+    y, dx = np.zeros(up.shape), np.zeros(along.shape)
+    for place in np.ndindex(*along.shape[:-1]):
+        y[place], dx[place] = by_loops(layer, along[place], up[place])
+    return (y if reduces else np.moveaxis(y, -1, layer.dim)), np.moveaxis(dx, -1, layer.dim)
+
+
+@every_example
+@every_precision
+def test_the_ball_holds_the_definition(layer: Layer, shape: Shape, precision: str) -> None:
+    """Output and gradient from loops in exact arithmetic lie in the ball of every precision."""
+    step = drawn(layer, shape)
+    y, dx = all_rows(layer, step.inputs[0], step.d_output)
+    balls = expected(step, Arithmetic(PRECISIONS[precision]))
+    assert not outside(y, balls["output"]).any()
+    assert not outside(dx, balls["dx"]).any()
+
+
+@every_example
+def test_a_small_mistake_leaves_the_ball(layer: Layer, shape: Shape) -> None:
+    """In float32 a relative error of 2^-10 in the largest entry of each tensor shows."""
+    step = drawn(layer, shape)
+    plain = expected_plain(step)
+    for name, ball in expected(step, Arithmetic(PRECISIONS["float32"])).items():
+        worst = np.unravel_index(np.argmax(np.abs(plain[name])), ball.shape)
+        if plain[name][worst]:
+            assert outside(plain[name] * (1 + 2.0**-10), ball)[worst], f"{layer}: {name} is too wide"
+
+
+@pytest.mark.parametrize("zeros", [(1,), (0,), (4,), (1, 3), (0, 1, 2, 3, 4)])
+@pytest.mark.parametrize("layer", [Prod(), CumProd()])
+def test_zeros_among_the_factors(layer: Layer, zeros: tuple[int, ...]) -> None:
+    """Beside one zero, beside several and among nothing else the gradient is the product of the others, to the last digit."""
+    row = np.array([2.0, -3.0, 0.5, 4.0, -1.0])
+    row[list(zeros)] = 0.0
+    step = step_of(layer, row[None], [1.5] if isinstance(layer, Prod) else [[1.0, -2.0, 0.5, 4.0, 8.0]])
+    y, dx = all_rows(layer, step.inputs[0], step.d_output)
+    plain = expected_plain(step)
+    assert (plain["output"] == y).all()
+    assert (plain["dx"] == dx).all()
+    ball = expected(step, Arithmetic(PRECISIONS["float32"]))["dx"]
+    assert not outside(dx, ball).any()
+    assert np.all(ball.radius() <= 2.0**-18 * np.maximum(np.abs(dx), 2.0**-60))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_products_in_any_order(precision: str) -> None:
+    """Whatever is multiplied first and overflows or underflows on the way, the result is in the ball, or the ball gives up."""
+    dtype = PRECISIONS[precision].dtype.type
+    rng = np.random.default_rng(5)
+    gave_up = 0
+    for trial in range(60):
+        spread = (1.0, 12.0, 30.0)[trial % 3]
+        row = (rng.choice([-1.0, 1.0], 4) * 10.0 ** rng.uniform(-spread, spread, 4)).astype(dtype)
+        dy = dtype(rng.standard_normal())
+        step = step_of(Prod(), row[None], [dy])
+        balls = expected(step, Arithmetic(PRECISIONS[precision]))
+        gave_up += int(np.isinf(balls["dx"].radius()).any())
+        for order in itertools.permutations(range(4)):
+            with np.errstate(all="ignore"):
+                result = dtype(1)
+                for k in order:
+                    result = result * (dy if k == 0 else row[k])
+            ball = balls["dx"]
+            assert not outside(float(result), Rounded(ball.value[0, 0], ball.bound[0, 0], ball.arithmetic)).any() or not np.isfinite(
+                ball.bound[0, 0])
+    assert gave_up < 45, "a bound that always gives up says nothing"
+
+
+def in_tree(x: np.ndarray, function: Callable[..., Any]) -> np.ndarray:
+    """Return a scan as compilers form it: pairs first, then the scan of the pairs."""
+    if len(x) < 2:
+        return x
+    odd = in_tree(function(x[:-1:2], x[1::2]), function)
+    y = np.empty_like(x)
+    y[1::2], y[0] = odd, x[0]
+    y[2::2] = function(odd[: len(y[2::2])], x[2::2])
+    return y
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("length", [2, 7, 40])
+def test_scans_in_either_order_are_in_the_ball(precision: str, length: int) -> None:
+    """A scan one by one and one by pairs, each step stored, stay within the bound; one by one it takes up a good part of it."""
+    kind = PRECISIONS[precision]
+    x = (1 + np.random.default_rng(1).random((40, length)) * (0.25 if precision == "float16" else 1)).astype(kind.dtype).T
+    ball = running_sum(Arithmetic(kind).exact(x), 0)
+    worst = 0.0
+    for result in (np.array(list(itertools.accumulate(x, np.add))), in_tree(x, np.add)):
+        error = np.abs(result.astype(float) - ball.value)
+        assert np.all((error <= ball.radius()) | np.isinf(ball.radius()))
+        worst = max(worst, float(np.max(error / np.maximum(ball.radius(), 1e-300))))
+    assert worst > 0.05, f"the bound is {1 / worst:.0f} times what occurs"
+    ball = running_product(Arithmetic(kind).exact(x), 0)
+    with np.errstate(over="ignore"):
+        scans = (np.array(list(itertools.accumulate(x, np.multiply))), in_tree(x, np.multiply))
+    for result in scans:
+        assert np.all((np.abs(result.astype(float) - ball.value) <= ball.radius()) | np.isinf(ball.radius()))
+
+
+def test_running_sums_and_products_of_balls_hold_their_corners() -> None:
+    """Where the operands have bounds, the results at the ends of their balls are held."""
+    arithmetic = Arithmetic(PRECISIONS["float64"])
+    rng = np.random.default_rng(4)
+    value, bound = rng.standard_normal(4), np.array([0.1, 0.0, 2.0, 0.3])
+    x = Rounded(value, bound, arithmetic)
+    sums, products = running_sum(x, 0), running_product(x, 0, Rounded(np.array(2.0), np.array(0.5), arithmetic))
+    for signs in itertools.product((-1, 1), repeat=4):
+        corner = value + bound * signs
+        assert not outside(np.cumsum(corner), sums).any()
+        assert not outside(np.cumprod(corner) * 2.5, products).any()
+        assert not outside(np.cumprod(corner) * 1.5, products).any()
+
+
+def test_overflow_and_not_a_number_give_up() -> None:
+    """A partial product or sum that may overflow, or a NaN, leaves what depends on it unknown and nothing else."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    product = running_product(arithmetic.exact(np.array([2.0, 1e30, 1e30, 1e-30, 0.0])), 0)
+    assert np.isinf(product.radius()).tolist() == [False, False, True, True, True]
+    total = running_sum(arithmetic.exact(np.array([1.0, 3e38, 3e38, -3e38])), 0)
+    assert np.isinf(total.radius()).tolist() == [False, False, True, True]
+    for function in (running_sum, running_product):
+        assert np.isinf(function(arithmetic.exact(np.array([1.0, np.nan, 1.0])), 0).radius()).tolist() == [False, True, True]
+
+
+def test_a_lost_gradient_of_a_product_shows() -> None:
+    """dy y / x is 0 where y underflows although the product of the others does not; where nothing underflows the quotient is held."""
+    step = step_of(Prod(), [[1e-30, 1e-20]], [1.0])
+    assert outside(np.zeros((1, 2)), expected(step, Arithmetic(PRECISIONS["float32"]))["dx"])[0, 0]
+    overflowing = expected(step_of(Prod(), [[1e20, 1e20]], [1.0]), Arithmetic(PRECISIONS["float32"]))["dx"]
+    assert np.isinf(overflowing.radius()).all(), "where y overflows so does dy y / x, as it is formed from the saved y"
+    for layer in (Prod(), CumProd()):
+        step = drawn(layer, (6,), batch=50)
+        x, dy = (a.astype(np.float32) for a in (step.inputs[0], step.d_output))
+        step = step_of(layer, x, dy)
+        if isinstance(layer, Prod):
+            quotient = (np.prod(x, axis=-1) * dy)[:, None] * (1 / x)
+        else:
+            quotient = np.cumsum((np.cumprod(x, axis=-1) * dy)[:, ::-1], axis=-1)[:, ::-1] / x
+        assert not outside(quotient.astype(float), expected(step, Arithmetic(PRECISIONS["float32"]))["dx"]).any()
+
+
+def test_log_sum_exp_does_not_overflow_and_ties_share() -> None:
+    """Entries of 1000 are no problem, and equal ones get equal weights."""
+    plain = expected_plain(step_of(LogSumExp(), [[1000.0, 1000.0], [-1000.0, -1000.0]], [1.0, 2.0]))
+    assert (plain["output"] == np.array([1000, -1000]) + math.log(2)).all()
+    assert (plain["dx"] == [[0.5, 0.5], [1.0, 1.0]]).all()
+
+
+def test_normalize_at_and_around_eps() -> None:
+    """The zero vector and shorter ones than eps are divided by eps; at eps itself every share of the norm's term is valid."""
+    layer = Normalize(eps=0.5)
+    plain = expected_plain(step_of(layer, [[0.0, 0.0], [0.3, 0.0], [0.0, 0.5]], [[1.0, 2.0]] * 3))
+    assert (plain["output"] == [[0, 0], [0.6, 0], [0, 1]]).all()
+    assert (plain["dx"] == [[2, 4], [2, 4], [2, 4]]).all()
+    step = step_of(layer, [[0.0, 0.5]], [[1.0, 2.0]])
+    ball = expected(step, Arithmetic(PRECISIONS["float32"]))["dx"]  # rounding leaves open which side of eps the norm is on
+    for valid in ([2.0, 4.0], [2.0, 2.0], [2.0, 0.0]):
+        assert not outside(np.array([valid]), ball).any()
+    for invalid in ([2.0, 4.1], [2.0, -0.1], [2.1, 2.0]):
+        assert outside(np.array([invalid]), ball).any()
+
+
+def test_normalize_gives_up_where_squares_leave_the_range() -> None:
+    """Numbers whose squares overflow say nothing; zero vectors and those whose squares vanish below eps do."""
+    layer = Normalize()
+    balls = expected(step_of(layer, [[1e25, 1.0], [0.0, 0.0], [1e-30, 0.0]]), Arithmetic(PRECISIONS["float32"]))
+    for name in ("output", "dx"):
+        assert np.isinf(balls[name].radius())[0].all()
+        assert np.isfinite(balls[name].radius())[1:].all()
+
+
+@every_layer
+def test_batch_zero(cls: type[Layer]) -> None:
+    """No example gives no output and no gradient, of the right shapes, in plain and in rounded arithmetic."""
+    step = step_of(cls(), np.zeros((0, 3)))
+    for tensors in (expected_plain(step), expected(step, Arithmetic(PRECISIONS["float32"]))):
+        assert tensors["output"].shape == step.d_output.shape
+        assert tensors["dx"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("cls", [Prod, LogSumExp])
+def test_the_axis_is_dropped(cls: type[Layer]) -> None:
+    """Prod and LogSumExp lack the axis; of an input of one axis one number per example is left."""
+    assert cls(1).output_shape((4, 3)) == (3,)
+    assert cls(-2).output_shape((2, 4, 3)) == (2, 3)
+    assert cls().output_shape((4,)) == ()
+    assert expected_plain(drawn(cls(), (4,)))["output"].shape == (3,)
+
+
+@every_layer
+def test_wrong_configuration(cls: type[Any]) -> None:
+    """The batch axis, a dim that is none and an axis that does not exist or is empty are errors that say so."""
+    with pytest.raises(ValueError, match=rf"^{cls.__name__}: wrong dim: got 0, expected an axis other than the batch axis$"):
+        cls(0)
+    for strange in (1.5, "x", None, True):
+        with pytest.raises(ValueError, match=rf"^{cls.__name__}: wrong dim: got .*, expected a whole number$"):
+            cls(strange)
+    for dim in (3, -3):
+        with pytest.raises(ShapeError, match=rf"got \(4, 2\)|got \(4,\), expected an axis {dim} behind the batch axis"):
+            cls(dim).output_shape((4,) if dim == 3 else (4, 2))
+    with pytest.raises(ShapeError, match=r"got \(0,\), expected something along the axis -1"):
+        cls().output_shape((0,))
+
+
+@pytest.mark.parametrize("eps", [0, -1.0, math.inf, math.nan])
+def test_wrong_eps(eps: float) -> None:
+    """An eps that is not a finite number above 0 is an error."""
+    with pytest.raises(ValueError, match=r"^Normalize: wrong eps: got .*, expected a finite number > 0$"):
+        Normalize(eps=eps)
+
+
+SHOWS: dict[str, tuple[Layer, Any]] = {
+    "prod-divided": (Prod(), [[0.0, 2.0, 3.0]]),
+    "cumprod-divided": (CumProd(), [[0.0, 2.0, 3.0]]),
+    "normalize-eps-projected": (Normalize(eps=0.5), [[0.1, 0.2]]),
+    "normalize-eps-stopped": (Normalize(eps=0.5), [[0.1, 0.2]]),
+}
+"""Where a mistake shows that random numbers do not bring out."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[m.code for m in MISTAKES])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_each_mistake_is_outside_in_its_tensors_alone(mistake: Any, precision: str) -> None:
+    """A planted mistake leaves the ball in the tensors it names, has no meaning elsewhere, and is the right rule's equal in nothing."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    met = 0
+    for cls in LAYERS:
+        step = step_of(*SHOWS[mistake.code]) if mistake.code in SHOWS else drawn(cls(), (4,))
+        if not isinstance(step.layer, cls):
+            continue
+        balls = expected(step, arithmetic)
+        for tensor, ball in balls.items():
+            wrong = mistake.wrong(step, tensor, expected_plain)
+            if wrong is not None:
+                met += 1
+                assert outside(wrong, ball).any(), f"{mistake.code} is not seen in {tensor} of {step.layer}"
+                rounded = mistake.wrong(step, tensor, lambda s: expected(s, Arithmetic(PRECISIONS["float32"])))
+                assert not outside(wrong, rounded).any() or precision == "float64"
+    assert met
+
+
+def test_a_division_that_avoids_zero_is_right_without_zeros() -> None:
+    """The mistake of dividing by x shows at zeros alone, which is why they are drawn."""
+    (mistake,) = (m for m in MISTAKES if m.code == "prod-divided")
+    step = drawn(Prod(), (4,))
+    assert not outside(mistake.wrong(step, "dx", expected_plain), expected(step, Arithmetic(PRECISIONS["float64"]))["dx"]).any()
