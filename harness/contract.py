@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def breaches(setting: Setting, seed: int) -> Iterator[str]:
     for batch in BATCHES:
         point = setting.draw(batch=batch, seed=seed)
         for dtype in (np.float64, np.float32):
-            found = list(_run(setting, point.lifted(lambda a, to=dtype: a.astype(to)), f"batch {batch}, {dtype.__name__}", dtype))
+            found = list(_run(setting, point.lifted(partial(np.asarray, dtype=dtype)), f"batch {batch}, {dtype.__name__}", dtype))
             yield from found
             if found:
                 return  # what is wrong with one batch and dtype is wrong with the next

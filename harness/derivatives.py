@@ -226,7 +226,7 @@ def _blame(setting: Setting, point: Point, where: tuple[str, int | str], gradien
 
 def comparable(setting: Setting, actual: Mapping[str, Any]) -> Iterator[tuple[str, int | str]]:
     """Yield the gradients that have the announced name and shape, each with its place; the contract says what is wrong with others."""
-    batch = next((np.shape(actual[name])[0] for name in setting.outputs if np.ndim(actual.get(name))), 3)
+    batch = next((np.shape(actual[name])[0] for name in setting.outputs if np.ndim(actual.get(name, 0))), 3)
     expected = setting.expected(batch)
     for tensor, place in setting.places.items():
         if tensor in actual and np.shape(actual[tensor]) == expected[tensor] and np.size(actual[tensor]):

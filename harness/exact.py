@@ -17,7 +17,7 @@ import numpy as np
 from flint import arb, fmpq
 from scipy import special
 
-__all__ = ["Ball", "BallArray", "Dual", "NotAnalyticError", "Stepped", "balls", "duals", "precise", "stepped"]
+__all__ = ["Ball", "BallArray", "Dual", "DualArray", "NotAnalyticError", "Stepped", "balls", "duals", "precise", "stepped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class Dual:
 
     @staticmethod
     def of(number: Any) -> Dual:
+        number = number.item() if isinstance(number, np.ndarray) else number
         return number if isinstance(number, Dual) else Dual(Fraction(number))
 
     def __add__(self, other: Any) -> Any:
@@ -219,11 +220,17 @@ class _Lifted(np.ndarray[Any, Any]):
     def _lifted(self, result: Any) -> Any:
         if type(result) in {tuple, list}:
             return type(result)(self._lifted(x) for x in result)
-        if isinstance(result, Ball):
+        if isinstance(result, (Ball, Dual)):
             result = np.array(result, dtype=object)
         if isinstance(result, (np.ndarray, np.complexfloating)) and result.dtype.kind == self.kind:
             return np.asarray(result).view(type(self))
         return result
+
+
+class DualArray(_Lifted):
+    """An array of rationals with their slopes; a sum over all of it stays an array."""
+
+    kind = "O"
 
 
 def _elementary(name: str) -> Any:
@@ -269,12 +276,12 @@ class Stepped(_Lifted):
         np.logaddexp: _log_add, np.conjugate: _refused,
     }  # fmt: skip
 
-    @property
-    def real(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def real(self) -> Any:
         raise NotAnalyticError("the rule takes the real part of its numbers, which is no analytic function")
 
-    @property
-    def imag(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def imag(self) -> Any:
         raise NotAnalyticError("the rule takes the imaginary part of its numbers, which is no analytic function")
 
 
@@ -285,9 +292,9 @@ def _objects(function: Any, array: Any) -> np.ndarray:
     return np.asarray(function(np.asarray(array, dtype=object)), dtype=object)
 
 
-def duals(array: Any) -> np.ndarray:
+def duals(array: Any) -> DualArray:
     """Return an array of numbers as rationals, exactly, with slope 0."""
-    return _objects(_DUAL, array)
+    return _objects(_DUAL, array).view(DualArray)
 
 
 def balls(array: Any) -> BallArray:

@@ -89,7 +89,8 @@ def _proved(setting: Setting, seed: int) -> Proof:
             methods[name] = _applied(method, setting, seed, outcome) if runs else _UNRUN
     if runs and PASSED not in (methods[name] for name in DERIVATIVES) and FAILED not in methods.values():
         reasons = "; ".join(f"{name}: {methods[name].removeprefix(f'{NOT_APPLICABLE}: ')}" for name in DERIVATIVES)
-        outcome.sentences.append(f"no method could say anything: got {reasons}, expected one that runs")
+        outcome.sentences.append(f"no method could say anything: got {reasons}, expected one that runs, as on arrays "
+                                 "that come of the inputs and not of np.zeros")
     return Proof(setting.layer, setting.shapes, tuple(outcome.sentences), methods, tuple(outcome.notes), outcome.ulps)
 
 

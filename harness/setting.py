@@ -155,7 +155,7 @@ def _constant(rng: np.random.Generator, real: Draw, constant: Constant, batch: i
         return rng.random(shape) < constant.p
     if constant.kind == "keep":
         return (rng.random(shape) < constant.p).astype(float)
-    values = np.asarray(real(shape))
+    values: Any = np.asarray(real(shape))
     if constant.kind == "positive":
         return np.asarray(abs(values) + (Fraction(1, 2) if values.dtype == object else 0.5))
     return values

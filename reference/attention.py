@@ -181,6 +181,7 @@ class ScaledDotProductAttention(Layer):
         yield cls(mask="boolean", scale=1.5), (3, 1), (2, 1), (2, 2)
         yield cls(mask="additive"), (1, 2, 2), (1, 3, 2), (1, 3, 2)
         yield cls(is_causal=True, mask="boolean"), (2, 2, 1), (2, 2, 1), (2, 2, 1)
+        yield cls(), (2, 2), (2, 2), (2, 1)
         yield cls(), (1, 1), (1, 1), (1, 1)
 
 
@@ -263,8 +264,8 @@ class MultiheadAttention(Layer):
         length, groups = projected.shape[1], self.num_heads // self.key_heads
         heads, parts = (self.num_heads, self.key_heads, self.key_heads), (projected[..., part] for part in self.parts())
         seen = np.tile(_causal(length, length), (groups, 1)) if self.is_causal else None
-        z, pullback = attend(*(self._by_head(part, count) for part, count in zip(parts, heads, strict=True)), seen,
-                             scale=1 / math.sqrt(self.embed_dim // self.num_heads), groups=groups)
+        query, key, value = (self._by_head(part, count) for part, count in zip(parts, heads, strict=True))
+        z, pullback = attend(query, key, value, seen, scale=1 / math.sqrt(self.embed_dim // self.num_heads), groups=groups)
 
         def backward(dz: Array) -> Array:
             found = pullback(self._by_head(dz, self.num_heads))

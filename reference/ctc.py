@@ -1,6 +1,7 @@
 """Connectionist temporal classification: the loss of every alignment of a label sequence with the frames.
 
-The recursions run in log space. States that no path reaches are masked by plain booleans, so that no -infinity is ever computed with.
+The recursions run in log space. States that no path reaches are masked by plain booleans and hold some finite number, so that no
+-infinity is ever computed with.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def _logaddexp(x: Array, y: Array) -> Array:
 
 
 def _added(x: Array, has_x: np.ndarray, y: Array, has_y: np.ndarray) -> tuple[Array, np.ndarray]:
-    """Return log(e^x + e^y) of what is there, 0 where nothing is, and where something is."""
-    return np.where(has_x & has_y, _logaddexp(x, y), np.where(has_x, x, np.where(has_y, y, 0 * y))), has_x | has_y
+    """Return log(e^x + e^y) of what is there, and where something is; elsewhere the number is finite and means nothing."""
+    return np.where(has_x & has_y, _logaddexp(x, y), np.where(has_x, x, y)), has_x | has_y
 
 
 def _moves(states: np.ndarray, lengths: np.ndarray, blank: int) -> tuple[Moves, Moves]:
@@ -52,14 +53,15 @@ def _moves(states: np.ndarray, lengths: np.ndarray, blank: int) -> tuple[Moves, 
 
 def _paths(emitted: Array, start: np.ndarray, moves: Moves, times: range) -> tuple[list[Array], list[np.ndarray]]:
     """Return for each time the log of all paths' probability into each state, its own emission included, and whether there is one."""
-    logs, there = [], []
+    logs: list[Array] = []
+    there: list[np.ndarray] = []
     log, reached = emitted[:, times[0]], start
     for t in times:
         if logs:
             before, was = log, reached
             for place, allowed in moves:
                 log, reached = _added(log, reached, before[:, place], was[:, place] & allowed)
-            log = np.where(reached, log + emitted[:, t], 0 * log)
+            log = log + emitted[:, t]
         logs.append(log)
         there.append(reached)
     return logs, there
@@ -96,7 +98,7 @@ def ctc(z: Array, target: np.ndarray, blank: int) -> tuple[Array, Array, np.ndar
     # the shares of a time sum to 1, which implementations that go through log a's gradient leave to rounding
     gradient = either(a - occupied, a * np.sum(occupied, axis=-1, keepdims=True) - occupied)
     fit = fits[:, None, None]
-    return -log_p, np.where(fit, gradient, 0 * gradient), fits
+    return np.where(fits, -log_p, 0 * log_p), np.where(fit, gradient, 0 * gradient), fits
 
 
 @register

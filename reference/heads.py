@@ -178,7 +178,7 @@ class KLDivLoss(Head):
         return z.shape[0] if self.reduction == "batchmean" else z.size
 
 
-class ClassTargets:
+class ClassTargets(Head):
     """What heads of class indices share: `weight`, one for each class or None, and `ignore_index`, the target that does not count."""
 
     weight: tuple[float, ...] | None
@@ -188,7 +188,7 @@ class ClassTargets:
         return "classes"
 
     def check_shape(self, shape: Shape) -> None:
-        Head.check_shape(self, shape)
+        super().check_shape(shape)
         if self.weight is not None and len(self.weight) != shape[-1]:
             raise ShapeError(self, shape, f"{len(self.weight)} classes, one for each weight")
 
@@ -221,7 +221,7 @@ class ClassTargets:
 
 @register
 @dataclass(frozen=True)
-class NLLLoss(ClassTargets, Head):
+class NLLLoss(ClassTargets):
     """Negative log-likelihood -w_y z_y of log-probabilities z (batch, ..., classes) and class indices y (int64).
 
     The mean divides by the sum of the weights w_y, over the targets that are not `ignore_index`: dz_k = -w_y [k = y] / sum w_y.
@@ -240,7 +240,7 @@ class NLLLoss(ClassTargets, Head):
 
 @register
 @dataclass(frozen=True)
-class CrossEntropyLoss(ClassTargets, Head):
+class CrossEntropyLoss(ClassTargets):
     """Cross entropy of logits z (batch, ..., classes) and class indices y (int64), mean over the batch.
 
     The target becomes q = w ((1 - s) onehot + s / classes) with smoothing s and the classes' weights w, 0 where it is

@@ -91,7 +91,8 @@ def _stepwise_softplus(x: Array) -> Array:
     """log(1 + e^x); where results are stored in fewer digits than they are computed in, e^x may be stored first."""
     if not isinstance(x, Rounded) or not x.arithmetic.precision.wide:
         return softplus(x)
-    return either(softplus(x), np.where(x > 40, x, np.log1p(np.exp(np.minimum(x, 40)))))
+    ball: Array = x
+    return either(softplus(ball), np.where(ball > 40, ball, np.log1p(np.exp(np.minimum(ball, 40)))))
 
 
 def bce(a: Array, y: Array, pos_weight: Array | None = None) -> tuple[Array, Array]:

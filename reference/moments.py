@@ -49,14 +49,22 @@ class Standardised:
 
     def affine(self, weight: Array | None, bias: Array | None) -> Array:
         """Return unit * weight + bias, either of which may be left out."""
+        if isinstance(self.unit, Rounded):
+            return self._mapped(self.unit, weight, bias)
         y = self.unit if weight is None else self.unit * weight
-        y = y if bias is None else y + bias
-        if not isinstance(y, Rounded):
-            return y
+        return y if bias is None else y + bias
+
+    def _mapped(self, unit: Rounded, weight: Rounded | None, bias: Rounded | None) -> Rounded:
+        """Return unit * weight + bias: |h' w' - h w| <= b_h |w'| + |h| b_w, two roundings, and those of x a + (bias - mean a)."""
         with quiet():
-            few, tiny = _few(y, 4), y.arithmetic.precision.underflow
-            scale = 0 if self.mean is None else few * (_most(self.rstd) * (1 if weight is None else _most(weight)))
-            return _widened(y, self.reach * (scale + tiny) + ((0 if bias is None else few * _most(bias)) + tiny))
+            arithmetic, few, tiny = unit.arithmetic, _few(unit, 4), unit.arithmetic.precision.underflow
+            w, offset = (arithmetic.lift(n) if found is None else found for n, found in ((1.0, weight), (0.0, bias)))
+            twice = arithmetic.gamma(2, arithmetic.roundoff) if weight is not None or bias is not None else 0.0
+            value, most = unit.value * w.value + offset.value, _most(w)
+            small = _most(offset) * (twice + few) + offset.bound + 4 * tiny
+            bound = unit.bound * (most * (1 + twice)) + np.abs(unit.value) * (w.bound + most * twice) + small
+            scale = tiny if self.mean is None else few * (_most(self.rstd) * most) + tiny
+            return arithmetic.overflowing(value, bound + self.reach * scale)
 
     def weighted(self, dy: Array) -> Array:
         """Return dy unit, the terms of the weight's gradient."""
@@ -70,38 +78,53 @@ class Standardised:
         """Return dx from the gradient of `affine`."""
         g = dy if weight is None else dy * weight
         if self.constant:
-            return self._regrouped(g * self.rstd, dy, g, weight)
+            return self._reordered(g * self.rstd, dy, g, weight)
         projection = _average(self.weighted(g), self.axes)
         mean_g = 0 if self.mean is None else _average(g, self.axes)
-        return self._regrouped(self.rstd * (g - mean_g - self.unit * projection), dy, g, weight, mean_g, projection)
+        if isinstance(g, Rounded):
+            return self._combined(g, weight, mean_g, projection)
+        return self.rstd * (g - mean_g - self.unit * projection)
 
-    def _regrouped(self, dx: Array, dy: Array, g: Array, weight: Array | None, mean_g: Array = 0, projection: Array = 0) -> Array:
-        """Return dx with a bound for its terms multiplied out and added in another order, any of which may underflow."""
+    def _reordered(self, dx: Array, dy: Array, g: Array, weight: Array | None) -> Array:
+        """Return dx = dy weight rstd with a bound for every order of the factors."""
         if not isinstance(dx, Rounded):
             return dx
         with quiet():
-            arithmetic, rstd, along, tiny = dx.arithmetic, _most(self.rstd), _most(projection), dx.arithmetic.precision.underflow
-            stored = arithmetic.gamma(4, arithmetic.roundoff) * rstd
+            arithmetic, rstd, tiny = dx.arithmetic, _most(self.rstd), dx.arithmetic.precision.underflow
             small = tiny * (1 + (0 if weight is None else _most(weight)) * (1 + rstd))
-            if self.constant:
-                return _widened(dx, _most(g) * stored + _most(dy) * tiny + small)
+            return _widened(dx, _most(g) * (arithmetic.gamma(2, arithmetic.roundoff) * rstd) + _most(dy) * tiny + small)
+
+    def _combined(self, g: Rounded, weight: Array | None, mean_g: Any, projection: Rounded) -> Rounded:
+        """Return dx = rstd (g - mean_g - unit projection) with a bound for its terms multiplied out and added in any order.
+
+        Four roundings reach each term as it stands, four more multiplied out; what the bounds of the factors do is added.
+        """
+        with quiet():
+            arithmetic, unit, rstd, along = g.arithmetic, self.unit, _most(self.rstd), _most(projection)
+            tiny = arithmetic.precision.underflow
+            mean = mean_g if isinstance(mean_g, Rounded) else arithmetic.lift(0.0)
+            value = self.rstd.value * (g.value - mean.value - unit.value * projection.value)
+            stored = arithmetic.gamma(8, arithmetic.roundoff) * rstd
             # automatic differentiation averages over the whole gradient of x - mean, of which mean |unit| <= 1 along the group
-            averaged = 0 if self.mean is None else rstd * (_few(dx, self.count + 2) * along) + stored * along
+            averaged = 0 if self.mean is None else rstd * (_few(g, self.count + 2) * along) + stored * along
             # b x + c with c = -b mean - ..., b = projection rstd^2
-            shifted = tiny if self.mean is None else _few(dx, 6) * (rstd * rstd * along) + tiny
-            extra = _most(g) * (stored + tiny) + _most(self.unit) * (stored * along) + self.reach * shifted
-            return _widened(dx, extra + (stored * _most(mean_g) + averaged + small))
+            shifted = tiny if self.mean is None else _few(g, 6) * (rstd * rstd * along) + tiny
+            small = 4 * tiny * (1 + (0 if weight is None else _most(weight))) * (1 + rstd)
+            each = averaged + stored * _most(mean) + rstd * mean.bound + small
+            bound = np.abs(g.value) * (stored + tiny) + g.bound * (rstd + stored + tiny)
+            bound = bound + np.abs(unit.value) * (stored * along + rstd * projection.bound) + unit.bound * ((rstd + stored) * along)
+            bound = bound + np.abs(value) * (self.rstd.bound / self.rstd.value) + self.reach * shifted + each
+            return arithmetic.overflowing(value, bound)
 
 
 def standardised(x: Array, axes: Axes, eps: float) -> Standardised:
     """Take the mean and the biased variance of the groups along `axes`."""
     mean = _average(x, axes, math.ceil(6 + 3 * math.log(max(_count(x, axes), 1))))  # Welford's mean, to first order in u
-    deviation = x - mean
     if isinstance(x, Rounded):
-        rstd = _inverse_root(x.arithmetic, *_variance(x, mean, axes), eps)
-    else:
-        rstd = 1 / np.sqrt(_average(deviation * deviation, axes) + eps)
-    return _standardised(x, axes, mean, rstd, deviation * rstd)
+        return _standardised(x, axes, mean, _inverse_root(x.arithmetic, *_variance(x, mean, axes), eps))
+    deviation = x - mean
+    rstd = 1 / np.sqrt(_average(deviation * deviation, axes) + eps)
+    return _standardised(x, axes, mean, rstd)
 
 
 def root_mean_square(x: Array, axes: Axes, eps: float) -> Standardised:
@@ -110,23 +133,37 @@ def root_mean_square(x: Array, axes: Axes, eps: float) -> Standardised:
         rstd = _inverse_root(x.arithmetic, *_variance(x, None, axes), eps)
     else:
         rstd = 1 / np.sqrt(_average(x * x, axes) + eps)
-    return _standardised(x, axes, None, rstd, x * rstd)
+    return _standardised(x, axes, None, rstd)
 
 
 def given(x: Array, axes: Axes, mean: Array, variance: Array, eps: float) -> Standardised:
     """Take statistics that are given and do not depend on x."""
     rstd = 1 / np.sqrt(variance + eps)
-    return _standardised(x, axes, mean, rstd, (x - mean) * rstd, constant=True)
+    return _standardised(x, axes, mean, rstd, constant=True)
 
 
-def _standardised(x: Array, axes: Axes, mean: Array | None, rstd: Array, unit: Array, *, constant: bool = False) -> Standardised:
-    count, summed, reach = _count(x, axes), unit, None
-    if isinstance(x, Rounded):
-        with quiet():
-            reach = _most(x) + (0 if mean is None else _most(mean))
-            # sum g unit may be (sum g x - mean sum g) rstd
-            summed = unit if mean is None else _widened(unit, reach * (_few(unit, count + 6) * _most(rstd)))
-    return Standardised(count, axes, mean, rstd, unit, summed, reach, constant)
+def _standardised(x: Array, axes: Axes, mean: Array | None, rstd: Array, *, constant: bool = False) -> Standardised:
+    count = _count(x, axes)
+    if not isinstance(x, Rounded):
+        unit = (x if mean is None else x - mean) * rstd
+        return Standardised(count, axes, mean, rstd, unit, unit, None, constant)
+    with quiet():
+        reach = _most(x) + (0 if mean is None else _most(mean))
+        ball = _unit(x, mean if mean is not None else x.arithmetic.lift(0.0), rstd, reach)
+        # sum g unit may be (sum g x - mean sum g) rstd
+        summed = ball if mean is None else _widened(ball, reach * (_few(ball, count + 6) * _most(rstd)))
+        return Standardised(count, axes, mean, rstd, ball, summed, reach, constant)
+
+
+def _unit(x: Rounded, mean: Rounded, rstd: Rounded, reach: Any) -> Rounded:
+    """Return (x - mean) rstd: |d' r' (1 + u)^2 - d r| <= |d| (b_r + |r'| (2 u + u^2)) + (b_x + b_m) |r'| (1 + u)^2, d = x - mean."""
+    arithmetic, most, tiny = x.arithmetic, _most(rstd), x.arithmetic.precision.underflow
+    deviation, twice = x.value - mean.value, arithmetic.roundoff * (2 + arithmetic.roundoff)
+    moved = (x.bound + mean.bound) * (most * (1 + twice))
+    bound = np.abs(deviation) * (rstd.bound + most * twice) + (moved + tiny * (1 + 2 * most))
+    inside = reach * (1 + twice) <= arithmetic.precision.largest / 2
+    ball = Rounded(deviation * rstd.value, bound if inside.all() else np.where(inside, bound, np.inf), arithmetic)
+    return _widened(ball, 0)
 
 
 def _count(x: Array, axes: Axes) -> int:
@@ -206,4 +243,4 @@ def _inverse_root(arithmetic: Arithmetic, value: Any, bound: Any, eps: float) ->
     with quiet():
         total, bound = value + eps, bound + arithmetic.lift(eps).bound
         bound = bound + (total + bound) * arithmetic.roundoff + arithmetic.precision.underflow
-        return 1 / np.sqrt(Rounded(total, bound, arithmetic))  # type: ignore[call-overload,no-any-return]
+        return 1 / np.sqrt(Rounded(total, bound, arithmetic))  # type: ignore[no-any-return]

@@ -62,10 +62,9 @@ class Normalisation(Layer):
 
 def _sum(a: Array, axes: Axes) -> Array:
     """Return the sum along `axes`; where it is wider than what is stored, the sums of single examples may be stored first."""
-    total = np.sum(a, axis=axes)
     if not isinstance(a, Rounded) or not a.arithmetic.precision.wide or len(axes) < 2:
-        return total
-    return either(total, np.sum(np.sum(a, axis=axes[1:], keepdims=True), axis=axes))
+        return np.sum(a, axis=axes)
+    return either(a.sum(axes), a.sum(axes[1:], keepdims=True).sum(axes))
 
 
 def _per_channel(layer: Normalisation, shape: Shape) -> dict[str, Shape]:

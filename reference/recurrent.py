@@ -267,8 +267,9 @@ def rounded_more(ball: Array, roundings: int, magnitude: Any) -> Array:
     """
     arithmetic = ball.arithmetic
     growth = arithmetic.gamma(roundings, arithmetic.roundoff)
-    bound = ball.bound + growth * magnitude + (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
-    return arithmetic.overflowing(ball.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+    with np.errstate(all="ignore"):
+        bound = ball.bound + growth * magnitude + (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
+        return arithmetic.overflowing(ball.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
 def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tuple[Array, Array, Array]:
@@ -277,8 +278,9 @@ def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tupl
     if not isinstance(dz, Rounded):
         return dz, dn, dh
     dy, h = dz.arithmetic.lift(dy), dz.arithmetic.lift(h)
-    # dy h - dy n, and dy - dy z
-    return rounded_more(dz, 2, size(dy) * (size(h) + size(n))), rounded_more(dn, 2, size(dy) * (1 + size(z))), dh
+    with np.errstate(all="ignore"):  # dy h - dy n, and dy - dy z
+        apart = size(dy) * (size(h) + size(n)), size(dy) * (1 + size(z))
+    return rounded_more(dz, 2, apart[0]), rounded_more(dn, 2, apart[1]), dh
 
 
 @register
@@ -391,8 +393,9 @@ class GRU(Recurrent):
         def pullback(dh: Array) -> Pulled:
             dz, dn, direct = mixed_pullback(dh, left, z, n, h)
             da_n = dn * tanh_slope(a_n, n)
+            through: tuple[Array, ...] = ()
             if self.reset_after:
-                dr, dq, through = da_n * q, da_n * r, ()
+                dr, dq = da_n * q, da_n * r
             else:
                 p = da_n @ candidate.hh
                 dr, dq, through = p * h, da_n, (p * r,)

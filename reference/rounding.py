@@ -203,7 +203,7 @@ class Arithmetic:
         bound = magnitude * relative + roundings * (1 + relative) * self.precision.underflow
         if spread is not None:
             bound = bound + spread
-        inside = magnitude + bound <= self.precision.largest / BOUND_SLACK  # no partial sum is larger than that
+        inside = (magnitude + bound) * BOUND_SLACK < self.precision.largest  # no partial sum is larger than that
         return Rounded(value, bound if inside.all() else np.where(inside, bound, np.inf), self)
 
     def gammas(self, lengths: np.ndarray, roundoff: float) -> np.ndarray:
@@ -618,18 +618,19 @@ def either(sound: Array, common: Array) -> Array:
 
 def added(terms: Sequence[Array]) -> Array:
     """Return the sum of a few arrays, which may be added in any order and stored after every addition."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    if len(terms) < 3 or not isinstance(total, Rounded):  # the order of two does not matter
+    if len(terms) < 3 or not any(isinstance(term, Rounded) for term in terms):  # the order of two does not matter
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
         return total
-    arithmetic = total.arithmetic
+    arithmetic = _arithmetic_of(*terms)
     balls = [arithmetic.lift(term) for term in terms]
     with np.errstate(all="ignore"):
         magnitude, spread = sum(np.abs(b.value) + b.bound for b in balls), sum(b.bound for b in balls)
         additions = len(terms) - 1
         bound = spread + magnitude * arithmetic.gamma(additions, arithmetic.roundoff) + additions * arithmetic.precision.underflow
-        return arithmetic.overflowing(total.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+        value = sum(b.value for b in balls)
+        return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
 def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:

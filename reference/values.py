@@ -193,9 +193,9 @@ def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
 
 
 def _classes(rng: Rng, head: Any, shape: Shape, classes: int) -> np.ndarray:
-    """Classes, some of them ignored, but never all."""
+    """Classes, some of them ignored where the head can ignore any, but never all."""
     drawn = rng.integers(classes, size=shape)
-    if rng.random() < 0.7 or not drawn.size:
+    if rng.random() < 0.7 or not drawn.size or not hasattr(head, "ignore_index"):
         return drawn
     ignored = rng.random(shape) < 0.3
     ignored.flat[0] = False

@@ -16,15 +16,16 @@ Params = dict[str, Array]
 def scaled_dot_product_attention(layer: Any, params: Params, query: Array, key: Array, value: Array) -> Array:
     size, width = query.shape[-1], max(query.shape[-1], value.shape[-1])  # jax takes values as wide as keys: zeros change nothing
     heads = [a[:, None] if a.ndim == 3 else a for a in (query, key, value)]
-    heads = [jnp.pad(jnp.swapaxes(a, 1, 2), [(0, 0)] * 3 + [(0, width - a.shape[-1])]) for a in heads]
-    mask = {{"boolean": "mask", "additive": "bias"}[layer.mask]: params["attn_mask"][None, None]} if layer.mask else {}
-    scale = size**-0.5 if layer.scale is None else layer.scale
-    y = jax.nn.dot_product_attention(*heads, **mask, scale=scale, is_causal=layer.is_causal)
+    q, k, v = (jnp.pad(jnp.swapaxes(a, 1, 2), [(0, 0)] * 3 + [(0, width - a.shape[-1])]) for a in heads)
+    mask = params["attn_mask"][None, None] if layer.mask else None
+    y = jax.nn.dot_product_attention(
+        q, k, v, bias=mask if layer.mask == "additive" else None, mask=mask if layer.mask == "boolean" else None,
+        scale=size**-0.5 if layer.scale is None else layer.scale, is_causal=layer.is_causal)  # fmt: skip
     return jnp.swapaxes(y[..., : value.shape[-1]], 1, 2).reshape(*query.shape[:-1], value.shape[-1])
 
 
 def multihead_attention(layer: Any, params: Params, x: Array) -> Array:
-    bias = {"in_proj_bias": 0, "out_proj_bias": 0, **params}
+    bias: dict[str, Any] = {"in_proj_bias": 0, "out_proj_bias": 0, **params}
     projected = x @ params["in_proj_weight"].T + bias["in_proj_bias"]
     heads = projected.reshape(*x.shape[:2], -1, layer.embed_dim // layer.num_heads)
     query, key, value = jnp.split(heads, [layer.num_heads, layer.num_heads + (layer.num_kv_heads or layer.num_heads)], axis=2)

@@ -106,7 +106,8 @@ def ctc_loss(layer: Any, z: Array, target: Array) -> Array:
     skips = (states != layer.blank) & (states != jnp.roll(states, 2, axis=1)) & (jnp.arange(states.shape[1]) >= 2)
     emitted = jnp.moveaxis(jnp.take_along_axis(log_a, states[:, None, :], axis=2), 1, 0)
 
-    floor = jnp.finfo(z.dtype).min / 2  # for log 0: of two -infinities logaddexp has no derivative
+    # for log 0, since of two -infinities logaddexp has no derivative
+    floor = jnp.finfo(z.dtype).min / 2  # type: ignore[no-untyped-call]
 
     def step(alpha: Array, log_p: Array) -> tuple[Array, None]:
         one, two = (jnp.pad(alpha, ((0, 0), (by, 0)), constant_values=floor)[:, : alpha.shape[1]] for by in (1, 2))

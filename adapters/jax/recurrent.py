@@ -23,9 +23,10 @@ def rnn(layer: Any, params: Params, x: Array, *states: Array) -> Any:
 
         return jax.lax.scan(step, h, x, reverse="reverse" in suffix)
 
-    x, last = jnp.swapaxes(x, 0, 1), []
+    x = jnp.swapaxes(x, 0, 1)
+    last: list[Any] = []
     for k in range(layer.num_layers):
-        halves = []
+        halves: list[Array] = []
         for suffix in (f"_l{k}", f"_l{k}_reverse")[: 1 + layer.bidirectional]:
             h_0 = states[0][:, len(last)] if states else jnp.zeros((x.shape[1], layer.hidden_size), x.dtype)
             h_n, half = direction(x, h_0, suffix)
@@ -50,9 +51,10 @@ def gru(layer: Any, params: Params, x: Array, *states: Array) -> Any:
 
         return jax.lax.scan(step, h, x, reverse="reverse" in suffix)
 
-    x, last = jnp.swapaxes(x, 0, 1), []
+    x = jnp.swapaxes(x, 0, 1)
+    last: list[Any] = []
     for k in range(layer.num_layers):
-        halves = []
+        halves: list[Array] = []
         for suffix in (f"_l{k}", f"_l{k}_reverse")[: 1 + layer.bidirectional]:
             h_0 = states[0][:, len(last)] if states else jnp.zeros((x.shape[1], layer.hidden_size), x.dtype)
             h_n, half = direction(x, h_0, suffix)
@@ -63,8 +65,8 @@ def gru(layer: Any, params: Params, x: Array, *states: Array) -> Any:
 
 
 def lstm(layer: Any, params: Params, x: Array, *states: Array) -> Any:
-    def direction(x: Array, start: tuple[Array, Array], suffix: str) -> tuple[tuple[Array, Array], Array]:
-        def step(state: tuple[Array, Array], x_t: Array) -> tuple[tuple[Array, Array], Array]:
+    def direction(x: Array, start: tuple[Array, ...], suffix: str) -> tuple[tuple[Array, ...], Array]:
+        def step(state: tuple[Array, ...], x_t: Array) -> tuple[tuple[Array, ...], Array]:
             h, c = state
             a = x_t @ params["weight_ih" + suffix].T + h @ params["weight_hh" + suffix].T
             a = a + params["bias_ih" + suffix] + params["bias_hh" + suffix] if layer.bias else a
@@ -75,9 +77,10 @@ def lstm(layer: Any, params: Params, x: Array, *states: Array) -> Any:
 
         return jax.lax.scan(step, start, x, reverse="reverse" in suffix)
 
-    x, last = jnp.swapaxes(x, 0, 1), []
+    x = jnp.swapaxes(x, 0, 1)
+    last: list[Any] = []
     for k in range(layer.num_layers):
-        halves = []
+        halves: list[Array] = []
         for suffix in (f"_l{k}", f"_l{k}_reverse")[: 1 + layer.bidirectional]:
             zeros = jnp.zeros((x.shape[1], layer.hidden_size), x.dtype)
             end, half = direction(x, tuple(state[:, len(last)] for state in states) or (zeros, zeros), suffix)

@@ -24,10 +24,10 @@ def scaled_dot_product_attention(layer: Any, params: Params, query: Tensor, key:
 def multihead_attention(layer: Any, params: Params, x: Tensor) -> Tensor:
     size = layer.embed_dim // layer.num_heads
     if layer.num_kv_heads not in (None, layer.num_heads):
-        projected = F.linear(x, params["in_proj_weight"], params.get("in_proj_bias")).unflatten(-1, (-1, size)).transpose(1, 2)
-        heads = projected.split((layer.num_heads, layer.num_kv_heads, layer.num_kv_heads), dim=1)
-        z = F.scaled_dot_product_attention(*heads, is_causal=layer.is_causal, enable_gqa=True).transpose(1, 2).flatten(2)
-        return F.linear(z, params["out_proj_weight"], params.get("out_proj_bias"))
+        projected = F.linear(x, params["in_proj_weight"], params.get("in_proj_bias")).reshape(*x.shape[:2], -1, size).transpose(1, 2)
+        query, key, value = torch.split(projected, [layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], dim=1)
+        z = F.scaled_dot_product_attention(query, key, value, is_causal=layer.is_causal, enable_gqa=True).transpose(1, 2)
+        return F.linear(z.reshape(x.shape), params["out_proj_weight"], params.get("out_proj_bias"))
     x = x.transpose(0, 1)
     causal = torch.ones(len(x), len(x), dtype=torch.bool).triu(1) if layer.is_causal else None
     y, _ = F.multi_head_attention_forward(

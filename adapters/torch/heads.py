@@ -27,7 +27,7 @@ def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
         return F.nll_loss(a.movedim(-1, 1), target, reduction=layer.reduction)
     if layer.loss in {"half_squared_error", "cosine", "hinge"}:
         if layer.loss == "half_squared_error":
-            summands = 0.5 * F.mse_loss(a, target, reduction="none").sum(-1)
+            summands = (0.5 * F.mse_loss(a, target, reduction="none")).sum(-1)
         else:
             summands = 1 - F.cosine_similarity(a, target, dim=-1) if layer.loss == "cosine" else F.relu(1 - target * a)
         return summands if layer.reduction == "none" else getattr(torch, layer.reduction)(summands)

@@ -1,4 +1,7 @@
-"""PyTorch: the recurrent layers, by the modules' functional form; the GRU of the paper has no operator and is written out."""
+"""PyTorch: the recurrent layers, by the operators behind `torch.nn.RNN`, `GRU` and `LSTM`; the paper's GRU has none and is written out.
+
+A module built in the lowering and run by `torch.func.functional_call` does the same, but `torch.compile` cannot trace it.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,37 @@ Params = dict[str, Tensor]
 
 
 def rnn(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
-    module = torch.nn.RNN(x.shape[-1], layer.hidden_size, layer.num_layers, nonlinearity=layer.nonlinearity, bias=layer.bias,
-                          batch_first=True, bidirectional=layer.bidirectional, device="meta", dtype=x.dtype)  # fmt: skip
-    h_0 = states[0].transpose(0, 1).contiguous() if states else None
-    output, h_n = torch.func.functional_call(module, params, (x, h_0))
+    directions = ("", "_reverse")[: 1 + layer.bidirectional]
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
+    flat = [params[f"{kind}_l{k}{d}"] for k in range(layer.num_layers) for d in directions for kind in kinds]
+    h_0 = states[0].transpose(0, 1).contiguous() if states else x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
+    operator = torch.rnn_tanh if layer.nonlinearity == "tanh" else torch.rnn_relu
+    output, h_n = operator(x, h_0, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
+                           bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
     return (output, h_n.transpose(0, 1)) if states else output
 
 
 def gru(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
+    directions = ("", "_reverse")[: 1 + layer.bidirectional]
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
     if layer.reset_after:
-        module = torch.nn.GRU(x.shape[-1], layer.hidden_size, layer.num_layers, bias=layer.bias, batch_first=True,
-                              bidirectional=layer.bidirectional, device="meta", dtype=x.dtype)  # fmt: skip
-        h_0 = states[0].transpose(0, 1).contiguous() if states else None
-        output, h_n = torch.func.functional_call(module, params, (x, h_0))
+        flat = [params[f"{kind}_l{k}{d}"] for k in range(layer.num_layers) for d in directions for kind in kinds]
+        h_0 = states[0].transpose(0, 1).contiguous() if states else x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
+        output, h_n = torch.gru(x, h_0, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
+                                bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
         return (output, h_n.transpose(0, 1)) if states else output
-    finals = []
+    finals: list[Tensor] = []
     for k in range(layer.num_layers):
         halves = []
-        for suffix in (f"_l{k}", f"_l{k}_reverse")[: 1 + layer.bidirectional]:
-            h = states[0][:, len(finals)] if states else x.new_zeros(len(x), layer.hidden_size)
-            rz, n = params[f"weight_hh{suffix}"].split((2 * layer.hidden_size, layer.hidden_size))
-            b_rz, b_n = params[f"bias_hh{suffix}"].split((2 * layer.hidden_size, layer.hidden_size)) if layer.bias else (None, None)
-            steps = F.linear(x, params[f"weight_ih{suffix}"], params.get(f"bias_ih{suffix}")).unbind(1)
+        for suffix in (f"_l{k}{d}" for d in directions):
+            h = states[0][:, len(finals)] if states else x.new_zeros(x.shape[0], layer.hidden_size)
+            w_r, w_z, w_n = params[f"weight_hh{suffix}"].chunk(3)
+            b_r, b_z, b_n = params[f"bias_hh{suffix}"].chunk(3) if layer.bias else (None, None, None)
             hs = []
-            for a in steps[::-1] if "reverse" in suffix else steps:
-                r, z = torch.sigmoid(a[:, : 2 * layer.hidden_size] + F.linear(h, rz, b_rz)).chunk(2, -1)
-                h = (1 - z) * torch.tanh(a[:, 2 * layer.hidden_size :] + F.linear(r * h, n, b_n)) + z * h
+            for x_t in x.flip(1).unbind(1) if "reverse" in suffix else x.unbind(1):
+                a_r, a_z, a_n = F.linear(x_t, params[f"weight_ih{suffix}"], params.get(f"bias_ih{suffix}")).chunk(3, -1)
+                r, z = torch.sigmoid(a_r + F.linear(h, w_r, b_r)), torch.sigmoid(a_z + F.linear(h, w_z, b_z))
+                h = (1 - z) * torch.tanh(a_n + F.linear(r * h, w_n, b_n)) + z * h
                 hs.append(h)
             finals.append(h)
             halves.append(torch.stack(hs[::-1] if "reverse" in suffix else hs, 1))
@@ -48,10 +56,13 @@ def gru(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
 
 
 def lstm(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
-    module = torch.nn.LSTM(x.shape[-1], layer.hidden_size, layer.num_layers, bias=layer.bias, batch_first=True,
-                           bidirectional=layer.bidirectional, device="meta", dtype=x.dtype)  # fmt: skip
-    start = tuple(state.transpose(0, 1).contiguous() for state in states) or None
-    output, last = torch.func.functional_call(module, params, (x, start))
+    directions = ("", "_reverse")[: 1 + layer.bidirectional]
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if layer.bias else 2]
+    flat = [params[f"{kind}_l{k}{d}"] for k in range(layer.num_layers) for d in directions for kind in kinds]
+    zeros = x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
+    start = [state.transpose(0, 1).contiguous() for state in states] or [zeros, zeros]
+    output, *last = torch.lstm(x, start, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
+                               bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
     return (output, *(state.transpose(0, 1) for state in last)) if states else output
 
 

@@ -71,7 +71,7 @@ def _gradient(head: Head, z: Array, target: Array, dloss: Any) -> Array:
 
 def _as(head: Head, z: Array, target: Array, dloss: Any, **options: Any) -> Array:
     """Return the gradient of a head with other options and its own reduction's divisor."""
-    other = _gradient(replace(head, reduction="none", **options), z, target, 1)  # type: ignore[arg-type]
+    other = _gradient(replace(head, reduction="none", **options), z, target, 1)
     return head.reduced(other, dloss, z, target)
 
 

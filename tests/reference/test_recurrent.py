@@ -12,7 +12,7 @@ import pytest
 from backproof.mistakes.recurrent import MISTAKES
 from backproof.reference.functions import sum_of_products
 from backproof.reference.layer import ShapeError, build, describe
-from backproof.reference.recurrent import GRU, LSTM, RNN
+from backproof.reference.recurrent import GRU, LSTM, RNN, mixed, mixed_pullback, tanh_slope
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -176,14 +176,14 @@ def test_ball_holds_the_plain_result(example: Any, precision: str) -> None:
 
 @pytest.mark.parametrize("layer", [RNN(4), GRU(4), GRU(4, reset_after=False), LSTM(4)], ids=str)
 def test_a_thousandth_leaves_the_float32_ball(layer: Any) -> None:
-    """A relative error of 2^-10 is outside in every tensor of a layer of six time steps, and of 2^-18 in its output."""
+    """A relative error of 2^-10 is outside in every tensor of a layer of six time steps, and of 2^-14 in its output."""
     params, inputs, dys = draw(layer, (6, 3))
     params = {name: value / 2 for name, value in params.items()}
     balls = rounded(layer, params, inputs, dys, "float32")
     for name, value in evaluate(layer, params, inputs, dys).items():
         assert not inside(value * (1 + 2.0**-10), balls[name]).all(), name
     output = evaluate(layer, params, inputs, dys)["output"]
-    assert not inside(output * (1 + 2.0**-18), balls["output"]).all()
+    assert not inside(output * (1 + 2.0**-14), balls["output"]).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -209,6 +209,32 @@ def test_sum_of_products_holds_every_order(precision: str) -> None:
                 stored = dtype.type(stored + parts[k])
             assert inside(np.array([[stored]], dtype=np.float64), ball).all()
             assert np.max(ball.radius()) < 40 * PRECISIONS[precision].store * 20
+
+
+def test_both_forms_of_the_gru_mean_are_inside() -> None:
+    """(1 - z) n + z h and n + z (h - n) in float32, and their gradients as written by automatic differentiation, lie in one ball."""
+    rng, arithmetic = np.random.default_rng(4), Arithmetic(PRECISIONS["float32"])
+    z = (1 / (1 + np.exp(rng.uniform(-12, 12, 400)))).astype(np.float32)
+    n, h, dy = rng.standard_normal((3, 400)).astype(np.float32)
+    h = np.where(rng.random(400) < 0.5, h * np.float32(1e-3), n * (1 + np.float32(2e-5) * h))
+    n_ball, h_ball, dy_ball, z_ball = (arithmetic.exact(v) for v in (n, h, dy, z))
+    ball = mixed(1 - z_ball, z_ball, n_ball, h_ball)
+    dz, dn, dh = mixed_pullback(dy_ball, 1 - z_ball, z_ball, n_ball, h_ball)
+    one = np.float32(1)
+    for value, target in (((one - z) * n + z * h, ball), (n + z * (h - n), ball), (dy * (h - n), dz), (dy * h - dy * n, dz),
+                          (dy * (one - z), dn), (dy - dy * z, dn), (dy * z, dh)):  # fmt: skip
+        assert inside(value.astype(np.float64), target).all()
+    assert not inside(ball.value * (1 + 2.0**-10), ball).all()
+
+
+def test_saturated_tanh_slope_allows_for_a_fused_multiply_add() -> None:
+    """On the left (dy + dy y)(1 - y), y = -1, may leave a rounding of dy, and nothing more; on the right it is 0."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    a = arithmetic.exact(np.array([-30.0, 30.0]))
+    slope = tanh_slope(a, np.tanh(a))
+    assert inside(np.array([2.0**-23, 0.0]), slope).all()
+    assert not inside(np.array([2.0**-21, 1e-20]), slope).any()
+    assert inside(4 * np.exp(np.array([-60.0, -60.0])), slope).all()
 
 
 def test_kinks_of_the_relu() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from backproof.certify import expected, expected_plain
 from backproof.mistakes.reductions import MISTAKES
+from backproof.reference import rounding
 from backproof.reference.layer import Layer, Shape, ShapeError
 from backproof.reference.reductions import CumProd, CumSum, LogSumExp, Normalize, Prod
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, running_product, running_sum
@@ -181,6 +184,55 @@ def test_running_sums_and_products_of_balls_hold_their_corners() -> None:
         assert not outside(np.cumsum(corner), sums).any()
         assert not outside(np.cumprod(corner) * 2.5, products).any()
         assert not outside(np.cumprod(corner) * 1.5, products).any()
+
+
+def _long_product(module: Any) -> tuple[Any, float]:
+    x = np.full(200, 1 + 2.0**-23)
+    scan = np.float32(1)
+    for factor in x.astype(np.float32):
+        scan = np.float32(scan * factor)
+    return module.running_product(module.Arithmetic(PRECISIONS["float32"]).exact(x), 0), float(scan)
+
+
+def _ball(module: Any, values: list[float], bounds: list[float]) -> Any:
+    return module.Rounded(np.array(values), np.array(bounds), module.Arithmetic(PRECISIONS["float32"]))
+
+
+MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
+    "no rounding of products": ("bound += magnitude * relative", "bound += 0 * relative", _long_product),
+    "no underflow of products": ("(4 * products * precision.underflow)", "(0 * products)",
+                                 lambda m: (m.running_product(_ball(m, [2.0**-70] * 2, [0, 0]), 0), 0.0)),
+    "an underflow magnified by no later factor": (
+        "np.cumprod(np.maximum(top, 1), axis=axis)", "1.0",
+        lambda m: (m.running_product(_ball(m, [2.0**-70, 2.0**-70, 2.0**100], [0, 0, 0]), 0), 0.0)),
+    "partial products never overflow": (
+        "np.where(held, bound, np.inf)", "bound",
+        lambda m: (m.running_product(_ball(m, [2.0**100, 2.0**100, 2.0**-100], [0, 0, 0]), 0), math.inf)),
+    "factors known exactly": ("bound += magnitude - inner +", "bound +=",
+                              lambda m: (m.running_product(_ball(m, [1.0, 2.0], [0.5, 0.5]), 0), 3.75)),
+    "no rounding of running sums": (
+        "bound = magnitude * relative + roundings", "bound = 0 * relative + roundings",
+        lambda m: (m.running_sum(_ball(m, [1.0] + [2.0**-24] * 200, [0] * 201), 0), 1.0)),
+    "partial running sums never overflow": (
+        "(magnitude + bound) * BOUND_SLACK <", "np.abs(value) * BOUND_SLACK <",
+        lambda m: (m.running_sum(_ball(m, [3e38, 3e38, -3e38, -3e38], [0] * 4), 0, last=True), math.inf)),
+    "terms known exactly": ("            bound = bound + spread\n        inside", "            bound = bound + 0\n        inside",
+                            lambda m: (m.running_sum(_ball(m, [1.0, 1.0], [0.5, 0.5]), 0), 3.0)),
+}  # fmt: skip
+"""A snippet of the bounds, a wrong one, and a number that the last ball must hold."""
+
+
+@pytest.mark.parametrize(("right", "wrong", "scenario"), MUTANTS.values(), ids=list(MUTANTS))
+def test_wrong_bounds_are_caught(right: str, wrong: str, scenario: Callable[[Any], tuple[Any, float]]) -> None:
+    """Each part of the bounds of running sums and products is needed: without it a number that may occur is outside."""
+    source = inspect.getsource(rounding)
+    assert source.count(right) == 1, f"the snippet to replace must occur once: got {source.count(right)} of {right!r}"
+    module = ModuleType(rounding.__name__)
+    exec(compile(source.replace(right, wrong), rounding.__name__, "exec"), module.__dict__)  # noqa: S102
+    for caught, version in ((False, rounding), (True, module)):
+        ball, number = scenario(version)
+        last = (ball.value - number, ball.radius()) if not ball.ndim else (ball.value[-1] - number, ball.radius()[-1])
+        assert (not abs(last[0]) <= last[1]) == caught
 
 
 def test_overflow_and_not_a_number_give_up() -> None:
