@@ -18,17 +18,34 @@ _HOMES = {
     "Trace": ".reference.trace",
     "LayerTrace": ".reference.trace",
     "Layer": ".reference.layer",
+    "Constant": ".reference.layer",
     "Adapter": ".adapters",
-    "Linear": ".reference.linear",
-    **dict.fromkeys(("Head", "MSELoss", "BCEWithLogitsLoss", "CrossEntropyLoss"), ".reference.heads"),
-    **dict.fromkeys(
-        (
-            *("Identity", "ReLU", "LeakyReLU", "PReLU", "ReLU6", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid"),
-            *("LogSigmoid", "Tanh", "Softplus", "Softsign", "Hardtanh", "Hardsigmoid", "Hardswish", "Softmax", "LogSoftmax"),
-            *("GLU", "SwiGLU"),
-        ),
-        ".reference.activations",
-    ),
+    **{
+        name: f".reference.{module}"
+        for module, names in {
+            "linear": "Linear",
+            "activations": (
+                "Identity ReLU LeakyReLU PReLU ReLU6 ELU SELU CELU GELU SiLU Mish Sigmoid LogSigmoid Tanh Softplus Softsign Hardtanh "
+                "Hardsigmoid Hardswish Softmax LogSoftmax GLU SwiGLU"
+            ),
+            "convolution": "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d",
+            "pooling": "MaxPool1d MaxPool2d AvgPool1d AvgPool2d AdaptiveAvgPool2d GlobalAvgPool GlobalMaxPool Sum Mean",
+            "normalization": "BatchNorm LayerNorm RMSNorm GroupNorm InstanceNorm",
+            "attention": "ScaledDotProductAttention MultiheadAttention RotaryEmbedding",
+            "recurrent": "RNN GRU LSTM",
+            "indexing": "Embedding Dropout Gather ScatterAdd IndexSelect",
+            "reductions": "CumSum CumProd Prod LogSumExp Normalize",
+            "wiring": "Flatten Reshape Transpose Concatenate Add Multiply Fork",
+            "containers": "Sequential Residual Parallel Shared",
+            "head": "Head",
+            "heads": (
+                "MSELoss L1Loss HuberLoss SmoothL1Loss HingeLoss SoftMarginLoss BCEWithLogitsLoss KLDivLoss NLLLoss CrossEntropyLoss "
+                "CosineEmbeddingLoss"
+            ),
+            "ctc": "CTCLoss",
+        }.items()
+        for name in names.split()
+    },
 }
 _MODULES = ("adapters", "strategies", "reference")
 

@@ -38,11 +38,13 @@ class Outcome:
     sentences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ulps: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
         self.sentences += other.sentences
         self.notes += other.notes
         self.ulps |= other.ulps
+        self.shares |= other.shares
 
 
 def by_complex_step(setting: Setting, seed: int) -> Outcome:
@@ -99,6 +101,7 @@ def _digits(actual: Mapping[str, Any], exact: Mapping[str, Any], radii: Mapping[
         outcome.ulps[tensor] = max(outcome.ulps.get(tensor, 0.0), float(np.max(off)) / float(np.spacing(max(largest, 2.0**-1022))))
         excess = np.where(off == 0, 0.0, off / np.where(off == 0, 1.0, 2 * radius))
         index = place_of(np.argmax(np.where(np.isnan(excess), np.inf, excess)), value.shape)
+        outcome.shares[tensor] = max(outcome.shares.get(tensor, 0.0), float(excess[index]))
         if not excess[index] <= 1:
             truth = float(Ball.of(np.asarray(exact[tensor])[index]).number.mid())
             outcome.sentences.append(f"{tensor}{list(index)} loses digits in float64: got {value[index]!r}, expected {truth!r} within "

@@ -194,9 +194,10 @@ class Examiner:
             self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, diagnosis=diagnosis)
 
     def _enter_error(self, outcome: Outcome) -> None:
+        known = self.known.raised(outcome.adapter.name, outcome.case.precision, (s.layer for s in outcome.case.network.steps), outcome.error)
         key = (outcome.adapter.name, "", "", "error", outcome.error)
         if not self.ledger.seen(key):
-            self.ledger.found[key] = _raised(outcome)
+            self.ledger.found[key] = replace(_raised(outcome), known=known.reason if known else "")
 
     def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: Outcomes) -> str:
         if certificate.verdict != "outside":

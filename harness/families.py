@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -194,14 +195,11 @@ def _reshape(shape: Shape) -> st.SearchStrategy[Layer]:
     return st.sampled_from(ways).map(W.Reshape)
 
 
-def _joined(shape: Shape) -> st.SearchStrategy[Layer]:
+def _joined(join: Layer, shape: Shape) -> st.SearchStrategy[Layer]:
     """Two branches of the same width that meet again, one of them spread over the other where it is 1 wide."""
-    def branches(join: Layer) -> st.SearchStrategy[Layer]:
-        narrow = st.sampled_from((Linear(1), Linear(shape[-1]), A.Tanh(), A.Identity(), Linear(shape[-1], bias=False)))
-        return st.tuples(st.sampled_from((A.Identity(), A.Sigmoid(), Linear(shape[-1]))), narrow).map(
-            lambda pair: C.Sequential((C.Parallel(pair), join)))  # fmt: skip
-
-    return st.sampled_from((W.Add(), W.Multiply())).flatmap(branches)
+    wide = st.sampled_from((A.Identity(), A.Sigmoid(), Linear(shape[-1])))
+    narrow = st.sampled_from((Linear(1), Linear(shape[-1]), A.Tanh(), A.Identity(), Linear(shape[-1], bias=False)))
+    return st.tuples(wide, narrow).map(lambda pair: C.Sequential((C.Parallel(pair), join)))
 
 
 def _concatenated(shape: Shape) -> st.SearchStrategy[Layer]:
@@ -279,7 +277,8 @@ FAMILIES: dict[str, Family] = {
     "Prod": _along(D.Prod, fits=_at_least(2)), "LogSumExp": _along(D.LogSumExp, fits=_at_least(2)), "Normalize": _along(D.Normalize),
     "Flatten": Family(lambda shape: st.just(W.Flatten())), "Reshape": Family(_reshape),
     "Transpose": Family(lambda shape: st.builds(W.Transpose, _axis(shape), _axis(shape)), _at_least(2)),
-    "Add": Family(_joined, VECTOR), "Multiply": Family(_joined, VECTOR), "Concatenate": Family(_concatenated, VECTOR),
+    "Add": Family(partial(_joined, W.Add()), VECTOR), "Multiply": Family(partial(_joined, W.Multiply()), VECTOR),
+    "Concatenate": Family(_concatenated, VECTOR),
     "Residual": Family(_residual, VECTOR), "Shared": Family(_shared, VECTOR),
 }  # fmt: skip
 """How each layer is drawn. A test holds the table against the registry."""

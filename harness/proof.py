@@ -32,7 +32,7 @@ class Proof:
 
     A method has `passed`, `failed`, or is `not applicable: reason`. `notes` says where a rule agrees with an exact method within rounding
     only. `ulps` holds by tensor the largest difference of the rule in float64 from the exact number, in units in the last place of the
-    tensor's largest entry.
+    tensor's largest entry; `shares` the largest such difference in units of twice the rounding bound, below 1 where rounding explains it.
     """
 
     layer: Layer
@@ -41,6 +41,7 @@ class Proof:
     methods: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ulps: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -91,7 +92,7 @@ def _proved(setting: Setting, seed: int) -> Proof:
         reasons = "; ".join(f"{name}: {methods[name].removeprefix(f'{NOT_APPLICABLE}: ')}" for name in DERIVATIVES)
         outcome.sentences.append(f"no method could say anything: got {reasons}, expected one that runs, as on arrays "
                                  "that come of the inputs and not of np.zeros")
-    return Proof(setting.layer, setting.shapes, tuple(outcome.sentences), methods, tuple(outcome.notes), outcome.ulps)
+    return Proof(setting.layer, setting.shapes, tuple(outcome.sentences), methods, tuple(outcome.notes), outcome.ulps, outcome.shares)
 
 
 def _runs(setting: Setting, seed: int) -> bool:

@@ -49,8 +49,8 @@ def heads(shape: Shape = (4,)) -> st.SearchStrategy[Head]:
     """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions."""
     reductions = st.sampled_from(Head.reductions)
     weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
+    any_pair = st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions)
     drawn = [
-        st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
         *(st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)),
         st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
         st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
@@ -64,7 +64,7 @@ def heads(shape: Shape = (4,)) -> st.SearchStrategy[Head]:
         drawn.append(st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5))))
     if len(shape) == 2 and shape[1] > 1:
         drawn.append(st.builds(CTCLoss, reduction=reductions))
-    return st.one_of(drawn)
+    return st.booleans().flatmap(lambda named: st.one_of(drawn) if named else any_pair)
 
 
 @st.composite

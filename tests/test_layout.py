@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import backproof
 import pytest
 from backproof.reference import network
+from backproof.reference.graph import Container
 from backproof.reference.layer import REGISTRY, Layer
 from backproof.strategies import FAMILIES, heads
 from hypothesis import find, settings
@@ -24,7 +26,7 @@ FOLDERS = ("reference", "adapters", "harness", "tests", "benchmarks", "examples"
 TOLERANCE = re.compile("|".join(("all" + "close", "is" + "close", "r" + "tol", "a" + "tol")))  # so that this file holds none
 MAY_BOUND = (ROOT / "reference" / "rounding.py", ROOT / "benchmarks")
 THIRD_PARTIES = frozenset({"numpy", "scipy", "ml_dtypes"})
-HEAVY = ("torch", "jax", "hypothesis", "rich", "click", "sklearn", "jinja2")
+HEAVY = ("torch", "jax", "flint", "hypothesis", "rich", "click", "sklearn", "jinja2")
 FRAMEWORKS = ("torch", "jax")
 OWN = {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("backproof.reference.")}
 
@@ -149,20 +151,28 @@ def test_every_layer_and_head_has_a_lowering(framework: str) -> None:
     """The tables of an adapter hold exactly the registered layers and heads."""
     adapter = import_module(f"backproof.adapters.{framework}")
     layers = {name for name, cls in OWN.items() if issubclass(cls, Layer)}
-    assert layers
-    assert {cls.__name__ for cls in adapter.LOWERINGS} == layers
+    containers = {name for name, cls in OWN.items() if issubclass(cls, Container)}  # a graph unrolls them
+    assert containers
+    assert {cls.__name__ for cls in adapter.LOWERINGS} == layers - containers
     assert {cls.__name__ for cls in adapter.HEADS} == OWN.keys() - layers
 
 
 def test_every_layer_has_a_strategy() -> None:
-    """The strategies know exactly the registered layers."""
-    assert FAMILIES.keys() == {name for name, cls in OWN.items() if issubclass(cls, Layer)}
+    """The strategies know exactly the registered layers, but for those that only stand inside others."""
+    inside = {"Sequential", "Parallel", "Fork"}
+    assert FAMILIES.keys() == {name for name, cls in OWN.items() if issubclass(cls, Layer)} - inside
 
 
 @pytest.mark.parametrize("name", [name for name, cls in OWN.items() if not issubclass(cls, Layer)])
 def test_every_head_is_drawn(name: str) -> None:
     """`heads()` draws every registered head class."""
-    assert type(find(heads(), lambda head: type(head).__name__ == name, settings=settings(database=None))) is OWN[name]
+    drawn = heads((2, 3))  # the pair of vectors, and the time and classes, that some heads ask for
+    assert type(find(drawn, lambda head: type(head).__name__ == name, settings=settings(database=None))) is OWN[name]
+
+
+def test_every_layer_and_head_is_public() -> None:
+    """`backproof.Name` is the registered class, for every layer and head."""
+    assert {name: getattr(backproof, name) for name in OWN} == OWN
 
 
 def test_every_public_name_stays_what_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -13,11 +14,12 @@ import numpy as np
 from backproof.certify import Certificate
 from backproof.environment import framework_version
 from backproof.finding import VERDICTS
-from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY
-from backproof.reference.rounding import PRECISIONS, quiet
+from backproof.reference.rounding import PRECISIONS, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from .arguments import argument
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
 
@@ -32,6 +34,9 @@ class Known:
     specifier of the framework; `options` are the layer's. `shows_above` and `shows_below` narrow the range to where the
     discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
+    `of_largest` is the largest error it explains relative to the largest entry of the tensor; entries whose true size is `truth_below`
+    a number are explained however far they are off. `raises` is part of the message of an exception that it explains, of any network
+    that holds one of the layers.
     """
 
     id: str
@@ -46,6 +51,9 @@ class Known:
     above: float = -np.inf
     below: float = np.inf
     at_most: float = np.inf
+    of_largest: float = np.inf
+    truth_below: float = 0.0
+    raises: str = ""
     shows_above: float = -np.inf
     shows_below: float = np.inf
     options: dict[str, Any] = field(default_factory=dict)
@@ -53,48 +61,42 @@ class Known:
 
     def covers(self, adapter: str, precision: str, step: LayerTrace) -> bool:
         """Say whether the entry speaks of this layer, on this adapter, in this precision and version."""
+        return self.speaks_of(adapter, precision, step.layer)
+
+    def speaks_of(self, adapter: str, precision: str, layer: Any) -> bool:
         return (
-            type(step.layer).__name__ in self.layers
+            type(layer).__name__ in self.layers
             and adapter.split(":", maxsplit=1)[0] == self.framework
             and (not self.adapters or adapter in self.adapters)
             and (not self.precisions or precision in self.precisions)
-            and all(getattr(step.layer, name, None) == value for name, value in self.options.items())
+            and all(getattr(layer, name, None) == value for name, value in self.options.items())
             and _in_range(self.framework, self.versions)
         )
 
-    def explained(self, step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
-        """Return which entries of a tensor of this shape the entry explains."""
-        inside = _between(_argument(step, shape), self.above, self.below)
+    def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str = "dx") -> np.ndarray:
+        """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
+        inside = _between(argument(step, tensor, shape), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
+
+    def small_enough(self, actual: np.ndarray, ball: Rounded) -> np.ndarray:
+        """Return which entries are off by no more than the entry explains."""
+        with quiet():
+            truth, difference = np.abs(ball.value), np.abs(actual.astype(np.float64) - ball.value)
+            largest = np.max(truth, initial=0.0, where=np.isfinite(truth))
+            beyond = (difference / truth > self.at_most) | (difference > self.of_largest * largest)
+            return ~beyond | (truth < self.truth_below)
 
     def shows(self, step: LayerTrace) -> bool:
         """Say whether some input of the layer lies where the discrepancy must show."""
-        argument = _argument(step, step.inputs[0].shape)
-        return bool((_between(argument, self.above, self.below) & _between(argument, self.shows_above, self.shows_below)).any())
+        if not np.isfinite(self.shows_above) and self.shows_above > 0:
+            return False
+        numbers = argument(step, "dx", step.inputs[0].shape)
+        return bool((_between(numbers, self.above, self.below) & _between(numbers, self.shows_above, self.shows_below)).any())
 
 
 def _between(argument: np.ndarray, low: float, high: float) -> np.ndarray:
     with quiet():
         return (argument >= low) & (argument <= high)
-
-
-def _argument(step: LayerTrace, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the input each entry of a tensor depends on: x itself, a gated layer's own gate, or all inputs together.
-
-    Softplus is reckoned in beta x, as its threshold is.
-    A binary cross entropy depends on the logit only through its distance from the target's side, so its logit is
-    counted positive where the target is 1.
-    """
-    x = step.inputs[0].astype(np.float64)
-    if type(step.layer).__name__ in {"GLU", "SwiGLU"}:
-        a, b = np.split(x, 2, axis=-1)
-        gate = b if type(step.layer).__name__ == "GLU" else a
-        return gate if shape == gate.shape else np.concatenate([gate, gate], axis=-1)
-    if type(step.layer).__name__ == "Softplus":
-        return x * step.layer.beta
-    if isinstance(step.layer, Head) and step.layer.loss == "bce":
-        return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)
-    return x
 
 
 @lru_cache(maxsize=64)
@@ -157,20 +159,24 @@ class KnownList:
     def explain(self, adapter: str, precision: str, step: LayerTrace, verdict: str,
                 certificate: Certificate) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
         """Return which entries of a certificate's tensor are known, and the discrepancies that explain them."""
-        if certificate.actual is None or certificate.ball is None:
+        actual, ball = certificate.actual, certificate.ball
+        if actual is None or ball is None:
             raise ValueError(f"{certificate.tensor}: a certificate without its tensors cannot be explained")
         with quiet():
-            difference = np.abs(certificate.actual.astype(np.float64) - certificate.ball.value)
-            outside = ~(difference <= certificate.ball.radius())
-            relative = difference / np.abs(certificate.ball.value)
+            outside = ~(np.abs(actual.astype(np.float64) - ball.value) <= ball.radius())
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
             if certificate.tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
-                mask = entry.explained(step, outside.shape) & outside & ~(relative > entry.at_most)
+                mask = entry.explained(step, outside.shape, certificate.tensor) & entry.small_enough(actual, ball) & outside
                 if mask.any():
                     excused |= mask
                     met.append(entry)
         return excused, met
+
+    def raised(self, adapter: str, precision: str, layers: Iterable[Any], message: str) -> Known | None:
+        """Return the discrepancy that explains an exception of a network of these layers, if there is one."""
+        return next((entry for entry in self.entries if entry.raises and entry.raises in message
+                     and any(entry.speaks_of(adapter, precision, layer) for layer in layers)), None)
 
     def stale(self, reached: Counter[str], met: Counter[str]) -> tuple[str, ...]:
         """Return the entries that matched nothing although they were looked for often enough."""

@@ -92,13 +92,6 @@ def _first_example_only(step: LayerTrace, tensor: str, rule: Rule) -> Array | No
     return rule(_examples(step, slice(1)))[tensor]
 
 
-def _cross_term_dropped(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if type(step.layer).__name__ not in {"Softmax", "LogSoftmax"} or tensor != "dx":
-        return None
-    right = rule(step)
-    return right["output"] * step.d_output if type(step.layer).__name__ == "Softmax" else right["dx"] * 0 + step.d_output
-
-
 MISTAKES: tuple[Mistake, ...] = (
     Mistake("zero", "{tensor} is zero everywhere", partial(_scaled, lambda m: 0.0)),
     Mistake("sign", "{tensor} has the opposite sign", partial(_scaled, lambda m: -1.0)),
@@ -109,7 +102,6 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("transposed", "{tensor} is transposed", _transposed),
     Mistake("derivative-missing", "{tensor} is the upstream gradient itself: the layer's own derivative is missing", _derivative_missing),
     Mistake("derivative-at-output", "{tensor} takes the derivative at the output y in place of the input x", _derivative_at_output),
-    Mistake("cross-term-dropped", "{tensor} lacks the cross term, the sum over the other outputs", _cross_term_dropped),
     Mistake("upstream-ignored", "{tensor} ignores the upstream gradient, as if it were all ones", _upstream_ignored),
     Mistake("first-example-only", "{tensor} holds the first example only: the sum over the batch is missing", _first_example_only),
     Mistake("last-example-dropped", "{tensor} lacks the term of the last example", partial(_example_dropped, -1)),

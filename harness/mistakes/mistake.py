@@ -15,7 +15,7 @@ from backproof.reference.layer import Backward, Layer, Params
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["Faulty", "Mistake", "Rule", "faulty"]
+__all__ = ["Faulty", "FaultyRule", "Mistake", "Rule", "Tensors", "faulty"]
 
 Rule = Callable[[LayerTrace], dict[str, Array]]
 """What a layer's rule produces for a step, by tensor name, in some arithmetic."""
@@ -68,11 +68,15 @@ class Faulty(Layer):
         return self.rule(self.layer, params, *inputs)
 
 
-def faulty(code: str, sentence: str, of: type | tuple[type, ...], tensors: Collection[str], rule: FaultyRule) -> Mistake:
+Tensors = Collection[str] | Callable[[LayerTrace], Collection[str]]
+"""The names of the tensors that a mistake changes, or how they follow from a step: its options and shapes."""
+
+
+def faulty(code: str, sentence: str, of: type | tuple[type, ...], tensors: Tensors, rule: FaultyRule) -> Mistake:
     """Return the mistake of a faulty rule in the named tensors of some layers; elsewhere it has no meaning."""
 
     def wrong(step: LayerTrace, tensor: str, right: Rule) -> Array | None:
-        if not isinstance(step.layer, of) or tensor not in tensors:
+        if not isinstance(step.layer, of) or tensor not in (tensors(step) if callable(tensors) else tensors):
             return None
         return right(replace(step, layer=Faulty(step.layer, rule)))[tensor]
 

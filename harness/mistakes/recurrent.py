@@ -10,9 +10,8 @@ import numpy as np
 from backproof.reference.layer import Backward, Params
 from backproof.reference.recurrent import GRU, LSTM, RNN, Pulled, Recurrent, Weights, by_gates, unrolled
 from backproof.reference.rounding import Array
-from backproof.reference.trace import LayerTrace
 
-from .mistake import Faulty, FaultyRule, Mistake, Rule
+from .mistake import FaultyRule, Mistake, faulty
 
 __all__ = ["MISTAKES"]
 
@@ -24,12 +23,7 @@ Step = tuple[Weights, tuple[Array, ...], tuple[Array, ...], Pulled]
 def _mistake(code: str, sentence: str, of: tuple[type, ...], tensors: Callable[[Any], set[str]], rule: FaultyRule) -> Mistake:
     """Return the mistake of a faulty rule in the tensors that it changes, which depend on the layer's options."""
 
-    def wrong(step: LayerTrace, tensor: str, right: Rule) -> Array | None:
-        if not isinstance(step.layer, of) or tensor not in tensors(step.layer):
-            return None
-        return right(replace(step, layer=Faulty(step.layer, rule)))[tensor]
-
-    return Mistake(code, sentence, wrong)
+    return faulty(code, sentence, of, lambda step: tensors(step.layer), rule)
 
 
 # Which tensors of a layer a mistake changes.

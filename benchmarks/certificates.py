@@ -1,0 +1,210 @@
+"""What a local certificate costs beside one plain forward and backward of the same rule, layer by layer.
+
+The plain run is the reference in float64. The rounded run is the same rule on balls in the candidate's precision; the certificate is
+all of `certify_layer`: the rounded run, and every entry of every tensor judged. The candidate's numbers are the plain run's, stored
+in the precision, so that every certificate agrees.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from backproof.certify import certify_layer, expected, expected_plain
+from backproof.reference import library
+from backproof.reference.heads import Head
+from backproof.reference.layer import REGISTRY, Constant, Shape, each_shape
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision
+from backproof.reference.trace import LayerTrace
+from document import conditions, milliseconds, note, table, write
+
+LIMIT = 3.0
+BETWEEN = 8  # sizes of the runs of one family are so much alike that its total means something
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A layer or head by the call that builds it, its family, and the shapes of its inputs, the batch axis left out."""
+
+    family: str
+    call: str
+    shapes: tuple[Shape, ...]
+    batch: int
+
+    def layer(self) -> Any:
+        return eval(self.call, {"__builtins__": {}}, REGISTRY)  # noqa: S307  (a call written below)
+
+    def __str__(self) -> str:
+        return f"{self.call} on {self.batch} of {' and '.join(str(shape) for shape in self.shapes)}"
+
+
+def _settings(family: str, batch: int, calls: Iterable[str], *shapes: Shape) -> list[Setting]:
+    return [Setting(family, call, shapes, batch) for call in calls]
+
+
+WIDE = (1024,)
+IMAGE = (16, 32, 32)
+HEADS = (8, 64, 32)
+SETTINGS = [
+    *_settings("linear", 128, ["Linear(256)", "Linear(256, bias=False)"], (256,)),
+    *_settings("activations, piecewise", 128, ["Identity()", "ReLU()", "LeakyReLU()", "PReLU()", "ReLU6()", "Hardtanh()", "Hardsigmoid()",
+                                               "Hardswish()"], WIDE),
+    *_settings("activations, smooth", 128, ["ELU()", "SELU()", "CELU(0.7)", "GELU()", "GELU('tanh')", "SiLU()", "Mish()", "Sigmoid()",
+                                            "LogSigmoid()", "Tanh()", "Softplus()", "Softsign()"], WIDE),
+    *_settings("activations, gated", 128, ["Softmax()", "LogSoftmax()", "GLU()", "SwiGLU()"], WIDE),
+    *_settings("convolution", 32, ["Conv2d(16, 3)", "Conv2d(16, 3, stride=2, padding=1)"], (3, 64, 64)),
+    *_settings("convolution", 8, ["Conv2d(32, 3, padding=1)", "Conv2d(16, 3, groups=16)", "ConvTranspose2d(16, 2, stride=2)"], IMAGE),
+    *_settings("convolution", 32, ["Conv1d(32, 5)"], (16, 256)),
+    *_settings("pooling", 8, ["MaxPool2d(2)", "MaxPool2d(3, stride=2, padding=1)", "AvgPool2d(2)", "AvgPool2d(3, stride=1, padding=1)",
+                              "AdaptiveAvgPool2d(5)", "GlobalAvgPool()", "GlobalMaxPool()"], IMAGE),
+    *_settings("normalisation", 128, ["LayerNorm()", "RMSNorm()", "BatchNorm()"], (256,)),
+    *_settings("normalisation", 8, ["BatchNorm()", "BatchNorm(training=False)", "GroupNorm(4)", "InstanceNorm()"], IMAGE),
+    *_settings("attention", 8, ["ScaledDotProductAttention()", "ScaledDotProductAttention(is_causal=True)",
+                                "ScaledDotProductAttention(mask='additive')"], HEADS, HEADS, HEADS),
+    *_settings("attention", 8, ["MultiheadAttention(128, 4)"], (64, 128)),
+    *_settings("attention", 8, ["RotaryEmbedding()"], HEADS),
+    *_settings("recurrent", 32, ["RNN(64)", "LSTM(64)", "GRU(64)"], (6, 32)),
+    *_settings("reductions", 128, ["Sum()", "Mean()", "CumSum()", "LogSumExp()", "Normalize()"], WIDE),
+    *_settings("reductions", 128, ["CumProd()", "Prod()"], (32,)),
+    *_settings("indexing", 128, ["Dropout()", "Gather(-1, 512)", "ScatterAdd(-1, 512)", "IndexSelect(-1, 512)"], WIDE),
+    *_settings("indexing", 128, ["Embedding(1000, 64)"], (16,)),
+    *_settings("wiring", 128, ["Add()", "Multiply()", "Concatenate()"], WIDE, WIDE),
+    *_settings("wiring", 8, ["Transpose(1, 2)", "Flatten()"], IMAGE),
+    *_settings("losses", 128, ["MSELoss()", "L1Loss()", "HuberLoss()", "SmoothL1Loss()", "HingeLoss()", "SoftMarginLoss()",
+                               "BCEWithLogitsLoss()", "KLDivLoss()", "Head('softmax', 'kl')"], (256,)),
+    *_settings("losses", 128, ["CrossEntropyLoss()", "NLLLoss()"], (256,)),
+    *_settings("losses", 128, ["CosineEmbeddingLoss()"], (2, 256)),
+    *_settings("losses", 16, ["CTCLoss()"], (24, 32)),
+]  # fmt: skip
+
+
+def _number(rng: np.random.Generator, shape: Shape, precision: Precision) -> np.ndarray:
+    return np.asarray(rng.standard_normal(shape)).astype(precision.dtype)
+
+
+def _constant(rng: np.random.Generator, constant: Constant, batch: int, precision: Precision) -> np.ndarray:
+    shape = (*(batch,) * constant.batched, *constant.shape)
+    if constant.kind == "index":
+        return rng.integers(constant.below, size=shape)
+    if constant.kind in {"keep", "boolean"}:
+        chosen = rng.random(shape) < constant.p
+        return chosen.astype(precision.dtype) if constant.kind == "keep" else chosen
+    numbers = _number(rng, shape, precision)
+    return np.abs(numbers) + numbers.dtype.type(0.125) if constant.kind == "positive" else numbers
+
+
+def _target(rng: np.random.Generator, head: Head, z_shape: Shape, precision: Precision) -> np.ndarray:
+    shape, kind = head.target_shape(z_shape), head.target_kind()
+    if kind == "classes":
+        return rng.integers(z_shape[-1], size=shape)
+    if kind == "ctc":
+        return rng.integers(1, z_shape[-1], size=shape)
+    if kind == "distribution":
+        return (rng.multinomial(64, np.full(z_shape[-1], 1 / z_shape[-1]), size=z_shape[:-1]) / 64).astype(precision.dtype)
+    if kind == "real":
+        return _number(rng, shape, precision)
+    if kind == "sign":
+        return rng.choice([-1.0, 1.0], size=shape).astype(precision.dtype)
+    return rng.random(shape).astype(precision.dtype)
+
+
+def step_of(setting: Setting, precision: Precision, seed: int = 0) -> LayerTrace:
+    """Return a step of normal numbers and what the plain rule makes of them, stored in the precision."""
+    rng, layer, batch, shapes = np.random.default_rng(seed), setting.layer(), setting.batch, setting.shapes
+    if isinstance(layer, Head):
+        z_shape = (batch, *shapes[0])
+        inputs: tuple[np.ndarray, ...] = (_number(rng, z_shape, precision), _target(rng, layer, z_shape, precision))
+        return _answered(LayerTrace("head", layer, inputs, None, (), _number(rng, layer.loss_shape(z_shape), precision), {}, {}), precision)
+    inputs = tuple(rng.integers(below, size=(batch, *shape)) if below else _number(rng, (batch, *shape), precision)
+                   for shape, below in zip(shapes, layer.index_below(), strict=True))  # fmt: skip
+    params = {name: _number(rng, shape, precision) for name, shape in layer.parameters(*shapes).items()}
+    params |= {name: _constant(rng, constant, batch, precision) for name, constant in layer.constants(*shapes).items()}
+    upstream = tuple(_number(rng, (batch, *shape), precision) for shape in each_shape(layer.output_shape(*shapes)))
+    d_output = upstream if len(upstream) > 1 else upstream[0]
+    return _answered(LayerTrace("0", layer, inputs, None, (), d_output, params, {}), precision)
+
+
+def _answered(step: LayerTrace, precision: Precision) -> LayerTrace:
+    """Return a step with the plain rule's own outputs and gradients as the candidate's."""
+    found = {name: np.asarray(a).astype(precision.dtype) for name, a in expected_plain(step).items()}
+    names = ("z",) if isinstance(step.layer, Head) else step.layer.input_names
+    outputs = ("output",) if isinstance(step.layer, Head) else step.layer.output_names
+    output = tuple(found.pop(name) for name in outputs)
+    gradients = tuple(found.pop(f"d{name}", None) for name in names)
+    return LayerTrace(step.path, step.layer, step.inputs, output if len(output) > 1 else output[0], gradients, step.d_output, step.params,
+                      {name.removeprefix("d"): a for name, a in found.items()})  # fmt: skip
+
+
+def best(runs: int, *functions: Callable[[], Any]) -> Iterator[float]:
+    """Yield the shortest time of each function; they take turns, so that what else the machine does meets all of them."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(runs):
+        for taken, function in zip(times, functions, strict=True):
+            start = perf_counter()
+            function()
+            taken.append(perf_counter() - start)
+    yield from map(min, times)
+
+
+def measure(setting: Setting, precision: Precision, runs: int) -> tuple[float, float, float]:
+    """Return the seconds of the plain run, the rounded run and the certificate."""
+    step = step_of(setting, precision)
+    wrong = [c for c in certify_layer(step, precision) if c.failed]
+    if wrong:
+        raise SystemExit(f"{setting}: {wrong[0].tensor} {wrong[0].verdict} {wrong[0].message}")
+    plain, rounded, certificate = best(runs, lambda: expected_plain(step), lambda: expected(step, Arithmetic(precision)),
+                                       lambda: certify_layer(step, precision))  # fmt: skip
+    return plain, rounded, certificate
+
+
+def section(settings: Iterable[Setting], precision: Precision, runs: int) -> str:
+    """Return the tables of the families and of the layers."""
+    rows, families = [], {}
+    for setting in settings:
+        note(str(setting))
+        found = measure(setting, precision, runs)
+        sums = families.setdefault(setting.family, np.zeros(3))
+        sums += found
+        plain, rounded, certificate = found
+        rows.append((setting.family, str(setting), *map(milliseconds, found), f"{rounded / plain:.1f}", f"{certificate / plain:.1f}"))
+    totals = [(family, *map(milliseconds, sums), f"{sums[1] / sums[0]:.1f}", f"{sums[2] / sums[0]:.1f}") for family, sums in families.items()]
+    header = ("plain: ms", "rounded: ms", "certificate: ms", "rounded / plain", "certificate / plain")
+    return f"{table(('family', *header), totals)}\n{table(('family', 'layer', *header), rows)}"
+
+
+INTRODUCTION = """\
+## What a local certificate costs
+
+Written by `{command}`.
+
+One layer at a time at the sizes given, in {precision}: the plain float64 forward and backward of the reference; the same rule in
+rounded arithmetic; and the certificate, which is the rounded run and the judgement of every entry. Each figure is the best of {runs}
+runs that take turns in one process. A family's row adds up the times of its layers.
+
+"""
+
+
+def main() -> None:
+    """Measure, print and, where asked, write the section of docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--only", default="", help="families or layers whose name contains this")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    library.load_all()
+    command = f"python benchmarks/certificates.py --runs {options.runs}"
+    text = INTRODUCTION.format(command=command, precision=options.precision, runs=options.runs)
+    chosen = [setting for setting in SETTINGS if options.only in f"{setting.family} {setting}"]
+    text += f"{section(chosen, PRECISIONS[options.precision], options.runs)}\n{conditions()}"
+    print(text)
+    if options.write:
+        write("certificates", text)
+
+
+if __name__ == "__main__":
+    main()

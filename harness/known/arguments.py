@@ -1,0 +1,88 @@
+"""What an entry of a tensor depends on, layer by layer: the number whose range a known discrepancy names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from backproof.reference.heads import Head
+from backproof.reference.rounding import quiet
+from backproof.reference.trace import LayerTrace
+
+__all__ = ["argument"]
+
+Argument = Callable[[LayerTrace, np.ndarray, str, tuple[int, ...]], np.ndarray]
+
+
+def argument(step: LayerTrace, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the number each entry of a tensor depends on: the input itself, unless the layer has a rule of its own.
+
+    Where its shape is another than the tensor's, every entry depends on all of them.
+    """
+    x = step.inputs[0].astype(np.float64)
+    rule = ARGUMENTS.get(step.layer.loss if isinstance(step.layer, Head) else type(step.layer).__name__)
+    with quiet():
+        return x if rule is None else rule(step, x, tensor, shape)
+
+
+def _gate(which: int) -> Argument:
+    """A gated layer's own gate, which is the half of the last axis that goes through the sigmoid."""
+
+    def rule(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+        gate = np.split(x, 2, axis=-1)[which]
+        return gate if shape == gate.shape else np.concatenate([gate, gate], axis=-1)
+
+    return rule
+
+
+def _scaled(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Softplus is reckoned in beta x, as its threshold is."""
+    return x * step.layer.beta
+
+
+def _away_from_target(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A binary cross entropy depends on how far the logit lies on the side of its target: positive where it is right."""
+    return np.where(step.inputs[1].astype(np.float64) > 0.5, x, -x)
+
+
+def _margin(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The exponent of a soft margin, -y z."""
+    return -step.inputs[1].astype(np.float64) * x
+
+
+def _norm(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The length of each row."""
+    return np.broadcast_to(np.linalg.norm(x, axis=-1, keepdims=True), x.shape)
+
+
+def _shorter(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The smaller sum of squares of a pair of vectors."""
+    return np.broadcast_to(np.min(np.sum(x * x, axis=-1, keepdims=True), axis=-2, keepdims=True), x.shape)
+
+
+def _saved_product(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The smallest of dy times the saved output along the axis of a product, in smallest normal numbers of the format."""
+    axis = step.layer.dim % x.ndim
+    normal = float(np.ldexp(1.0, -1022)) if step.output.dtype == np.float64 else 2.0 ** (-14 if step.output.dtype == np.float16 else -126)
+    products = np.abs(step.output.astype(np.float64)) * np.minimum(1.0, np.abs(step.d_output.astype(np.float64))) / normal
+    if products.ndim < x.ndim:
+        products = np.expand_dims(products, axis)
+    return np.broadcast_to(np.min(products, axis=axis, keepdims=True, initial=np.inf), x.shape)
+
+
+def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The number of keys that a query may look at; a value's gradient depends on all queries."""
+    length, keys = x.shape[-2], step.inputs[1].shape[-2]
+    seen = np.tri(length, keys, dtype=bool) if step.layer.is_causal else np.ones((length, keys), dtype=bool)
+    mask = step.params.get("attn_mask")
+    if mask is not None:
+        seen &= mask if mask.dtype == bool else mask.astype(np.float64) > -np.inf
+    counts = seen.sum(axis=-1).astype(float)
+    return np.broadcast_to(counts[:, None], shape) if tensor == "output" else counts
+
+
+ARGUMENTS: dict[str, Argument] = {
+    "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
+    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
+}  # fmt: skip
+"""By the name of the layer, or of a head's loss."""
