@@ -31,21 +31,24 @@ SHAPES: tuple[Shape, ...] = (*((n,) for n in SIZES), (1, 1), (3, 2), (2, 5), (4,
 ACTIVATIONS = st.sampled_from((A.ReLU(), A.GELU(), A.Tanh(), A.SiLU(), A.LeakyReLU(), A.ELU(), A.Mish()))
 
 
-def fitting(shape: Shape, families: Sequence[str], *, first: bool = False) -> list[str]:
-    """Return the families that take a shape: those of whole numbers only at the input of a network."""
-    return [name for name in families if FAMILIES[name].fits(shape) and (first or not FAMILIES[name].first)]
+def fitting(shape: Shape, families: Sequence[str]) -> list[str]:
+    """Return the families that take a shape of real numbers."""
+    return [name for name in families if FAMILIES[name].fits(shape) and not FAMILIES[name].first]
 
 
 @st.composite
 def stack(draw: Any, families: Sequence[str], max_depth: int = 8) -> Plan:
-    """Layers as they come, each drawn for the shape that flows into it."""
-    input_shape = shape = draw(st.sampled_from([s for s in SHAPES if fitting(s, families, first=True)]))
+    """Layers as they come: any one first, with an input that it takes, then each drawn for the shape that flows into it."""
+    takes = {name: fits for name in families if (fits := [s for s in SHAPES if FAMILIES[name].fits(s)])}
+    names = [draw(st.sampled_from(list(takes)))]
+    input_shape = shape = draw(st.sampled_from(takes[names[0]]))
     depth = draw(st.integers(1, max_depth))
     layers: list[Layer] = []
-    while len(layers) < depth and (names := fitting(shape, families, first=not layers)) and prod(shape) <= LARGEST:
+    while len(layers) < depth and names and prod(shape) <= LARGEST:
         layer = draw(FAMILIES[draw(st.sampled_from(names))].draw(shape))
         layers.append(layer)
         shape = each_shape(layer.output_shape(shape))[0]
+        names = fitting(shape, families)
     return input_shape, tuple(layers)
 
 
@@ -137,7 +140,16 @@ def branches(draw: Any) -> Plan:
     return (channels, 3, 4), (Parallel(tuple(chosen)), join, draw(ACTIVATIONS), Flatten(), Linear(2))
 
 
+@st.composite
+def sequence_labels(draw: Any) -> Plan:
+    """Scores of labels at every step, as CTC takes them (Graves et al., 2006), or two vectors to compare (Hadsell et al., 2006)."""
+    features = draw(st.sampled_from((1, 3)))
+    if draw(st.booleans()):
+        return (draw(st.sampled_from((1, 4, 5))), features), (GRU(2, bidirectional=True), Linear(draw(st.sampled_from((2, 4)))))
+    return (2, features), (Linear(3), draw(ACTIVATIONS), Linear(2))
+
+
 ARCHITECTURES: tuple[Callable[[], st.SearchStrategy[Plan]], ...] = (
-    perceptron, convolutional, residual, transformer, sequence, tied, branches,
+    perceptron, convolutional, residual, transformer, sequence, tied, branches, sequence_labels,
 )  # fmt: skip
 """What networks look like when no family is named; half of all networks are stacks."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
@@ -131,19 +132,46 @@ def _pattern(actual: np.ndarray, ball: Rounded) -> str:
     return f"{total} of {outside.size} entries are outside, spread over the whole tensor"
 
 
+ALIASES = {"output": ("y", "output"), "dz": ("dJ/dz", "dJ/da"), "dweight": ("dweight", "dW", "dw"), "dbias": ("dbias", "db")}
+"""What derivations call a tensor, where that is not the name of its input or parameter."""
+
+INDEX = r"(?:[\w.']|\([^()=]*\))*"  # y_nk, x_n(i,j,...), dx_..j..i..
+
+
 def derivation(layer: object, tensor: str) -> str:
     """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
     rules = layer.rules() if isinstance(layer, Head) else _sections(inspect.getdoc(type(layer)) or "", "Formula", "Chain rule")
-    name = tensor.removeprefix("end-to-end ")
-    patterns = {"output": r"(?:y\w*|J)\s+= .*", "dx": r"(?:dx|da)\w*\s+= .*", "dz": r"dJ/d[za]\w*\s+= .*",
-                "dweight": r"d(?:W|w|weight)\w*\s+= .*",
-                "dbias": r"d(?:b|bias)\w*\s+= .*"}  # fmt: skip
-    for line in rules.splitlines():
-        pattern = patterns.get(name, rf"{re.escape(name)}\w*\s+= .*")
-        found = re.search(rf"(?<![\w/])({pattern})", line)
-        if found:
-            return re.split(r"\s{3,}|; |, (?=dJ/d|of which|which)", re.sub(r"\s+=", " =", found.group(1), count=1))[0].rstrip(" .;")
+    lines = [line for line in rules.splitlines() if _holds(line, layer)]
+    tensor = tensor.removeprefix("end-to-end ")
+    for name in ("J",) if isinstance(layer, Head) and tensor == "output" else _names(tensor):
+        for line in lines:
+            found = re.search(rf"(?<![\w/])({re.escape(name)}{INDEX}\s+= .*)", line)
+            if found:
+                equation = re.sub(r"\s+=", " =", found.group(1), count=1)
+                equation = re.split(r"\s{3,}|; (?![^(]*\))|, (?=dJ/d|of which|which)|: see ", equation)[0].rstrip(" ;")
+                return equation if equation.endswith("..") else equation.rstrip(".")
     return ""
+
+
+def _names(tensor: str) -> Iterator[str]:
+    """Yield what the derivation may call a tensor: the names of numbered ones, and those of further layers and directions, stand for all.
+
+    `dx_1` is a `dx_i`, `dweight_ih_l1_reverse` is given by `dweight_ih_l0`, and the last state `h_n` is an `h_t`.
+    """
+    yield from ALIASES.get(tensor, (tensor,))
+    yield re.sub(r"_\d+$", "_i", tensor)
+    yield re.sub(r"_l\d+(_reverse)?$", "_l0", tensor)
+    yield re.sub(r"^(\w)_n$", r"\1_t", tensor)
+
+
+def _holds(line: str, layer: object) -> bool:
+    """Say whether a line is about a layer's options: one that begins with `tanh:` is not where none of them has that value."""
+    label = re.match(r"\s*(\w+):\s", line)
+    options = {field.name: getattr(layer, field.name) for field in fields(layer)} if is_dataclass(layer) else {}
+    if label is None or not options:
+        return True
+    word = label.group(1)
+    return options["training"] == (word == "training") if "training" in options else word in options.values()
 
 
 def _sections(text: str, *titles: str) -> str:
@@ -154,5 +182,5 @@ def _sections(text: str, *titles: str) -> str:
         if title or not line.strip():
             keep = title is not None and title.group(1) in titles
         if keep:
-            kept.append(re.sub(r"^[A-Z][a-z]+(?: [a-z]+)?\s{2,}|^\s*(?:none|tanh):", "", line))
+            kept.append(line[title.end() :] if title else line)
     return "\n".join(kept)

@@ -212,7 +212,7 @@ def _residual(shape: Shape) -> st.SearchStrategy[Layer]:
 
 
 def _shared(shape: Shape) -> st.SearchStrategy[Layer]:
-    tied = C.Shared(Linear(shape[-1]), "tied")
+    tied = C.Shared(Linear(shape[-1]), f"tied-{shape[-1]}")  # wherever in the network this width comes again
     return st.sampled_from((C.Sequential((tied, A.Tanh(), tied)), C.Sequential((tied, tied, tied)), C.Residual(C.Sequential((tied, tied)))))
 
 

@@ -60,11 +60,12 @@ def heads(shape: Shape = (4,)) -> st.SearchStrategy[Head]:
         st.builds(H.NLLLoss, reduction=reductions, weight=weights),
         st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)), weight=weights),
     ]
+    groups = [any_pair, st.one_of(drawn)]
     if len(shape) == 2 and shape[0] == 2:
-        drawn.append(st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5))))
+        groups.append(st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5))))
     if len(shape) == 2 and shape[1] > 1:
-        drawn.append(st.builds(CTCLoss, reduction=reductions))
-    return st.booleans().flatmap(lambda named: st.one_of(drawn) if named else any_pair)
+        groups.append(st.builds(CTCLoss, reduction=reductions))
+    return st.sampled_from(groups).flatmap(lambda group: group)
 
 
 @st.composite

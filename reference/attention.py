@@ -317,12 +317,10 @@ class RotaryEmbedding(Layer):
     A pair is made of the features i and i + E/2 (as in GPT-NeoX and Llama), with `interleaved` of 2i and 2i + 1 (as in GPT-J).
     The table of cosines and sines belongs to the configuration: it is right to the last digit of the precision, however far the position.
 
-    Formula       a_ni = n base^(-2i/E), n = 0, 1, ... and (u_ni, v_ni) the pair i of x_n
-                  y: u'_ni = u_ni cos a_ni - v_ni sin a_ni
-                     v'_ni = v_ni cos a_ni + u_ni sin a_ni
-    Chain rule    the rotation by -a_ni:
-                  du_ni = du'_ni cos a_ni + dv'_ni sin a_ni
-                  dv_ni = dv'_ni cos a_ni - du'_ni sin a_ni
+    Formula       a_ni = n base^(-2i/E), n = 0, 1, ... and the pair i of x_n is (u_ni, v_ni)
+                  y_ni = (u_ni cos a_ni - v_ni sin a_ni, v_ni cos a_ni + u_ni sin a_ni), the pair i of y_n
+    Chain rule    the rotation by -a_ni, where the pair i of dy_n is (p_ni, q_ni):
+                  dx_ni = (p_ni cos a_ni + q_ni sin a_ni, q_ni cos a_ni - p_ni sin a_ni), the pair i of dx_n
     Shapes        x, y (batch, ..., L, E), E even; n runs along L.
     Kinks         none.
     Source        Su and others, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021, equation 34.

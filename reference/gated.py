@@ -124,8 +124,7 @@ class GLU(Layer):
     """y = a s(b), with a, b the halves of the last axis and s the sigmoid.
 
     Formula       y_i = a_i s(b_i), a_i = x_i, b_i = x_(i + h), i < h
-    Chain rule    da_i = dy_i s(b_i)
-                  db_i = dy_i a_i s(b_i) s(-b_i)
+    Chain rule    dx_i = da_i = dy_i s(b_i), and dx_(i + h) = db_i = dy_i a_i s(b_i) s(-b_i)
     Shapes        x (batch, ..., 2 h), y (batch, ..., h).
     Kinks         none.
     Source        Dauphin, Fan, Auli, Grangier, *Language Modeling with Gated Convolutional Networks*, ICML 2017.
@@ -156,8 +155,7 @@ class SwiGLU(Layer):
     """y = silu(a) b, with a, b the halves of the last axis.
 
     Formula       y_i = a_i s(a_i) b_i, a_i = x_i, b_i = x_(i + h), i < h
-    Chain rule    da_i = dy_i b_i (s(a_i) + a_i s(a_i) s(-a_i))
-                  db_i = dy_i a_i s(a_i)
+    Chain rule    dx_i = da_i = dy_i b_i (s(a_i) + a_i s(a_i) s(-a_i)), and dx_(i + h) = db_i = dy_i a_i s(a_i)
     Shapes        x (batch, ..., 2 h), y (batch, ..., h).
     Kinks         none.
     Source        Shazeer, *GLU Variants Improve Transformer*, 2020, equation 5.

@@ -288,7 +288,7 @@ def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tupl
 class RNN(Recurrent):
     """The Elman network: h_t = g(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), g the tanh or the ReLU.
 
-    Formula       a_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh, h_t = g(a_t), and y_t = h_t
+    Formula       a_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh, y_t = h_t = g(a_t)
                   The next of several layers reads y as its x. A second direction runs from the last time step to the first with
                   parameters of its own (`_reverse`), and y_t holds both, one after the other.
     Chain rule    h_t acts on y_t and on a_(t+1):
@@ -349,7 +349,7 @@ class GRU(Recurrent):
     Formula       r_t = s(W_ir x_t + b_ir + W_hr h_(t-1) + b_hr), z_t likewise with W_iz, W_hz; q_t = W_hn h_(t-1) + b_hn
                   n_t = tanh(W_in x_t + b_in + r_t q_t) with `reset_after`, as cuDNN has it; without it, as in the paper,
                   n_t = tanh(W_in x_t + b_in + W_hn (r_t h_(t-1)) + b_hn)
-                  h_t = (1 - z_t) n_t + z_t h_(t-1), and y_t = h_t; layers and directions as in RNN. Gates are stored as r, z, n.
+                  y_t = h_t = (1 - z_t) n_t + z_t h_(t-1); layers and directions as in RNN. Gates are stored as r, z, n.
     Chain rule    dn_t = dh_t (1 - z_t), dz_t = dh_t (h_(t-1) - n_t)
                   da_n = dn_t (1 - n_t^2), da_z = dz_t z_t (1 - z_t), da_r = dr_t r_t (1 - r_t)
                   dr_t = da_n q_t and dq_t = da_n r_t with `reset_after`; else dr_t = p_t h_(t-1), p_t = W_hn^T da_n
@@ -357,9 +357,9 @@ class GRU(Recurrent):
                   dh_(t-1) = dy_(t-1) + dh_t z_t + W_hr^T da_r + W_hz^T da_z + W_hn^T dq_t, or p_t r_t in place of the last
                   dh_0 = dh_1 z_1 + W_hr^T da_r + W_hz^T da_z + W_hn^T dq_1
                   dweight_ih_l0 = sum_t da_t x_t^T for each gate, over the batch too, and so in the other layers and directions
-                  dweight_hh_l0 = sum_t da_t h_(t-1)^T for r and z; sum_t dq_t h_(t-1)^T, or sum_t da_n (r_t h_(t-1))^T, for n
+                  dweight_hh_l0 = sum_t da_t h_(t-1)^T for r and z, sum_t dq_t h_(t-1)^T, or sum_t da_n (r_t h_(t-1))^T, for n
                   dbias_ih_l0 = sum_t da_t for each gate
-                  dbias_hh_l0 = sum_t da_t for r and z; sum_t dq_t, or sum_t da_n, for n
+                  dbias_hh_l0 = sum_t da_t for r and z, sum_t dq_t, or sum_t da_n, for n
     Shapes        x (batch, time, features), y (batch, time, directions * hidden); with `states` h_0, h_n as in RNN.
     Kinks         none.
     Source        Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder*, EMNLP 2014, equations 5-8, whose z is
@@ -426,7 +426,7 @@ class LSTM(Recurrent):
 
     Formula       a_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh, gates stored as i, f, g, o
                   i_t = s(a_i), f_t = s(a_f), g_t = tanh(a_g), o_t = s(a_o)
-                  c_t = f_t c_(t-1) + i_t g_t, h_t = o_t tanh c_t, and y_t = h_t; layers and directions as in RNN
+                  c_t = f_t c_(t-1) + i_t g_t, y_t = h_t = o_t tanh c_t; layers and directions as in RNN
     Chain rule    dh_t = dy_t + W_hh^T da_(t+1), at the last step dy_t + dh_n
                   dc_t = dc_(t+1) f_(t+1) + dh_t o_t (1 - tanh^2 c_t), the first term dc_n at the last step
                   da_i = dc_t g_t i_t (1 - i_t), da_f = dc_t c_(t-1) f_t (1 - f_t), da_g = dc_t i_t (1 - g_t^2)

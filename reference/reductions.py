@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, running_product, running_sum
+from .rounding import Array, Rounded, either, quiet, running_product, running_sum
 
 __all__ = ["CumProd", "CumSum", "LogSumExp", "Normalize", "Prod", "axis_of", "check_dim"]
 
@@ -94,7 +94,8 @@ def _or_quotient(sound: Array, products: Array, numerator: Array, x: Array) -> A
     if not isinstance(sound, Rounded):
         return sound
     normal = sound.arithmetic.precision.normal
-    above = np.min(np.abs(products.value) - products.bound, axis=-1, keepdims=True) >= normal
+    with quiet():  # a product and its bound may both be infinite
+        above = np.min(np.abs(products.value) - products.bound, axis=-1, keepdims=True) >= normal
     formed = above | np.isinf(numerator.bounds())
     quotient: Array = numerator / np.where(formed, x, 1)
     elsewhere: Array = sound

@@ -125,8 +125,11 @@ class Arithmetic:
 
     def exact(self, array: Any) -> Rounded:
         """Wrap an array the computation starts from; a subnormal number may be read as zero, and NaN says nothing."""
-        value = np.asarray(array).astype(np.float64)
-        magnitude = np.abs(value)
+        given = np.asarray(array)
+        value = given.astype(np.float64)
+        magnitude = np.abs(given if given.dtype == np.float32 else value)
+        if np.min(magnitude, initial=np.inf) >= self.precision.underflow:  # which no NaN is
+            return Rounded(value, _ZERO, self)
         small = (magnitude < self.precision.underflow) & (magnitude > 0)
         bound = np.where(small, magnitude, 0.0) if small.any() else _ZERO
         unknown = np.isnan(value)
@@ -154,14 +157,15 @@ class Arithmetic:
     def rounded(self, value: Any, spread: Any = None, roundoff: float | None = None) -> Rounded:
         """Return the ball of a result: `spread` is what the operands' bounds do to it, then it is rounded."""
         # |fl(z') - v| <= |z' - z| + u |z'| + u_own |v| + underflow, with |z' - z| <= spread and so |z'| <= |v| + spread
-        magnitude = np.abs(value)
+        bound = np.abs(value)
         if spread is not None:
-            magnitude += spread
-        bound = magnitude * (self.roundoff if roundoff is None else roundoff)
+            bound += spread
+        inside = np.max(bound, initial=0.0) < self.safe
+        bound *= self.roundoff if roundoff is None else roundoff
         bound += self.precision.underflow
         if spread is not None:
             bound += spread
-        return Rounded(value, bound, self) if (magnitude < self.safe).all() else self.overflowing(value, bound)
+        return Rounded(value, bound, self) if inside else self.overflowing(value, bound)
 
     def overflowing(self, value: Any, bound: Any) -> Rounded:
         """Give up (an infinite bound) where the result may leave the format's range or is not a number."""
@@ -432,8 +436,68 @@ def _matmul(x: Rounded, y: Rounded) -> Rounded:
     return x.arithmetic.accumulated(x.value @ y.value, spread, left @ right, x.shape[-1], products=True)
 
 
-def _elementary(function: Any, argument: float = 0.0) -> Callable[[Rounded], Rounded]:
-    """Lift a monotone function: its values at the ends of the ball bound its variation, `ulps` its evaluation.
+Variation = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+"""From x, y = f(x) and r: a bound on |f(x') - f(x)| over |x' - x| <= r that is close to |f'(x)| r, None where r is too large for it."""
+
+NARROW = 2.0**-7  # of what a variation is expanded in: its bound is at most so much larger than it need be, times a small number
+NEAR_ZERO = 2.0**-48  # more than 1 - y and 1 - y^2 lose where y is within 4 ulps
+
+
+def _largest(ratio: Any) -> float:
+    """Return the largest of some ratios if all are small, otherwise (and for NaN) infinity."""
+    top = float(np.max(ratio, initial=0.0))
+    return top if top <= NARROW else math.inf
+
+
+def _growing(slope: Callable[[Any, Any], Any], rate: float) -> Variation:
+    """Of a function whose slope grows by at most e^(rate r) over a distance r, which is at most 1 + 2 rate r."""
+
+    def variation(x: Any, y: Any, reach: Any) -> Any:
+        top = _largest(reach)
+        return None if top == math.inf else slope(x, y) * reach * (1 + 2 * rate * top)
+
+    return variation
+
+
+def _gaussian(scale: float, power: float) -> Variation:
+    """Of the integral of scale e^(-power x^2), which grows by at most e^(2 power |x| r) over a distance r."""
+
+    def variation(x: Any, y: Any, reach: Any) -> Any:
+        top = _largest(np.abs(x) * reach)
+        return None if top == math.inf else np.exp(-power * (x * x)) * reach * (scale * (1 + 4 * power * top))
+
+    return variation
+
+
+def _logarithm(shift: float) -> Variation:
+    """Of log(shift + x): |log(1 - q)| <= q (1 + q) for q = r / (shift + x) <= 1/2."""
+
+    def variation(x: Any, y: Any, reach: Any) -> Any:
+        ratio = reach / (shift + x)
+        top = _largest(ratio)
+        return None if top == math.inf else ratio * (1 + top)
+
+    return variation
+
+
+def _root(x: Any, y: Any, reach: Any) -> Any:
+    """Of sqrt x: 1 - sqrt(1 - q) <= q / 2 (1 + q) for q = r / x <= 1."""
+    ratio = reach / x
+    top = _largest(ratio)
+    return None if top == math.inf else ratio * y * (0.5 * (1 + top))
+
+
+def _ends(function: Any, x: Any, y: Any, reach: Any, bound: Any) -> Any:
+    """Return how far a monotone function is from y = f(x) at the ends of a ball of any size."""
+    # the ends are computed in float64: u_own |x +- reach| more reach makes up for their rounding
+    reach = (reach + np.abs(x) * REFERENCE_ROUNDOFF) * BOUND_SLACK
+    spread = np.maximum(np.abs(function(x + reach) - y), np.abs(y - function(x - reach)))
+    known = reach < np.inf  # a bounded function of a number that may be NaN is unknown too
+    return spread if known.all() else np.where(known, spread, np.where(bound == 0, 0.0, np.inf))
+
+
+def _elementary(function: Any, variation: Variation, argument: float = 0.0) -> Callable[[Rounded], Rounded]:
+    """Lift a monotone function: what it varies by over the ball, and `ulps` for its evaluation.
 
     `argument` counts the roundings of the argument inside the function: erfc and ndtr go through e^-x^2, which magnifies them.
     """
@@ -441,16 +505,12 @@ def _elementary(function: Any, argument: float = 0.0) -> Callable[[Rounded], Rou
     def rule(x: Rounded) -> Rounded:
         arithmetic, value, spread = x.arithmetic, function(x.value), None
         if argument or not x.exact:
-            # the ends are computed in float64: u_own |x +- reach| more reach makes up for their rounding
-            magnitude = np.abs(x.value)
-            reach = x.bound + magnitude * REFERENCE_ROUNDOFF
+            reach = x.bound
             if argument:
-                reach += (magnitude + x.bound) * (argument * arithmetic.argument)
-            reach *= BOUND_SLACK
-            spread = np.maximum(np.abs(function(x.value + reach) - value), np.abs(value - function(x.value - reach)))
-            known = reach < np.inf  # a bounded function of a number that may be NaN is unknown too
-            if not known.all():
-                spread = np.where(known, spread, np.where(x.bound == 0, 0.0, np.inf))
+                reach = reach + (np.abs(x.value) + reach) * (argument * arithmetic.argument)
+            spread = variation(x.value, value, reach)
+            if spread is None:
+                spread = _ends(function, x.value, value, reach, x.bound)
         # |f~(x') - v| <= |f(x') - v| + ulps |f(x')|; our own ulps at the end of the ball are those of |v| + spread
         return arithmetic.rounded(value, spread, arithmetic.elementary)
 
@@ -481,22 +541,24 @@ def _extremum(function: Any) -> Callable[[Rounded, Rounded], Rounded]:
 def _beyond(x: Rounded, extreme: Any) -> Any:
     """Return how far the entries of a ball may take a maximum or minimum beyond `extreme`: the winner its bound, others less."""
     reach = x.bound * BOUND_SLACK - np.abs(x.value - extreme)
-    unknown = np.isnan(reach)
-    return np.where(unknown, np.inf, reach) if unknown.any() else reach
+    return np.where(np.isnan(reach), np.inf, reach) if np.isnan(np.max(reach, initial=-np.inf)) else reach
 
 
 def _comparison(function: Any) -> Callable[[Rounded, Rounded], Ternary]:
     def rule(x: Rounded, y: Rounded) -> Ternary:
-        arithmetic, undecided = x.arithmetic, np.False_
-        tie = x.value == y.value
-        if not (x.exact and y.exact):
+        arithmetic, answer = x.arithmetic, function(x.value, y.value)
+        if x.exact and y.exact:
+            undecided, tie = np.False_, x.value == y.value
+        else:
             reach = (x.bound + y.bound) * BOUND_SLACK
-            undecided = (reach > 0) & ~(np.abs(x.value - y.value) > reach)  # so that NaN with a bound is open
-            tie = tie & (reach == 0)
+            near = ~(np.abs(x.value - y.value) > reach)  # so that NaN with a bound is open
+            if not near.any():
+                return Ternary(answer, np.False_, arithmetic)
+            undecided, tie = near & (reach > 0), (x.value == y.value) & (reach == 0)
         arithmetic.ties += int(np.count_nonzero(tie))
         if arithmetic.kinks == "hull":
             undecided = undecided | tie
-        return Ternary(function(x.value, y.value), undecided, arithmetic)
+        return Ternary(answer, undecided, arithmetic)
 
     return rule
 
@@ -514,9 +576,16 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(x.arithmetic.lift(1.0), x),
     np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
     np.maximum: _extremum(np.maximum), np.minimum: _extremum(np.minimum), np.logaddexp: _logaddexp,
-    **{f: _elementary(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, special.erf, special.expit)},
-    special.erfc: _elementary(special.erfc, 1.0),  # a rounding of x^2 is half a rounding of x, and as much for the rest
-    special.ndtr: _elementary(special.ndtr, 3.0),  # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
+    np.exp: _elementary(np.exp, _growing(lambda x, y: y, 1)), np.expm1: _elementary(np.expm1, _growing(lambda x, y: y + (1 + NEAR_ZERO), 1)),
+    np.log: _elementary(np.log, _logarithm(0)), np.log1p: _elementary(np.log1p, _logarithm(1)), np.sqrt: _elementary(np.sqrt, _root),
+    # the slopes s(1 - s) and 1 - tanh^2 are themselves solutions of u' = u (1 - 2 s) and u' = -2 u tanh
+    special.expit: _elementary(special.expit, _growing(lambda x, y: y * ((1 + NEAR_ZERO) - y), 1)),
+    np.tanh: _elementary(np.tanh, _growing(lambda x, y: (1 + NEAR_ZERO) - y * y, 2)),
+    special.erf: _elementary(special.erf, _gaussian(2 / math.sqrt(math.pi), 1)),
+    # a rounding of x^2 is half a rounding of x, and as much for the rest
+    special.erfc: _elementary(special.erfc, _gaussian(2 / math.sqrt(math.pi), 1), 1.0),
+    # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
+    special.ndtr: _elementary(special.ndtr, _gaussian(1 / math.sqrt(2 * math.pi), 0.5), 3.0),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }  # fmt: skip
 
@@ -611,8 +680,9 @@ def either(sound: Array, common: Array) -> Array:
     with np.errstate(all="ignore"):
         arithmetic = _arithmetic_of(sound, common)
         ball, other = arithmetic.lift(sound), arithmetic.lift(common)
-        reach = np.abs(other.value - ball.value) + other.bound
-        bound = np.where(np.isnan(reach), np.inf, np.maximum(ball.bound, reach))
+        bound = np.maximum(np.abs(other.value - ball.value) + other.bound, ball.bound)
+        if np.isnan(np.max(bound, initial=0.0)):
+            bound = np.where(np.isnan(bound), np.inf, bound)
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
 

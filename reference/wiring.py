@@ -128,7 +128,7 @@ class Concatenate(Layer):
     """The inputs one behind the other along axis `dim`; the batch axis counts, but it cannot be the one.
 
     Formula       y = [x_0, x_1, ...]
-    Chain rule    dx_i = the part of dy that x_i went to
+    Chain rule    dx_i = the part of dy that x_i went to: from n_0 + ... + n_(i-1) on, n_i long
     Shapes        x_i (batch, ..., n_i, ...), y (batch, ..., sum n_i, ...).
     Kinks         none.
     Source        a relabelling of entries: its Jacobian is the identity, cut into blocks.

@@ -27,8 +27,9 @@ def scaled_dot_product_attention(layer: Any, params: Params, query: Array, key: 
 def multihead_attention(layer: Any, params: Params, x: Array) -> Array:
     bias: dict[str, Any] = {"in_proj_bias": 0, "out_proj_bias": 0, **params}
     projected = x @ params["in_proj_weight"].T + bias["in_proj_bias"]
-    heads = projected.reshape(*x.shape[:2], -1, layer.embed_dim // layer.num_heads)
-    query, key, value = jnp.split(heads, [layer.num_heads, layer.num_heads + (layer.num_kv_heads or layer.num_heads)], axis=2)
+    kv_heads = layer.num_kv_heads or layer.num_heads
+    heads = projected.reshape(*x.shape[:2], layer.num_heads + 2 * kv_heads, layer.embed_dim // layer.num_heads)
+    query, key, value = jnp.split(heads, [layer.num_heads, layer.num_heads + kv_heads], axis=2)
     z = jax.nn.dot_product_attention(query, key, value, is_causal=layer.is_causal)
     return z.reshape(x.shape) @ params["out_proj_weight"].T + bias["out_proj_bias"]
 

@@ -24,7 +24,8 @@ def scaled_dot_product_attention(layer: Any, params: Params, query: Tensor, key:
 def multihead_attention(layer: Any, params: Params, x: Tensor) -> Tensor:
     size = layer.embed_dim // layer.num_heads
     if layer.num_kv_heads not in (None, layer.num_heads):
-        projected = F.linear(x, params["in_proj_weight"], params.get("in_proj_bias")).reshape(*x.shape[:2], -1, size).transpose(1, 2)
+        projected = F.linear(x, params["in_proj_weight"], params.get("in_proj_bias"))
+        projected = projected.reshape(*x.shape[:2], layer.num_heads + 2 * layer.num_kv_heads, size).transpose(1, 2)
         query, key, value = torch.split(projected, [layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], dim=1)
         z = F.scaled_dot_product_attention(query, key, value, is_causal=layer.is_causal, enable_gqa=True).transpose(1, 2)
         return F.linear(z.reshape(x.shape), params["out_proj_weight"], params.get("out_proj_bias"))

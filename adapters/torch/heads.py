@@ -24,7 +24,8 @@ def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
         return summands if layer.reduction == "none" else getattr(torch, layer.reduction)(summands)
     a = {"softmax": F.softmax, "log_softmax": F.log_softmax}[layer.output](z, -1) if "softmax" in layer.output else outputs[layer.output](z)
     if layer.loss == "nll":
-        return F.nll_loss(a.movedim(-1, 1), target, reduction=layer.reduction)
+        # of a permuted image the backward raises "grad_input must be contiguous" (pytorch issue 175084)
+        return F.nll_loss(a.movedim(-1, 1).contiguous(), target, reduction=layer.reduction)
     if layer.loss in {"half_squared_error", "cosine", "hinge"}:
         if layer.loss == "half_squared_error":
             summands = (0.5 * F.mse_loss(a, target, reduction="none")).sum(-1)
@@ -60,7 +61,7 @@ def kl_div_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
 
 def nll_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
     weight = None if layer.weight is None else torch.tensor(layer.weight, dtype=z.dtype, device=z.device)
-    return F.nll_loss(z.movedim(-1, 1), target, weight, ignore_index=layer.ignore_index, reduction=layer.reduction)
+    return F.nll_loss(z.movedim(-1, 1).contiguous(), target, weight, ignore_index=layer.ignore_index, reduction=layer.reduction)
 
 
 def cross_entropy_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:

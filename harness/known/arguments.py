@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 from backproof.reference.heads import Head
 from backproof.reference.rounding import quiet
@@ -63,11 +64,17 @@ def _shorter(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...
 def _saved_product(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
     """The smallest of dy times the saved output along the axis of a product, in smallest normal numbers of the format."""
     axis = step.layer.dim % x.ndim
-    normal = float(np.ldexp(1.0, -1022)) if step.output.dtype == np.float64 else 2.0 ** (-14 if step.output.dtype == np.float16 else -126)
+    normal = float(ml_dtypes.finfo(step.output.dtype).smallest_normal)
     products = np.abs(step.output.astype(np.float64)) * np.minimum(1.0, np.abs(step.d_output.astype(np.float64))) / normal
     if products.ndim < x.ndim:
         products = np.expand_dims(products, axis)
     return np.broadcast_to(np.min(products, axis=axis, keepdims=True, initial=np.inf), x.shape)
+
+
+def _rms(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The root of the mean square of each row, where 1 is the size whose inverse cube is the smallest normal number."""
+    smallest = np.finfo(np.float64 if step.inputs[0].dtype == np.float64 else np.float32).smallest_normal
+    return np.broadcast_to(np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) * np.cbrt(float(smallest)), x.shape)
 
 
 def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -83,6 +90,6 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
-    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
+    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen, "RMSNorm": _rms,
 }  # fmt: skip
 """By the name of the layer, or of a head's loss."""

@@ -22,6 +22,7 @@ from backproof.reference.convolution import (
 )
 from backproof.reference.layer import Backward, Params
 from backproof.reference.rounding import Array
+from backproof.reference.trace import LayerTrace
 
 from .mistake import FaultyRule, Mistake, faulty
 
@@ -92,9 +93,13 @@ def _next_group(layer: Any, weight: Array) -> Array:
 
 def _channels_swapped(layer: Any, weight: Array) -> Array:
     a, b = weight.shape[0] // layer.groups, weight.shape[1]
-    if a != b:
-        return weight
     return np.swapaxes(weight.reshape((layer.groups, a, b, *weight.shape[2:])), 1, 2).reshape(weight.shape)
+
+
+def _of_as_many_channels(step: LayerTrace) -> set[str]:
+    """Return what changes where each group has as many output channels as input channels, and more than one."""
+    a, b = step.params["weight"].shape[0] // step.layer.groups, step.params["weight"].shape[1]
+    return {"output", "dx", "dweight"} if a == b > 1 else set()
 
 
 def _stride_one(layer: Any, window: Window) -> Window:
@@ -167,7 +172,7 @@ MISTAKES: tuple[Mistake, ...] = (
     faulty("conv-groups-mixed", "{tensor} pairs each group of channels with the kernels of the group before it",
            EVERY, {"output", "dx", "dweight"}, _with_weight(_next_group)),
     faulty("conv-channels-swapped", "{tensor} takes the weight with its input and output channels interchanged",
-           EVERY, {"output", "dx", "dweight"}, _with_weight(_channels_swapped)),
+           EVERY, _of_as_many_channels, _with_weight(_channels_swapped)),
     faulty("conv-stride-ignored", "{tensor} ignores the stride: neighbouring windows are taken to start one position apart",
            EVERY, {"dx", "dweight"}, _with_window(_stride_one)),
     faulty("conv-dilation-forgotten", "{tensor} forgets the dilation: the kernel is taken to be dense",

@@ -1,0 +1,220 @@
+"""Mutation testing with mutmut: which small change to a rule, or to the code that decides, does no test notice?
+
+    python benchmarks/mutation.py [MODULE...]     # runs the mutants that have no result yet, of these modules or of all
+    python benchmarks/mutation.py --again ...     # runs those that survived once more, after a test was added
+    python benchmarks/mutation.py --report        # writes docs/mutation.md anew
+
+The package is laid out as it is installed, in a folder of its own for each module, where mutmut works. mutation.toml says what is
+mutated, mutation_results.json holds what became of it, mutation_survivors.toml the reason for every mutant that is no mistake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+CONFIG, RESULTS, REASONS = (Path(__file__).with_name(f"mutation{suffix}") for suffix in (".toml", "_results.json", "_survivors.toml"))
+TARGET = ROOT / "docs" / "mutation.md"
+COMMAND = "tox run -e mutation"
+COPIED = ("tests", "benchmarks", "docs")
+RULES = "tests/reference/test_rules.py"
+KILLED = ("killed", "timeout")
+
+
+@dataclass(frozen=True, order=True)
+class Survivor:
+    """A mutant that no test notices: the function, what stands there, and what stands there in the mutant."""
+
+    function: str
+    was: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a module's mutants: how many by mutmut's status, and those that survived."""
+
+    source: str
+    tool: str
+    statuses: Mapping[str, int]
+    survivors: tuple[Survivor, ...]
+
+    @property
+    def mutants(self) -> int:
+        return sum(self.statuses.values())
+
+    @property
+    def killed(self) -> int:
+        return sum(self.statuses.get(status, 0) for status in KILLED)
+
+
+def config() -> dict[str, Any]:
+    return tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+
+
+# The folder that mutmut works in.
+
+
+def stage(module: str, work: Path) -> None:
+    """Lay out the package, its tests and mutmut's configuration; a file that has not changed keeps its date, and so its results."""
+    settings = config()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    for name, folder in project["setuptools"]["package-dir"].items():
+        for path in sorted((ROOT / folder).iterdir()):
+            if path.is_file() and path.suffix != ".pyc":
+                _put(work.joinpath(*name.split("."), path.name), _spared(path, settings["examples"]))
+    for folder in COPIED:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                _put(work / path.relative_to(ROOT), path.read_bytes())
+    chosen = {"only_mutate": [str(staged(module))], "pytest_add_cli_args_test_selection": selection(module)}
+    pytest = project["pytest"]["ini_options"]
+    _put(work / "pyproject.toml", f"{_table('tool.mutmut', settings['mutmut'] | chosen)}\n{_table('tool.pytest.ini_options', pytest)}".encode())
+
+
+def staged(module: str) -> Path:
+    """Return where a module of the repository stands in the package."""
+    folder, _, rest = module.partition("/")
+    return Path("backproof") / (rest if folder == "harness" else module)
+
+
+def selection(module: str) -> list[str]:
+    """Return what pytest is told: the module's test files, and from test_rules.py its own layers and those of the configuration."""
+    own = config()["modules"][module]
+    files = [f"tests/{name}" for name in own.get("tests", ())]
+    words = [*(f"[{name}" for name in _registered(ROOT / module)), *own.get("rules", ())]
+    return [*files, RULES, "-k", " or ".join([*(Path(name).stem for name in files), "message", *words])] if words else files
+
+
+def _registered(path: Path) -> Iterator[str]:
+    """Yield the classes of a module that bear the decorator `register`."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and any(isinstance(d, ast.Name) and d.id == "register" for d in node.decorator_list):
+            yield node.name
+
+
+def _spared(path: Path, pattern: str) -> bytes:
+    """Return a file, with mutmut told to leave alone the functions whose first line matches."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    text = path.read_text(encoding="utf-8")
+    return re.sub(rf"^(\s*{pattern}.*:)$", r"\1  # pragma: no mutate block", text, flags=re.MULTILINE).encode()
+
+
+def _put(path: Path, content: bytes) -> None:
+    if not path.exists() or path.read_bytes() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    """Return a TOML table of texts, numbers, truth values and lists of texts, all of which JSON writes as TOML does."""
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+# Running it.
+
+
+def run(module: str, work: Path, *, again: bool) -> Result:
+    """Run a module's mutants that have no result yet, or with `again` those that survived, and return what became of all."""
+    stage(module, work)
+    names = [name for name, status in statuses(module, work).items() if status not in KILLED] if again else []
+    if names or not again:
+        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", os.environ.get("MUTATION_JOBS", "1"), *names]
+        subprocess.run(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    found = statuses(module, work)
+    survivors = [_survivor(name, module, work) for name, status in found.items() if status not in KILLED]
+    counts = dict(sorted(Counter(found.values()).items()))
+    return Result(digest(module), f"mutmut {version('mutmut')}", counts, tuple(sorted(survivors)))
+
+
+def digest(module: str) -> str:
+    """Return what a module's text is told by."""
+    return hashlib.sha256((ROOT / module).read_bytes()).hexdigest()[:12]
+
+
+def statuses(module: str, work: Path) -> dict[str, str]:
+    """Return mutmut's status of every mutant of a module by its name."""
+    from mutmut.stats import status_by_exit_code
+
+    path = work / "mutants" / f"{staged(module)}.meta"
+    codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"] if path.exists() else {}
+    return {name: status_by_exit_code[code] for name, code in codes.items()}
+
+
+def _survivor(name: str, module: str, work: Path) -> Survivor:
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    with chdir(work):
+        lines = get_diff_for_mutant(name, path=staged(module)).splitlines()[2:]
+    was, now = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    function = name.rpartition(".")[2].partition("__mutmut_")[0]
+    return Survivor(function.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), was, now)
+
+
+# What was found.
+
+
+def results() -> dict[str, Result]:
+    """Return the kept results by module."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return {module: Result(**(found | {"survivors": tuple(Survivor(**s) for s in found["survivors"])})) for module, found in kept.items()}
+
+
+def keep(module: str, found: Result) -> None:
+    kept = {name: asdict(result) for name, result in (results() | {module: found}).items()}
+    ordered = {name: kept[name] for name in config()["modules"] if name in kept}
+    RESULTS.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def reason(module: str, survivor: Survivor, reasons: Mapping[str, Any]) -> str | None:
+    """Return why a survivor is no mistake, of its own entry or else of a kind whose patterns match; None where nobody said."""
+    for entry in reasons.get("survivor", ()):
+        if (entry["module"], entry["was"], entry["now"]) == (module, survivor.was, survivor.now):
+            return str(entry["reason"])
+    for kind in reasons.get("kind", ()):
+        if re.fullmatch(kind["modules"], module) and re.search(kind["was"], survivor.was) and survivor.now in _rewritten(kind, survivor.was):
+            return str(kind["reason"])
+    return None
+
+
+def _rewritten(kind: Mapping[str, Any], text: str) -> list[str]:
+    """Return a line with one of the matches of the kind's pattern rewritten as each of its ways."""
+    return [text[: match.start()] + match.expand(way) + text[match.end():] for match in re.finditer(kind["was"], text) for way in kind["now"]]
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as reference/linear.py; all of mutation.toml if left out")
+    parser.add_argument("--again", action="store_true", help="run the survivors once more")
+    parser.add_argument("--report", action="store_true", help="run nothing, write docs/mutation.md")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation", help="where mutmut works; results there are taken up again")
+    options = parser.parse_args()
+    known = config()["modules"]
+    unknown = sorted(set(options.modules) - set(known))
+    if unknown:
+        parser.error(f"unknown module: got {', '.join(unknown)}, expected some of {', '.join(known)}")
+    for module in () if options.report else options.modules or known:
+        found = run(module, options.work.absolute() / module.removesuffix(".py").replace("/", "-"), again=options.again)
+        keep(module, found)
+        print(f"{module}: {found.killed} of {found.mutants} killed", flush=True)
+
+
+if __name__ == "__main__":
+    main()

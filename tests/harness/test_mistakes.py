@@ -1,0 +1,201 @@
+"""Every layer has at least three planted mistakes of its own; each is caught, blamed on its tensors and named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import backproof.reference.library  # noqa: F401  (enrols every layer)
+import numpy as np
+import pytest
+import torch
+from backproof.adapters.torch import HEADS, LOWERINGS, to_numpy, to_torch
+from backproof.certify import certify_layer, expected, expected_plain, tensors
+from backproof.diagnose import derivation, diagnose
+from backproof.mistakes import MISTAKES, Mistake
+from backproof.mistakes.general import MISTAKES as GENERAL
+from backproof.mistakes.mistake import faulty
+from backproof.plant import with_tensor
+from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.ctc import CTCLoss
+from backproof.reference.graph import Container, each
+from backproof.reference.layer import REGISTRY, Layer
+from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
+from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
+from backproof.reference.trace import LayerTrace
+from backproof.reference.values import TARGETS
+from backproof.setting import Setting
+
+FAMILY = tuple(m for m in MISTAKES if m not in GENERAL)
+BY_CODE = {m.code: m for m in MISTAKES}
+BATCH = 3
+NUMBERS = ("normal", "wide", "ties")
+"""Inputs of size 1, of size 4, and from a handful of values on which layers tie and kink."""
+FEW = (-3.0, -1.0, 0.0, 0.5, 1.0, 6.0, 7.0)
+
+OWN = {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("backproof.") and not issubclass(cls, Container)}
+"""The classes that mistakes are made in: containers only connect others."""
+
+FIGURES = (2, 5)
+HEAD_EXAMPLES: tuple[tuple[H.Head, tuple[int, ...]], ...] = (
+    *((H.Head(output, loss), FIGURES) for output, loss in H.pairs() if loss != "cosine_embedding"),
+    *((cls(reduction=reduction), FIGURES) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss) for reduction in ("mean", "none")),
+    (H.HuberLoss(delta=0.7), FIGURES), (H.HuberLoss("linear", "huber", "none"), FIGURES),
+    (H.SmoothL1Loss(beta=0.7), FIGURES), (H.SmoothL1Loss(reduction="none"), FIGURES),
+    (H.HingeLoss(), FIGURES), (H.HingeLoss(margin=0.5), FIGURES), (H.HingeLoss(reduction="none"), FIGURES),
+    (H.BCEWithLogitsLoss(), FIGURES), (H.BCEWithLogitsLoss(pos_weight=(0.5, 1.0, 2.0, 3.0, 1.5)), FIGURES),
+    (H.KLDivLoss(), FIGURES), (H.KLDivLoss(log_target=True), FIGURES), (H.KLDivLoss(reduction="batchmean"), FIGURES),
+    (H.KLDivLoss(reduction="none"), FIGURES),
+    (H.NLLLoss(), (5,)), (H.NLLLoss(weight=(0.5, 1.0, 2.0, 3.0, 1.5), ignore_index=0), FIGURES), (H.NLLLoss(reduction="none"), FIGURES),
+    (H.CrossEntropyLoss(), (5,)), (H.CrossEntropyLoss(ignore_index=1), FIGURES),
+    (H.CrossEntropyLoss(label_smoothing=0.1, ignore_index=0, weight=(0.5, 1.0, 2.0, 3.0, 1.5)), FIGURES),
+    (H.CosineEmbeddingLoss(), (2, 4)), (H.CosineEmbeddingLoss(margin=0.3, reduction="none"), (2, 4)),
+    (CTCLoss(), (6, 3)), (CTCLoss(reduction="none"), (6, 3)), (CTCLoss(reduction="sum"), (5, 4)),
+)  # fmt: skip
+
+
+def examples(cls: type) -> Iterator[tuple[Any, ...]]:
+    """Yield the settings of a class: a layer with the shapes of its inputs, a head with that of z."""
+    if issubclass(cls, H.Head):
+        yield from (example for example in HEAD_EXAMPLES if type(example[0]) is cls)
+    else:
+        yield from (example for example in cls.examples() if type(example[0]) is cls)  # type: ignore[attr-defined]
+
+
+def _cast(array: np.ndarray, precision: Precision) -> np.ndarray:
+    return array if array.dtype.kind in "iub" else np.asarray(array).astype(precision.dtype)
+
+
+def _numbers(numbers: str, x: np.ndarray, seed: int) -> np.ndarray:
+    if x.dtype.kind in "iub" or numbers == "normal":
+        return x
+    return x * 4 if numbers == "wide" else np.random.default_rng(seed).choice(FEW, size=x.shape)
+
+
+def _tensors(arrays: dict[Any, np.ndarray], constant: Collection[Any] = ()) -> dict[Any, torch.Tensor]:
+    return {name: to_torch(a).requires_grad_(a.dtype.kind == "f" and name not in constant) for name, a in arrays.items()}
+
+
+def _one(arrays: tuple[Any, ...]) -> Any:
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+@cache
+def step_of(layer: Any, shapes: tuple[tuple[int, ...], ...], numbers: str, name: str) -> LayerTrace:
+    """Return what torch makes of a layer on numbers of a kind, as one step of a trace."""
+    precision = precision_named(name)
+    if isinstance(layer, H.Head):
+        return _head_step(layer, (BATCH, *shapes[0]), numbers, precision)
+    point = Setting(layer, shapes).draw(batch=BATCH)
+    inputs = {i: _cast(_numbers(numbers, x, i), precision) for i, x in enumerate(point.inputs)}
+    params = {name: _cast(a, precision) for name, a in point.params.items()}
+    dys = tuple(_cast(dy, precision) for dy in point.dys)
+    xs, weights = _tensors(inputs), _tensors(params, layer.constants(*shapes))
+    ys = each(LOWERINGS[type(layer)](layer, weights, *xs.values()))
+    torch.autograd.backward(ys, [to_torch(dy) for dy in dys])
+    return LayerTrace("layers.0", layer, tuple(inputs.values()), _one(tuple(map(to_numpy, ys))),
+                      tuple(to_numpy(x.grad) if x.requires_grad else None for x in xs.values()), _one(dys), params,
+                      {name: to_numpy(w.grad) for name, w in weights.items() if w.requires_grad})
+
+
+def _head_step(head: H.Head, shape: tuple[int, ...], numbers: str, precision: Precision) -> LayerTrace:
+    rng = np.random.default_rng(5)
+    z = _cast(_numbers(numbers, rng.standard_normal(shape), 0), precision)
+    target = _cast(TARGETS[head.target_kind()](rng, head, head.target_shape(shape), shape[-1]), precision)
+    dloss = _cast(rng.standard_normal(head.loss_shape(shape)), precision)
+    leaf = to_torch(z).requires_grad_()
+    loss = HEADS[type(head)](head, leaf, to_torch(target))
+    torch.autograd.backward(loss, to_torch(dloss))
+    return LayerTrace("head", head, (z, target), to_numpy(loss), (to_numpy(leaf.grad),), dloss, {}, {})
+
+
+@cache
+def right_step(layer: Any, shapes: tuple[tuple[int, ...], ...], numbers: str, name: str) -> LayerTrace:
+    """Return the step with what torch itself gets wrong put right, so that only a planted mistake is left to be blamed."""
+    step, precision = step_of(layer, shapes, numbers, name), precision_named(name)
+    wrong = [c.tensor for c in certify_layer(step, precision) if c.failed]
+    for tensor in wrong:
+        step = with_tensor(step, tensor, expected_plain(step)[tensor].astype(precision.dtype))
+    return step
+
+
+def steps(cls: type, precision: str) -> Iterator[LayerTrace]:
+    """Yield what torch makes of every example of a class, on every kind of numbers."""
+    for layer, *shapes in examples(cls):
+        for numbers in NUMBERS:
+            yield right_step(layer, tuple(shapes), numbers, precision)
+
+
+def made(mistake: Mistake, step: LayerTrace) -> dict[str, np.ndarray]:
+    """Return the tensors that a mistake names in a step, as it makes them."""
+    with quiet():
+        wrong = {name: mistake.wrong(step, name, expected_plain) for name in tensors(step)}
+        return {name: np.asarray(w).astype(tensors(step)[name].dtype) for name, w in wrong.items() if w is not None}
+
+
+def applies(mistake: Mistake, cls: type) -> bool:
+    return any(made(mistake, step) for step in steps(cls, "float64"))
+
+
+def show(mistake: Mistake, cls: type, name: str) -> LayerTrace:
+    """Plant a mistake into the first example on which every tensor it names comes out wrong, and return that step.
+
+    On no example may a certificate fail in a tensor that it does not name.
+    """
+    precision = precision_named(name)
+    for step in steps(cls, name):
+        planted, altered = made(mistake, step), step
+        for tensor, wrong in planted.items():
+            altered = with_tensor(altered, tensor, wrong)
+        failed = {c.tensor for c in certify_layer(altered, precision) if c.failed}
+        assert failed <= planted.keys(), f"{mistake.code} in {step.layer}: blamed {failed}, expected {set(planted)}"
+        if failed == planted.keys():
+            return altered
+    raise AssertionError(f"{mistake.code} never shows in all of its tensors in {cls.__name__}, {name}")
+
+
+def name_it(mistake: Mistake, step: LayerTrace, name: str) -> None:
+    """Diagnose every tensor of a step that a mistake was planted into: the code must be its own, or that of equal numbers."""
+    precision = precision_named(name)
+
+    def rule(altered: LayerTrace) -> Any:
+        return expected(altered, Arithmetic(precision))
+
+    for certificate in certify_layer(step, precision):
+        if not certificate.failed:
+            continue
+        tensor = certificate.tensor
+        found = diagnose(step, certificate, precision)
+        assert tensor in found.sentence
+        assert found.equation == derivation(step.layer, tensor) != ""
+        if found.code != mistake.code:
+            assert found.code in BY_CODE, f"{mistake.code} in {tensor} of {step.layer}, {name}: {found.code}"
+            ours, theirs = mistake.wrong(step, tensor, rule), BY_CODE[found.code].wrong(step, tensor, rule)
+            assert ours is not None
+            assert theirs is not None
+            apart = np.abs(ours.value - theirs.value)
+            assert bool((apart <= np.minimum(ours.radius(), theirs.radius())).all()), \
+                f"{mistake.code} in {tensor} of {step.layer}, {name}: {found.code}"
+
+
+@cache
+def codes_of(cls: type) -> tuple[str, ...]:
+    return tuple(m.code for m in FAMILY if applies(m, cls))
+
+
+@pytest.mark.parametrize("cls", OWN.values(), ids=OWN)
+def test_every_layer_has_three_mistakes_of_its_own(cls: type) -> None:
+    """Beyond the general mistakes at least three more have a meaning for every layer and head."""
+    assert len(codes_of(cls)) >= 3, codes_of(cls)
+
+
+@pytest.mark.parametrize("mistake", FAMILY, ids=lambda m: m.code)
+def test_a_mistake_is_caught_blamed_and_named(mistake: Mistake) -> None:
+    """In every layer it belongs to, a planted mistake fails exactly the tensors it names, and the diagnosis knows it."""
+    belongs = [cls for cls in OWN.values() if mistake.code in codes_of(cls)]
+    assert belongs, f"{mistake.code} belongs to no layer"
+    for cls in belongs:
+        for name in ("float64", "float32"):
+            name_it(mistake, show(mistake, cls, name), name)
