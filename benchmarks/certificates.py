@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -144,9 +144,9 @@ def best(runs: int, *functions: Callable[[], Any]) -> Iterator[float]:
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(runs):
         for taken, function in zip(times, functions, strict=True):
-            start = perf_counter()
+            start = process_time()
             function()
-            taken.append(perf_counter() - start)
+            taken.append(process_time() - start)
     yield from map(min, times)
 
 

@@ -54,7 +54,7 @@ class Headed(Layer):
     def forward(self, params: Params, z: Array) -> tuple[Array, Backward]:
         target = self.target(z.shape)
         if target.dtype.kind != "i":
-            target = z.arithmetic.exact(target) if isinstance(z, Rounded) else z * 0 + target.astype(z.dtype)
+            target = z.arithmetic.exact(target) if isinstance(z, Rounded) else np.sum(z * 0) + target.astype(z.dtype)
         loss, backward = self.head.forward(params, z, target)
         return loss, lambda dy: (backward(dy), {})
 

@@ -90,7 +90,8 @@ def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
     return _produced(step, lambda array: array.astype(np.float64))
 
 
-def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Sequence[Any] = (), upstream: Sequence[Any] = ()) -> dict[str, Any]:
+def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Sequence[Any] = (),
+              upstream: Sequence[Any] = ()) -> dict[str, Any]:  # fmt: skip
     def real(array: np.ndarray) -> Any:
         return array if array.dtype.kind in "iub" else wrap(array)
 
@@ -131,6 +132,8 @@ def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
         return [_error(step, *fault)]
     own = Arithmetic(precision)
     try:
+        if (found := _certify_in_parts(step, own)) is not None:
+            return found
         balls = expected(step, own)
     except ValueError as error:  # a rule's own word on what it cannot take, such as classes that do not exist
         return [_error(step, "input 0", f"the layer cannot take these inputs: {error}")]
@@ -141,8 +144,39 @@ def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
     if own.ties and any(c.verdict == "outside" for c in certificates):
         hulls = expected(step, Arithmetic(precision, kinks="hull"))
         certificates = [_as_convention(c, judge(step, c.tensor, actual[c.tensor], hulls[c.tensor], precision))
-                        if c.verdict == "outside" else c for c in certificates]
+                        if c.verdict == "outside" and conserves(step, c.tensor, actual[c.tensor], precision) else c for c in certificates]
     return certificates
+
+
+def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certificate] | None:
+    """Certify a layer whose examples have nothing to do with each other a few examples at a time, so that their numbers stay in the cache.
+
+    None for another layer, for a step so small that this gains nothing, and where some tensor does not plainly agree.
+    """
+    if isinstance(step.layer, Head) or not step.layer.by_example or step.d_params:
+        return None
+    batch, size = len(step.inputs[0]), max(a.size for a in (*step.inputs, *step.outputs))
+    if batch < 2 or size < 2 * BLOCK:
+        return None
+    constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
+    batched = [name for name, constant in constants.items() if constant.batched]
+    whole, margins, rows = tensors(step), dict[str, float](), max(1, BLOCK * batch // size)
+    for start in range(0, batch, rows):
+        part = slice(start, start + rows)
+        few = replace(step, inputs=tuple(x[part] for x in step.inputs), params={**step.params, **{k: step.params[k][part] for k in batched}},
+                      d_output=tuple(None if dy is None else dy[part] for dy in step.d_outputs))  # fmt: skip
+        balls = expected(few, arithmetic)
+        for name, ball in balls.items():
+            actual = whole.get(name)
+            if actual is None or actual.shape != (batch, *ball.shape[1:]) or actual.dtype != arithmetic.precision.dtype:
+                return None
+            margin = _agreement(actual[part], ball)
+            if margin is None:
+                return None
+            margins[name] = max(margins.get(name, 0.0), margin)
+    if margins.keys() != whole.keys():
+        return None
+    return [Certificate(step.path, step.layer, name, "agrees", whole[name].size, excess=m, margin=m) for name, m in margins.items()]
 
 
 def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate], precision: Precision) -> list[Certificate]:
@@ -150,7 +184,9 @@ def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate],
     step, actual = trace.layers[index], tensors(trace.layers[index])
     for reach in range(1, FUSION_REACH + 1):
         balls = expected_with_neighbours(trace, index, precision, reach)
-        again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found if c.verdict == "outside"}
+        upstream = expected_upstream(trace, index, precision, reach)
+        again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found
+                 if c.verdict == "outside" and conserves(step, c.tensor, actual[c.tensor], precision, upstream)}  # fmt: skip
         found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
         if not any(c.verdict == "outside" for c in found):
             break
@@ -162,6 +198,11 @@ def expected_with_neighbours(trace: Trace, index: int, precision: Precision, rea
     arithmetic = Arithmetic(precision, kinks="hull")
     around = _Neighbourhood(trace, arithmetic)
     return expected(trace.layers[index], arithmetic, around.inputs(index, reach), around.upstream(index, reach))
+
+
+def expected_upstream(trace: Trace, index: int, precision: Precision, reach: int) -> tuple[Any, ...]:
+    """Return the upstream gradients of a layer as any rounding of the `reach` layers after it may give them."""
+    return _Neighbourhood(trace, Arithmetic(precision, kinks="hull")).upstream(index, reach)
 
 
 class _Neighbourhood:
@@ -309,6 +350,30 @@ def _agreement(actual: np.ndarray, ball: Rounded) -> float | None:
                     top = float(excess.max())
                 margin = max(margin, top / BOUND_SLACK)
     return margin if bounds is None or widest < largest / BOUND_SLACK < np.inf else None
+
+
+def conserves(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision, upstream: Sequence[Any] = ()) -> bool:
+    """Say whether a gradient that may be another subgradient hands on all of dy, where the layer says that it must.
+
+    A hull holds each entry by itself, and so also dx in which every one of several tied entries receives all of dy. In a row of m
+    entries of dx and n of dy, each entry of dx is a sum of at most n parts of dy's: a part is rounded twice at most (times 1/k, for k
+    tied entries) and meets n - 1 additions, so the sum of dx is off by at most gamma_(n+1) sum |dy|, and by m n underflows. The two
+    sums themselves are taken here in float64. All of it lies within gamma_(m+n) (sum |dx| + sum |dy|), as m > 1 where entries tie.
+    """
+    if isinstance(step.layer, Head) or tensor != f"d{step.layer.input_names[0]}":
+        return True
+    arithmetic = Arithmetic(precision)
+    dy = arithmetic.lift(upstream[0]) if upstream else arithmetic.exact(step.d_outputs[0])
+    rows = step.layer.conserved(arithmetic.exact(actual), dy)
+    if rows is None:
+        return True
+    m, n = (row.shape[1] for row in rows)
+    with quiet():
+        left, right = (np.sum(row.value, axis=1) for row in rows)
+        magnitude = sum(np.sum(np.abs(row.value) + row.bounds(), axis=1) for row in rows)
+        bound = sum(np.sum(row.bounds(), axis=1) for row in rows) + m * n * precision.underflow
+        bound = bound + arithmetic.gamma(m + n, arithmetic.roundoff) * magnitude
+        return not bool((np.abs(left - right) > bound).any())
 
 
 def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (one per fault)

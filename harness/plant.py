@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .certify import certify_step, expected, expected_plain, expected_with_neighbours, tensors
+from .certify import certify_step, conserves, expected, expected_plain, expected_with_neighbours, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .reference.heads import Head
@@ -52,11 +52,14 @@ def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
     return replace(step, d_params={**step.d_params, tensor[1:]: value})
 
 
-def _smooth(step: LayerTrace, tensor: str, precision: Precision) -> np.ndarray:
-    """Return the entries of a tensor that no exact tie leaves a choice for: elsewhere another value may be another subgradient."""
+def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision) -> np.ndarray:
+    """Return the entries of a tensor that no exact tie leaves a choice for: elsewhere another value may be another subgradient.
+
+    It is none where the layer hands on more or less than dy: then every entry counts.
+    """
     own = Arithmetic(precision)
     ball = expected(step, own)[tensor]
-    if not own.ties:
+    if not own.ties or not conserves(step, tensor, wrong, precision):
         return np.ones(ball.shape, dtype=bool)
     hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
     return (hull.value == ball.value) & (hull.radius() == ball.radius())
@@ -136,5 +139,5 @@ class Planter:
             least = PART * size / 2
             change = float(np.max(difference, initial=0.0))
             if np.isfinite(change) and change >= least:
-                change = float(np.max(difference, initial=0.0, where=_smooth(step, tensor, precision)))
+                change = float(np.max(difference, initial=0.0, where=_judged(step, tensor, wrong, precision)))
         return wrong if np.isfinite(change) and change >= least else None

@@ -125,6 +125,8 @@ class ScaledDotProductAttention(Layer):
     Source        Vaswani and others, *Attention Is All You Need*, NeurIPS 2017, equation 1.
     """
 
+    by_example = True
+
     is_causal: bool = False
     mask: str | None = None
     scale: float | None = None
@@ -325,6 +327,8 @@ class RotaryEmbedding(Layer):
     Kinks         none.
     Source        Su and others, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021, equation 34.
     """
+
+    by_example = True
 
     base: float = 10000.0
     interleaved: bool = False

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from .functions import sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either
+from .rounding import Array
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Window", "pairings", "spread", "windowed"]
 
@@ -83,19 +84,8 @@ def _gathered(x: Array, table: np.ndarray) -> Array:
     return found.transpose((2, 0, 1, 3)).reshape((groups, places, offsets * b))
 
 
-def _sums(terms: Array, weight: Array, bias: Array | None) -> Array:
-    """Return terms @ weight + bias, from (g, n o, f) and (g, f, a).
-
-    As in `affine`, the bias is one more term of the sum in rounded arithmetic; where sums are wider than what is stored, the sum
-    may also be stored before the bias is added.
-    """
-    if bias is None:
-        return terms @ weight
-    if not isinstance(terms, Rounded):
-        return terms @ weight + bias
-    ones = np.ones((*terms.shape[:-1], 1))
-    one_sum = np.concatenate([terms, ones], axis=-1) @ np.concatenate([weight, bias], axis=-2)
-    return either(one_sum, terms @ weight + bias) if terms.arithmetic.precision.wide else one_sum
+def _given(bias: Array | None) -> tuple[Array, ...]:
+    return () if bias is None else (bias,)
 
 
 def _as_matrix(weight: Array) -> Array:
@@ -114,7 +104,8 @@ def windowed(x: Array, weight: Array, window: Window, bias: Array | None = None)
     """Return y_ngao = sum_bk x_ngbi W_gabk + b_ga, where i is what offset k sees from o: a convolution."""
     table = window.seen()
     meets = (table != NOTHING).any(axis=0)
-    return _as_maps(_sums(_gathered(x, table[:, meets]), _as_matrix(weight[..., meets]), bias), x.shape[0], len(table))
+    rows = sum_of_products([(_gathered(x, table[:, meets]), _as_matrix(weight[..., meets]))], _given(bias))
+    return _as_maps(rows, x.shape[0], len(table))
 
 
 def spread(y: Array, weight: Array, window: Window, bias: Array | None = None) -> Array:
@@ -125,7 +116,7 @@ def spread(y: Array, weight: Array, window: Window, bias: Array | None = None) -
     for phase in np.unique(phases):
         here = np.flatnonzero(phases == phase)
         meets = (table[here] != NOTHING).any(axis=0)
-        rows = _sums(_gathered(y, table[here][:, meets]), _as_matrix(turned[..., meets]), bias)
+        rows = sum_of_products([(_gathered(y, table[here][:, meets]), _as_matrix(turned[..., meets]))], _given(bias))
         parts.append(_as_maps(rows, y.shape[0], len(here)))
         places.append(here)
     return np.concatenate(parts, axis=-1)[..., np.argsort(np.concatenate(places))] if len(parts) > 1 else parts[0]

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
-from .rounding import Arithmetic, Array, Rounded, added, either
+from .rounding import Array, Rounded, added, either, one_sum
 
 __all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
            "softmax", "softmax_pullback", "softplus", "sum_of_products"]
@@ -119,15 +119,8 @@ def normal_cdf(x: Array) -> Array:
 
 
 def affine(x: Array, weight: Array, bias: Array) -> Array:
-    """x W^T + b. In rounded arithmetic the bias is one more term of the sum, since compilers start the sum from it.
-
-    Where sums are wider than what is stored, the sum may also be stored before the bias is added.
-    """
-    if not isinstance(x, Rounded):
-        return x @ weight.T + bias
-    ones = np.ones((*x.shape[:-1], 1))
-    one_sum = np.concatenate([x, ones], axis=-1) @ np.concatenate([weight, bias.reshape((-1, 1))], axis=-1).T
-    return either(one_sum, x @ weight.T + bias) if x.arithmetic.precision.wide else one_sum
+    """x W^T + b. In rounded arithmetic the bias is one more term of the sum, since compilers start the sum from it."""
+    return sum_of_products([(x, weight.T)], [bias])
 
 
 def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Array] = ()) -> Array:
@@ -142,28 +135,11 @@ def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Arr
     if known is None:
         return reduce(operator.add, (*(a @ b for a, b in products), *terms))
     if known.precision.wide:
-        return either(_one_sum(products, terms, known), added([*(a @ b for a, b in products), *terms]))
+        return either(one_sum(products, terms, known), added([*(a @ b for a, b in products), *terms]))
     if len(products) > 2:  # one long product is the same sum
         left, right = zip(*products, strict=True)
         products = [(np.concatenate(left, axis=-1), np.concatenate(right, axis=-1 if right[0].ndim == 1 else -2))]
-    return _one_sum(products, terms, known)
-
-
-def _one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], arithmetic: Arithmetic) -> Rounded:
-    """Return the ball of products and terms added in any order, nothing of which is stored before the end."""
-    value = spread = magnitude = np.zeros(())
-    with np.errstate(all="ignore"):
-        for a, b in ((arithmetic.lift(a), arithmetic.lift(b)) for a, b in products):
-            # as in one product: |a'b' - ab| <= |a| bb + ba (|b| + bb), and the terms are at most (|a| + ba)(|b| + bb)
-            left, right, value = np.abs(a.value), np.abs(b.value), value + a.value @ b.value
-            if not b.exact:
-                spread, right = spread + left @ b.bounds(), right + b.bound
-            if not a.exact:
-                spread, left = spread + a.bounds() @ right, left + a.bound
-            magnitude = magnitude + left @ right
-        for term in map(arithmetic.lift, terms):
-            value, spread, magnitude = value + term.value, spread + term.bound, magnitude + np.abs(term.value) + term.bound
-        return arithmetic.accumulated(value, spread, magnitude, sum(a.shape[-1] for a, _ in products) + len(terms), products=True)
+    return one_sum(products, terms, known)
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -44,6 +44,8 @@ class Softmax(Layer):
     Source        Bridle, *Probabilistic Interpretation of Feedforward Classification Network Outputs*, 1990.
     """
 
+    by_example = True
+
     dim: int = -1
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ class LogSoftmax(Layer):
     Kinks         none.
     Source        Goodfellow, Bengio, Courville, *Deep Learning*, equation 6.30.
     """
+
+    by_example = True
 
     dim: int = -1
 
@@ -130,6 +134,8 @@ class GLU(Layer):
     Source        Dauphin, Fan, Auli, Grangier, *Language Modeling with Gated Convolutional Networks*, ICML 2017.
     """
 
+    by_example = True
+
     def output_shape(self, shape: Shape) -> Shape:
         return _halved(self, shape)
 
@@ -160,6 +166,8 @@ class SwiGLU(Layer):
     Kinks         none.
     Source        Shazeer, *GLU Variants Improve Transformer*, 2020, equation 5.
     """
+
+    by_example = True
 
     def output_shape(self, shape: Shape) -> Shape:
         return _halved(self, shape)

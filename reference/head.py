@@ -170,8 +170,12 @@ class Head:
         return derivative / self.divisor(z, target) * dloss
 
     def divisor(self, z: Array, target: Array) -> Any:
-        """Return what the sum is divided by: 1, or what the mean is taken over."""
-        return 1 if self.reduction in {"sum", "none"} else self._count(z, target)
+        """Return what the sum is divided by: 1, or what the mean is taken over; raise ValueError for a mean over nothing."""
+        if self.reduction in {"sum", "none"}:
+            return 1
+        if not z.size:
+            raise self._error(f"the mean over an empty batch is not defined: got z of shape {z.shape}. Do: reduction='sum'")
+        return self._count(z, target)
 
     def _evaluate(self, z: Array, target: Array, route: str) -> tuple[Array, Array, Pullback]:
         """Return the summands of J, their derivative, and what takes the derivative to dz."""

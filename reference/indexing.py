@@ -101,6 +101,8 @@ class Dropout(Layer):
     Source        Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, *Dropout*, JMLR 15 (2014), section 10 (the inverted form).
     """
 
+    by_example = True
+
     p: float = 0.5
 
     def __post_init__(self) -> None:
@@ -132,6 +134,8 @@ class Dropout(Layer):
 @dataclass(frozen=True)
 class _Sized(Layer):
     """A layer that works along axis `dim` and has `size` entries there; the batch axis counts, but it cannot be the one."""
+
+    by_example = True
 
     dim: int
     size: int

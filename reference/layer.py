@@ -56,6 +56,8 @@ class Layer(ABC):
 
     input_names: ClassVar[tuple[str, ...]] = ("x",)
     output_names: ClassVar[tuple[str, ...]] = ("output",)
+    by_example: ClassVar[bool] = False
+    """Whether outputs and input gradients of an example depend on that example alone, whatever else is in the batch."""
 
     def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
         """Return the shape of every parameter by name, for inputs of these shapes."""
@@ -81,6 +83,14 @@ class Layer(ABC):
         """Return the input values at which the layer has no derivative."""
         return ()
 
+    def conserved(self, dx: Array, dy: Array) -> tuple[Array, Array] | None:
+        """Return dx and dy in rows whose sums are equal for every subgradient, or None where a tie binds no entries together.
+
+        One row of dx belongs to one row of dy, and its entries are sums of parts of that row's: at a tie an entry of dy may be shared
+        in any way, but all of it is handed on.
+        """
+        return None
+
     @abstractmethod
     def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:
         """Return `y` and `backward(dy) -> (dx, dparams)`."""
@@ -99,6 +109,8 @@ def each_shape(shape: Any) -> tuple[Shape, ...]:
 @dataclass(frozen=True)
 class Elementwise(Layer):
     """A layer whose output entries depend on one input entry each."""
+
+    by_example: ClassVar[bool] = True
 
 
 REGISTRY: dict[str, type] = {}

@@ -28,6 +28,7 @@ def _whole(value: Any, least: int) -> bool:
 class _Pool(Layer):
     """Sliding windows over the `axes` last axes."""
 
+    by_example = True
     axes: ClassVar[int]
 
     kernel_size: Sizes
@@ -83,10 +84,18 @@ def windows_of(layer: Any, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
     return places, held
 
 
+def _by_channel(dx: Array, dy: Array) -> tuple[Array, Array]:
+    """Return dx and dy in rows of one example's channel: the shares of dy_nco sum to dy_nco, so sum_i dx_nci = sum_o dy_nco."""
+    return tuple(a.reshape((a.shape[0] * a.shape[1], math.prod(a.shape[2:]))) for a in (dx, dy))  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class _MaxPool(_Pool):
     dilation: Sizes = 1
     ceil_mode: bool = False
+
+    def conserved(self, dx: Array, dy: Array) -> tuple[Array, Array]:
+        return _by_channel(dx, dy)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         places, held = windows_of(self, x.shape[2:])
@@ -253,6 +262,8 @@ class AdaptiveAvgPool2d(Layer):
                   are those of torch.nn.AdaptiveAvgPool2d.
     """
 
+    by_example = True
+
     output_size: int | tuple[int | None, ...] | None
 
     def __post_init__(self) -> None:
@@ -291,6 +302,8 @@ class AdaptiveAvgPool2d(Layer):
 
 @dataclass(frozen=True)
 class _GlobalPool(Layer):
+    by_example = True
+
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) < 2 or not all(shape[1:]):
             raise ShapeError(self, shape, "(channels, ...) with at least one axis, and no empty one, behind the channels")
@@ -337,6 +350,9 @@ class GlobalMaxPool(_GlobalPool):
     Source        Oquab, Bottou, Laptev, Sivic, *Is Object Localization for Free?*, CVPR 2015, section 3.
     """
 
+    def conserved(self, dx: Array, dy: Array) -> tuple[Array, Array]:
+        return _by_channel(dx, dy)
+
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         positions = math.prod(x.shape[2:])
         y, matches = knockout(x.reshape((*x.shape[:2], positions, 1)), np.ones((positions, 1), dtype=bool))
@@ -350,6 +366,8 @@ class GlobalMaxPool(_GlobalPool):
 @dataclass(frozen=True)
 class _Reduction(Layer):
     """A reduction along axis `dim`; as in torch, the batch axis counts, but it cannot be the one."""
+
+    by_example = True
 
     dim: int = -1
     keepdim: bool = False

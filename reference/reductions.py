@@ -39,6 +39,8 @@ def axis_of(layer: Any, shape: Shape) -> int:
 class _Along(Layer):
     """A layer that works along axis `dim`; as in torch the batch axis counts, but it cannot be the one."""
 
+    by_example = True
+
     dim: int = -1
 
     def __post_init__(self) -> None:

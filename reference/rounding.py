@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import ml_dtypes
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "precision_named", "quiet",
+__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "one_sum", "precision_named", "quiet",
            "running_product", "running_sum", "scatter_add"]
 
 Array = Any
@@ -122,6 +123,7 @@ class Arithmetic:
             ulps + precision.store * (1 + ulps) if precision.wide else ulps)
         self.argument = inside + REFERENCE_ROUNDOFF
         self.safe = precision.largest / 4  # a sum of magnitude and rounding below this is far from overflow
+        self.running = (FLOAT32_LARGEST if precision.wide else precision.largest) / BOUND_SLACK  # that much a partial sum may be
 
     def exact(self, array: Any) -> Rounded:
         """Wrap an array the computation starts from; a subnormal number may be read as zero, and NaN says nothing."""
@@ -176,11 +178,23 @@ class Arithmetic:
         """Return the relative error of a sum in which each term passes through `length` roundings, in any order."""
         return length * roundoff / (1 - length * roundoff) if length * roundoff < 1 else math.inf
 
-    def accumulated(self, value: Any, spread: Any, magnitude: Any, length: int, *, products: bool = False) -> Rounded:
-        """Return the ball of a sum of `length` terms whose magnitudes sum to `magnitude`; they may be products."""
-        precision = self.precision
+    def accumulated(self, value: Any, spread: Any, magnitude: Any, length: int) -> Rounded:
+        """Return the ball of a sum of `length` terms whose magnitudes sum to `magnitude`."""
         if not length:
             return Rounded(value, _ZERO, self)
+        relative, lost = self.summation(length)
+        bound = magnitude * relative
+        bound += lost
+        if spread is not None:
+            bound += spread
+        if not np.max(magnitude, initial=0.0) + np.max(bound, initial=0.0) <= self.running:
+            inside = magnitude + bound <= self.running  # a partial sum, which is never larger than that, may overflow
+            bound = np.where(inside, bound, np.inf)
+        return self.stored(value, bound)
+
+    def summation(self, length: int, *, products: bool = False) -> tuple[float, float]:
+        """Return what a sum of `length` terms, which may be products, may be off by: relative to the sum of their magnitudes, and beside that."""
+        precision = self.precision
         # in any order a term meets length - 1 additions, and the rounding of its product: (1 + d)^k is within 1 + gamma_k
         roundings = length if products else length - 1
         relative = growth = self.gamma(roundings, precision.accumulate)
@@ -190,12 +204,11 @@ class Arithmetic:
         relative += self.gamma(roundings, REFERENCE_ROUNDOFF)
         # each operation may underflow in the accumulator's format, and what it loses is carried through the later sums
         underflow = FLOAT32_NORMAL if precision.wide else precision.underflow
-        lost = (length + roundings - 1) * (1 + growth) * underflow
-        bound = magnitude * relative
-        bound += lost if spread is None else spread + lost
-        running = magnitude + bound <= (FLOAT32_LARGEST if precision.wide else precision.largest) / BOUND_SLACK
-        if not running.all():  # a partial sum, which is never larger than that, may overflow
-            bound = np.where(running, bound, np.inf)
+        return relative, (length + roundings - 1) * (1 + growth) * underflow
+
+    def stored(self, value: Any, bound: Any) -> Rounded:
+        """Return the ball of a sum with the bound that it has in the accumulator, stored in the format."""
+        precision = self.precision
         if not precision.wide:
             return Rounded(value, bound, self)
         return self.overflowing(value, bound + precision.store * (np.abs(value) + bound) + precision.underflow)
@@ -230,6 +243,11 @@ class Ternary:
         self.arithmetic = arithmetic
 
     @property
+    def decided(self) -> bool:
+        """Say whether no entry is open, where that is seen without looking at them."""
+        return self.undecided.ndim == 0 and not self.undecided
+
+    @property
     def open(self) -> np.ndarray:
         return np.broadcast_to(self.undecided, self.value.shape)
 
@@ -241,6 +259,8 @@ class Ternary:
 
     def __and__(self, other: Any) -> Ternary:
         a, b = self, _ternary(other)
+        if a.decided and b.decided:
+            return Ternary(a.value & b.value, np.False_, a.arithmetic or b.arithmetic)
         certainly_false = ~(a.value | a.undecided) | ~(b.value | b.undecided)
         return Ternary(a.value & b.value, (a.undecided | b.undecided) & ~certainly_false, a.arithmetic or b.arithmetic)
 
@@ -425,15 +445,56 @@ def _power(x: Rounded, exponent: Rounded) -> Rounded:
 
 
 def _matmul(x: Rounded, y: Rounded) -> Rounded:
-    # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction; the terms are at most (|x| + bx)(|y| + by)
+    return one_sum([(x, y)], [], x.arithmetic)
+
+
+def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], arithmetic: Arithmetic) -> Rounded:
+    """Return the ball of matrix products and terms added in any order, nothing of which is stored before the end."""
+    pairs, balls = [(arithmetic.lift(a), arithmetic.lift(b)) for a, b in products], [arithmetic.lift(term) for term in terms]
+    length = sum(a.shape[-1] for a, _ in pairs) + len(balls)
+    with np.errstate(all="ignore"):
+        value = reduce(np.add, (*(a.value @ b.value for a, b in pairs), *(ball.value for ball in balls)))
+        if not length:
+            return Rounded(value, _ZERO, arithmetic)
+        relative, lost = arithmetic.summation(length, products=True)
+        bound, most = np.full(np.shape(value), lost), 0.0
+        for a, b in pairs:
+            more, reach = _product_bound(a, b, relative)
+            bound += more
+            most += reach
+        for ball in balls:
+            size = _most(ball)
+            bound += size * relative + ball.bound
+            most += np.max(size, initial=0.0)
+        if not (2 + relative) * most + lost <= arithmetic.running:
+            magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
+            inside = magnitude + bound <= arithmetic.running  # a partial sum, which is never larger than that, may overflow
+            bound = np.where(inside, bound, np.inf)
+        return arithmetic.stored(value, bound)
+
+
+def _most(x: Rounded) -> Any:
+    """Return the largest magnitudes that a ball holds."""
+    return np.abs(x.value) + x.bound
+
+
+def _product_bound(x: Rounded, y: Rounded, relative: float) -> tuple[Any, float]:
+    """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; and what no partial sum exceeds."""
+    # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
+    # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
     left, right = np.abs(x.value), np.abs(y.value)
-    spread = None
-    if not y.exact:
-        spread, right = left @ y.bounds(), right + y.bound
-    if not x.exact:
-        more, left = x.bounds() @ right, left + x.bound
-        spread = more if spread is None else spread + more
-    return x.arithmetic.accumulated(x.value @ y.value, spread, left @ right, x.shape[-1], products=True)
+    reach = x.shape[-1] * np.max(left, initial=0.0) * np.max(right, initial=0.0)
+    if x.exact and y.exact:
+        return left @ right * relative, reach
+    reach = x.shape[-1] * np.max(left + x.bound, initial=0.0) * np.max(right + y.bound, initial=0.0)
+    if y.exact:
+        return (x.bounds() * (1 + relative) + left * relative) @ right, reach
+    moved = y.bound * (1 + relative) + right * relative
+    if x.exact:
+        return left @ moved, reach
+    right += y.bound
+    right *= 1 + relative
+    return left @ moved + x.bounds() @ right, reach
 
 
 Variation = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
@@ -627,8 +688,8 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
     arithmetic = _arithmetic_of(x, y, condition)
     x, y = arithmetic.lift(x), arithmetic.lift(y)
     value = np.where(condition.value, x.value, y.value)
-    bound = _ZERO if x.exact and y.exact else np.where(condition.value, x.bound, y.bound)
-    if not condition.undecided.any():
+    bound = _ZERO if x.exact and y.exact else _chosen(condition.value, x.bound, y.bound)
+    if condition.decided or not condition.undecided.any():
         return Rounded(value, bound, arithmetic)
     low = np.minimum(x.value - x.bound, y.value - y.bound)
     high = np.maximum(x.value + x.bound, y.value + y.bound)
@@ -638,6 +699,12 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
     known = np.isfinite(reach)
     return Rounded(np.where(condition.undecided & known, middle, value),
                    np.where(condition.undecided, np.where(known, reach, np.inf), bound), arithmetic)
+
+
+def _chosen(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> Any:
+    """Return np.where of bounds. Multiplying by the mask costs a fifth of choosing where the processor cannot guess the mask."""
+    picked = x * mask if y.ndim == 0 and not y else y * ~mask if x.ndim == 0 and not x else x * mask + y * ~mask
+    return picked if np.max(picked, initial=0.0) < np.inf else np.where(mask, x, y)  # 0 times infinity is NaN
 
 
 def _joining(function: Any) -> Callable[..., Rounded]:

@@ -27,6 +27,8 @@ class Flatten(Layer):
     Source        a relabelling of entries: its Jacobian is the identity.
     """
 
+    by_example = True
+
     def output_shape(self, shape: Shape) -> Shape:
         return (prod(shape),)
 
@@ -54,6 +56,8 @@ class Reshape(Layer):
     Kinks         none.
     Source        a relabelling of entries: its Jacobian is the identity.
     """
+
+    by_example = True
 
     shape: Shape
 
@@ -92,6 +96,8 @@ class Transpose(Layer):
     Kinks         none.
     Source        a relabelling of entries: its Jacobian is a permutation, whose transpose is its inverse.
     """
+
+    by_example = True
 
     dim0: int = 1
     dim1: int = 2
@@ -133,6 +139,8 @@ class Concatenate(Layer):
     Kinks         none.
     Source        a relabelling of entries: its Jacobian is the identity, cut into blocks.
     """
+
+    by_example = True
 
     dim: int = -1
     inputs: int = 2
@@ -205,6 +213,7 @@ class Add(Layer):
     Source        Goodfellow, Bengio, Courville, *Deep Learning*, 6.5.2: a value used several times gathers all gradients.
     """
 
+    by_example = True
     input_names = ("a", "b")
 
     def output_shape(self, a: Shape, b: Shape) -> Shape:
@@ -239,6 +248,7 @@ class Multiply(Layer):
     Source        Goodfellow, Bengio, Courville, *Deep Learning*, 6.5.2.
     """
 
+    by_example = True
     input_names = ("a", "b")
 
     def output_shape(self, a: Shape, b: Shape) -> Shape:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
-from backproof.reference.heads import Head
+from backproof.reference.heads import OUTPUTS, Head
 from backproof.reference.rounding import quiet
 from backproof.reference.trace import LayerTrace
 
@@ -47,8 +47,8 @@ def _away_from_target(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple
 
 
 def _margin(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The exponent of a soft margin, -y z."""
-    return -step.inputs[1].astype(np.float64) * x
+    """The exponent of a soft margin, -y a."""
+    return -step.inputs[1].astype(np.float64) * OUTPUTS[step.layer.output](x)[0]
 
 
 def _norm(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:

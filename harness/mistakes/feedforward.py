@@ -32,7 +32,7 @@ from backproof.reference.smooth import (
 )
 from backproof.reference.trace import LayerTrace
 
-from .mistake import FaultyRule, Mistake, Tensors, faulty
+from .mistake import Mistake, Tensors, faulty
 
 __all__ = ["MISTAKES"]
 
@@ -232,13 +232,15 @@ MISTAKES: tuple[Mistake, ...] = (
            lambda layer, x: np.where(x < (6 if isinstance(layer, ReLU6) else layer.max_val), _one(x), 0)),
     _slope("hardtanh-smooth-slope", "{tensor} has the slope 1 - y^2 of the smooth tanh", Hardtanh,
            lambda layer, x: 1 - _forward(layer, x) * _forward(layer, x)),
-    _slope("hardsigmoid-sixth-missing", "{tensor} lacks the factor 1/6", Hardsigmoid, lambda layer, x: np.where(absolute(x) < 3, _one(x), 0)),
+    _slope("hardsigmoid-sixth-missing", "{tensor} lacks the factor 1/6", Hardsigmoid,
+           lambda layer, x: np.where(absolute(x) < 3, _one(x), 0)),
     _slope("hardsigmoid-not-cut", "{tensor} is dy / 6 everywhere, also where y is cut off", Hardsigmoid, lambda layer, x: _one(x) / 6),
     _slope("hardsigmoid-smooth-slope", "{tensor} has the slope y (1 - y) of the smooth sigmoid", Hardsigmoid,
            lambda layer, x: _forward(layer, x) * (1 - _forward(layer, x))),
     _slope("hardsigmoid-other-knees", "{tensor} is dy / 5 up to |x| = 2.5: another hard sigmoid, x / 5 + 1/2", Hardsigmoid,
            lambda layer, x: np.where(absolute(x) < 2.5, _one(x) / 5, 0)),
-    _slope("hardswish-not-cut", "{tensor} is dy (2 x + 3) / 6 everywhere, also past the knees", Hardswish, lambda layer, x: (2 * x + 3) / 6),
+    _slope("hardswish-not-cut", "{tensor} is dy (2 x + 3) / 6 everywhere, also past the knees", Hardswish,
+           lambda layer, x: (2 * x + 3) / 6),
     _slope("hardswish-gate-only", "{tensor} lacks the term x g' / 6 of the product rule", Hardswish,
            lambda layer, x: np.minimum(np.maximum(x + 3, 0), 6) / 6),
     _slope("hardswish-right-lost", "{tensor} is 0 right of 3, where the slope is 1", Hardswish,
@@ -267,7 +269,7 @@ MISTAKES: tuple[Mistake, ...] = (
     _slope("elu-exponential-missing", "{tensor} is dy alpha on the left, as a leaky ReLU's: e^x is missing", ELU,
            lambda layer, x: np.where(x > 0, _one(x), layer.alpha)),
     _slope("exponential-everywhere", "{tensor} has the left side's exponential on the right, too", (ELU, SELU, CELU),
-           lambda layer, x: _left_slope(layer, x)),
+           _left_slope),
     _slope("selu-scale-missing", "{tensor} lacks the factor scale", SELU,
            lambda layer, x: np.where(x > 0, _one(x), SELU_ALPHA * np.exp(np.minimum(x, 0)))),
     _slope("selu-alpha-missing", "{tensor} lacks alpha on the left", SELU, lambda layer, x: SELU_SCALE * np.exp(np.minimum(x, 0))),
@@ -294,7 +296,8 @@ MISTAKES: tuple[Mistake, ...] = (
     _slope("mish-gate-only", "{tensor} is dy tanh(p): the term x sech^2(p) s(x) is missing", Mish, lambda layer, x: _mish_gate(x)),
     _slope("mish-sigmoid-missing", "{tensor} lacks s(x), the derivative of p = log(1 + e^x)", Mish,
            lambda layer, x: _mish_gate(x) + x * (1 - _mish_gate(x) * _mish_gate(x))),
-    _slope("mish-sech-missing", "{tensor} lacks sech^2(p), the derivative of the tanh", Mish, lambda layer, x: _mish_gate(x) + x * sigmoid(x)),
+    _slope("mish-sech-missing", "{tensor} lacks sech^2(p), the derivative of the tanh", Mish,
+           lambda layer, x: _mish_gate(x) + x * sigmoid(x)),
     # sigmoids and their kin
     _slope("input-for-output", "{tensor} takes x where the formula has y: it expects the output in place of the input", SIGMOIDS,
            lambda layer, x: x * (1 - x) if isinstance(layer, Sigmoid) else 1 - x * x),
@@ -310,7 +313,8 @@ MISTAKES: tuple[Mistake, ...] = (
            lambda layer: layer.beta != 1),
     _slope("softplus-not-divided", "{tensor} has the factor beta, which the division by beta takes away", Softplus,
            lambda layer, x: layer.beta * sigmoid(layer.beta * x), lambda layer: layer.beta != 1),
-    _slope("softplus-side", "{tensor} is dy s(-beta x), where it should be dy s(beta x)", Softplus, lambda layer, x: sigmoid(-layer.beta * x)),
+    _slope("softplus-side", "{tensor} is dy s(-beta x), where it should be dy s(beta x)", Softplus,
+           lambda layer, x: sigmoid(-layer.beta * x)),
     _slope("softplus-as-relu", "{tensor} is dy where x is positive, as a ReLU's", Softplus, lambda layer, x: np.where(x > 0, _one(x), 0)),
     _slope("softsign-not-squared", "{tensor} is dy / (1 + |x|): the denominator is not squared", Softsign,
            lambda layer, x: 1 / (1 + absolute(x))),

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-
 from backproof.reference.heads import Head
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace

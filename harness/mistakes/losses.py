@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.functions import sigmoid, softmax
+from backproof.reference.head import WANTED
 from backproof.reference.heads import (
+    FUSED,
+    OUTPUTS,
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
     CrossEntropyLoss,
@@ -156,11 +159,30 @@ def _pos_weight_side(head: Any, z: Array, target: Array, dloss: Any) -> Array:
     return -_gradient(head, -z, 1 - target, dloss)
 
 
+def _own_side(head: Any, z: Array, target: Array, dloss: Any) -> Array:
+    towards, upper = _towards(z, target)
+    s = sigmoid(towards)
+    return head.reduced(np.where(upper, -s, s), dloss, z, target)
+
+
 # --- errors, margins
 
 
 def _raw_error(head: Any, z: Array, target: Array, dloss: Any) -> Array:
     return head.reduced(z - target, dloss, z, target)
+
+
+def _target_forgotten(head: Any, z: Array, target: Array, dloss: Any) -> Array:
+    return _gradient(head, z, 0 * target, dloss)
+
+
+def _output_derivative_missing(head: Any, z: Array, target: Array, dloss: Any) -> Array:
+    a, _ = OUTPUTS[head.output](z)
+    return replace(head, output="linear").forward({}, a, target)[1](dloss)
+
+
+def _general_route(head: Any, z: Array, target: Array) -> bool:
+    return not head.fixed and head.output != "linear" and (head.output, head.loss) not in FUSED and head.loss not in WANTED
 
 
 def _towards(z: Array, target: Array) -> tuple[Array, np.ndarray]:
@@ -285,6 +307,14 @@ MISTAKES: tuple[Mistake, ...] = (
             lambda h, z, t: isinstance(h, BCEWithLogitsLoss) and h.pos_weight is not None, _pos_weight_side),
     of_head("pos-weight-missing", "{tensor} lacks pos_weight, which the loss has",
             lambda h, z, t: isinstance(h, BCEWithLogitsLoss) and h.pos_weight is not None, partial(_as, pos_weight=None)),
+    of_head("soft-margin-side", "{tensor} is -y s(y z), where it should be -y s(-y z)",
+            lambda h, z, t: (h.output, h.loss) == ("linear", "soft_margin"), _own_side),
+    of_head("output-derivative-missing", "{tensor} is dJ/da: the derivative of the output activation is missing", _general_route,
+            _output_derivative_missing),
+    of_head("target-forgotten", "{tensor} is that of the output's own square: the target is missing in the error",
+            lambda h, z, t: h.output == "linear" and h.loss in {"mse", "half_squared_error"}, _target_forgotten),
+    of_head("error-for-sign", "{tensor} is the error itself, not its sign", lambda h, z, t: (h.output, h.loss) == ("linear", "l1"),
+            _raw_error),
     of_head("error-not-cut", "{tensor} is the error itself, also where the loss is linear", _is(HuberLoss), _raw_error),
     of_head("delta-missing", "{tensor} is 1 or -1 where the loss is linear: its slope there is delta",
             lambda h, z, t: isinstance(h, HuberLoss) and h.delta != 1,

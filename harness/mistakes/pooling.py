@@ -156,6 +156,16 @@ def _smallest(layer: Layer, params: Params, x: Array) -> Pulled:
     return layer.forward(params, x)[0], layer.forward(params, -x)[1]
 
 
+def _all_tied(layer: Any, params: Params, x: Array) -> Pulled:
+    """Give every entry that equals the largest of its window all of dy."""
+    y, _ = layer.forward(params, x)
+    if isinstance(layer, GlobalMaxPool):
+        return _with(y, lambda dy: np.where(x == y, dy, 0))
+    places, held = windows_of(layer, _sizes(x))
+    largest = (gather(x, places) == _flat(y)[:, :, None]) & (places >= 0)
+    return _with(y, lambda dy: spread(np.where(largest, _flat(dy)[:, :, None], 0), held).reshape(x.shape))
+
+
 def _first_channel(layer: Layer, params: Params, x: Array) -> Pulled:
     first = np.broadcast_to(x[:, :1], x.shape)
     return layer.forward(params, x)[0], layer.forward(params, first)[1]
@@ -263,6 +273,8 @@ MISTAKES: tuple[Mistake, ...] = (
     faulty("global-max-pool-spread-evenly", "{tensor} shares dy evenly among all positions, as average pooling does", GlobalMaxPool,
            ("dx",), _all_evenly),
     faulty("max-pool-smallest", "{tensor} goes to the smallest entry", (*MAX, GlobalMaxPool), ("dx",), _smallest),
+    faulty("tied-all-full", "{tensor} gives each of several equal largest entries all of dy: their shares must sum to dy",
+           (*MAX, GlobalMaxPool), ("dx",), _all_tied),
     faulty("max-pool-first-channel", "{tensor} goes, in every channel, where the first channel is largest", (*MAX, GlobalMaxPool),
            ("dx",), _first_channel),
     faulty("sum-gradient-divided", "{tensor} is divided by the number of terms, as a mean's is", Sum, ("dx",),

@@ -22,7 +22,6 @@ Step = tuple[Weights, tuple[Array, ...], tuple[Array, ...], Pulled]
 
 def _mistake(code: str, sentence: str, of: tuple[type, ...], tensors: Callable[[Any], set[str]], rule: FaultyRule) -> Mistake:
     """Return the mistake of a faulty rule in the tensors that it changes, which depend on the layer's options."""
-
     return faulty(code, sentence, of, lambda step: tensors(step.layer), rule)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import backproof.adapters.jax as on_jax
 import backproof.adapters.torch as on_torch
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from backproof.adapters.torch import to_numpy, to_torch
@@ -102,10 +101,14 @@ def _stepped(t: Tensor) -> Tensor:
     return view.copy_(t)
 
 
-def _channels_last(t: Tensor) -> Tensor:
-    """The channels lie next to one another in storage, as convolutions like images."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return t.contiguous(memory_format=formats[t.ndim]) if t.ndim in formats else t
+def _channels_inside(t: Tensor) -> Tensor:
+    """The channels lie next to one another in storage, as convolutions like images; a single image as it comes without its batch."""
+    if t.ndim < 3:
+        return t
+    single = t.shape[0] == 1
+    image, channels = (t[0], 0) if single else (t, 1)
+    moved = image.movedim(channels, -1).contiguous().movedim(-1, channels)
+    return moved[None] if single else moved
 
 
 def _rows_expanded(t: Tensor) -> Tensor:
@@ -119,7 +122,7 @@ def _expanded(t: Tensor) -> Tensor:
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "dense": _dense, "transposed": _transposed, "stepped": _stepped, "channels last": _channels_last, "rows expanded": _rows_expanded,
+    "dense": _dense, "transposed": _transposed, "stepped": _stepped, "channels inside": _channels_inside, "rows expanded": _rows_expanded,
     "expanded": _expanded,
 }  # fmt: skip
 
@@ -150,6 +153,11 @@ class Single:
         where = f"{self.precision}, {self.regime}, batch {self.batch}, {self.layout}, dy {self.upstream}, seed {self.seed}"
         return f"{self.framework}: {self.layer} on {self.shapes} ({where})"
 
+    @property
+    def adapter(self) -> str:
+        """The adapter that runs the framework in the same way."""
+        return {"torch": "torch", "jax": "jax:jit"}[self.framework]
+
     @cached_property
     def numbers(self) -> Numbers:
         return Numbers.of(self.layer, self.shapes, self.batch, self.regime, precision_named(self.precision), self.seed)
@@ -163,11 +171,10 @@ class Single:
     def certificates(self) -> tuple[Certificate, ...]:
         return tuple(certify_layer(self.trace, precision_named(self.precision)))
 
-    def bits(self) -> dict[str, bytes]:
-        """Return all arrays of the trace by their bits: what equal runs share."""
+    def bits(self) -> tuple[bytes, ...]:
+        """Return all numbers of the trace by their bits: runs that share them share their certificates."""
         step = self.trace
-        arrays = {**tensors(step), **step.params, **{f"x{i}": a for i, a in enumerate(step.inputs)}, **{f"dy{i}": a for i, a in enumerate(step.d_outputs)}}
-        return {name: array.tobytes() for name, array in arrays.items()}
+        return tuple(array.tobytes() for array in (*tensors(step).values(), *step.params.values(), *step.inputs, *step.d_outputs))
 
     def doubts(self) -> Iterator[str]:
         """Yield a sentence for every tensor that neither agrees nor is a convention, inconclusive or known."""
@@ -195,7 +202,7 @@ class Single:
         """Judge a failed certificate again without the entries that are known."""
         if certificate.actual is None or certificate.ball is None or verdict == "error":
             return certificate, []
-        excused, met = KNOWN.explain(self.framework, self.precision, self.trace, verdict, certificate)
+        excused, met = KNOWN.explain(self.adapter, self.precision, self.trace, verdict, certificate)
         if not met:
             return certificate, []
         rest = judge(self.trace, certificate.tensor, certificate.actual, certificate.ball, precision_named(self.precision), excused)
@@ -236,24 +243,30 @@ def _torch_trace(case: Single) -> LayerTrace:
                   {name: to_numpy(t.grad) for name, t in params.items()})  # fmt: skip
 
 
-def _jax_trace(case: Single) -> LayerTrace:
-    numbers = case.numbers
-    real = [i for i, x in enumerate(numbers.inputs) if x.dtype.kind not in "iub" and not (i and isinstance(case.layer, Head))]
+@lru_cache(maxsize=4)
+def _compiled(layer: Any, real: tuple[int, ...]) -> Any:
+    """Return outputs and gradients with respect to the inputs at `real` and the parameters; the draws of a layer share a compilation.
 
-    def forward(chosen: Any, params: Any) -> Any:
-        inputs = list(map(jnp.asarray, numbers.inputs))
-        for i, x in zip(real, chosen, strict=True):
-            inputs[i] = x
-        return _called(on_jax.LOWERINGS, on_jax.HEADS, case.layer, {**params, **numbers.constants}, inputs)
+    Nothing is timed here, so XLA's code generator need not optimise; what it fuses is decided before.
+    """
 
-    @jax.jit
-    def both(chosen: Any, params: Any, dys: Any) -> Any:
-        y, pullback = jax.vjp(forward, chosen, params)
+    def both(inputs: Any, params: Any, constants: Any, dys: Any) -> Any:
+        def forward(chosen: Any, params: Any) -> Any:
+            replaced = dict(zip(real, chosen, strict=True))
+            return _called(on_jax.LOWERINGS, on_jax.HEADS, layer, {**params, **constants}, [replaced.get(i, x) for i, x in enumerate(inputs)])
+
+        y, pullback = jax.vjp(forward, [inputs[i] for i in real], params)
         return y, pullback(dys if isinstance(y, tuple) else dys[0])
 
+    return jax.jit(both, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
+
+
+def _jax_trace(case: Single) -> LayerTrace:
+    numbers = case.numbers
+    real = tuple(i for i, x in enumerate(numbers.inputs) if x.dtype.kind not in "iub" and not (i and isinstance(case.layer, Head)))
     with jax.enable_x64(case.precision == "float64"):
-        y, (dx, d_params) = jax.tree.map(np.asarray, both([numbers.inputs[i] for i in real], numbers.params, numbers.dys))
-    d_inputs: list[Any] = [None] * len(numbers.inputs)
-    for i, d in zip(real, dx, strict=True):
-        d_inputs[i] = d
-    return _trace(case, numbers.inputs, each(y), d_inputs, numbers.dys, {**numbers.params, **numbers.constants}, d_params)
+        result = _compiled(case.layer, real)(list(numbers.inputs), numbers.params, numbers.constants, numbers.dys)
+        y, (dx, d_params) = jax.tree.map(np.asarray, result)
+    by_place = dict(zip(real, dx, strict=True))
+    return _trace(case, numbers.inputs, each(y), [by_place.get(i) for i in range(len(numbers.inputs))], numbers.dys,
+                  {**numbers.params, **numbers.constants}, d_params)  # fmt: skip

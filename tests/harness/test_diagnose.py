@@ -16,6 +16,7 @@ from backproof.diagnose import Diagnosis, derivation, diagnose
 from backproof.mistakes import MISTAKES
 from backproof.mistakes.general import MISTAKES as GENERAL
 from backproof.reference.case import Case
+from backproof.reference.graph import Container
 from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY, Layer
 from backproof.reference.linear import Linear
@@ -246,15 +247,17 @@ def test_a_mistake_hidden_by_rounding_is_not_claimed() -> None:
 
 
 OWN = [cls for cls in REGISTRY.values() if cls.__module__.startswith("backproof.reference.")]
-EXAMPLES = [Linear(3) if cls is Linear else cls() for cls in OWN]
-PRODUCED = [
-    *((layer, "output") for layer in EXAMPLES),
-    *((layer, "dx" if isinstance(layer, Layer) else "dz") for layer in EXAMPLES),
-    *((layer, f"d{name}") for layer in EXAMPLES if isinstance(layer, Layer) for name in layer.parameters((4,))),
-]
+SETTINGS = [example for cls in OWN if issubclass(cls, Layer) and not issubclass(cls, Container) for example in cls.examples()]
+PRODUCED = {
+    **{(cls.__name__, tensor): (cls(), tensor) for cls in OWN if issubclass(cls, Head) for tensor in ("output", "dz")},
+    **{(type(layer).__name__, tensor): (layer, tensor) for layer, *shapes in SETTINGS
+       for tensor in (*layer.output_names, *(f"d{name}" for name in (*layer.input_names, *layer.parameters(*shapes))))
+       if tensor not in {f"d{name}" for name, below in zip(layer.input_names, layer.index_below(), strict=True) if below is not None}},
+}  # fmt: skip
+"""Every tensor that a head, or a layer in any of its examples, produces."""
 
 
-@pytest.mark.parametrize(("layer", "tensor"), PRODUCED, ids=lambda item: item if isinstance(item, str) else type(item).__name__)
+@pytest.mark.parametrize(("layer", "tensor"), PRODUCED.values(), ids=map("-".join, PRODUCED))
 def test_every_tensor_has_its_line_of_the_derivation(layer: Any, tensor: str) -> None:
     """For every tensor of every layer and head a line of the rule's own derivation is quoted."""
     line = derivation(layer, tensor)

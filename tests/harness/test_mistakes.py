@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import backproof.reference.library  # noqa: F401  (enrols every layer)
+import backproof as bp
+import backproof.reference.library  # enrols every layer
 import numpy as np
 import pytest
 import torch
+from backproof.adapters import load
 from backproof.adapters.torch import HEADS, LOWERINGS, to_numpy, to_torch
-from backproof.certify import certify_layer, expected, expected_plain, tensors
+from backproof.certify import Certificate, certify_layer, certify_step, expected, expected_plain, tensors
 from backproof.diagnose import derivation, diagnose
 from backproof.mistakes import MISTAKES, Mistake
 from backproof.mistakes.general import MISTAKES as GENERAL
 from backproof.mistakes.mistake import faulty
 from backproof.plant import with_tensor
 from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.case import Case
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.graph import Container, each
 from backproof.reference.layer import REGISTRY, Layer
+from backproof.reference.linear import Linear
+from backproof.reference.network import Network
 from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
 from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
 from backproof.setting import Setting
 
+pytestmark = [pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),  # torch, of KLDivLoss
+              pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")]  # torch.compile's own call
+
 FAMILY = tuple(m for m in MISTAKES if m not in GENERAL)
 BY_CODE = {m.code: m for m in MISTAKES}
 BATCH = 3
-NUMBERS = ("normal", "wide", "ties")
+NUMBERS = {"normal": (), "wide": (), "ties": (-3.0, -1.0, 0.0, 0.5, 1.0, 6.0, 7.0), "bits": (0.0, 1.0)}
 """Inputs of size 1, of size 4, and from a handful of values on which layers tie and kink."""
-FEW = (-3.0, -1.0, 0.0, 0.5, 1.0, 6.0, 7.0)
 
 OWN = {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("backproof.") and not issubclass(cls, Container)}
 """The classes that mistakes are made in: containers only connect others."""
@@ -71,7 +79,7 @@ def _cast(array: np.ndarray, precision: Precision) -> np.ndarray:
 def _numbers(numbers: str, x: np.ndarray, seed: int) -> np.ndarray:
     if x.dtype.kind in "iub" or numbers == "normal":
         return x
-    return x * 4 if numbers == "wide" else np.random.default_rng(seed).choice(FEW, size=x.shape)
+    return x * 4 if numbers == "wide" else np.random.default_rng(seed).choice(NUMBERS[numbers], size=x.shape)
 
 
 def _tensors(arrays: dict[Any, np.ndarray], constant: Collection[Any] = ()) -> dict[Any, torch.Tensor]:
@@ -121,11 +129,11 @@ def right_step(layer: Any, shapes: tuple[tuple[int, ...], ...], numbers: str, na
     return step
 
 
-def steps(cls: type, precision: str) -> Iterator[LayerTrace]:
+def steps(cls: type, precision: str, run: Callable[..., LayerTrace] = right_step) -> Iterator[LayerTrace]:
     """Yield what torch makes of every example of a class, on every kind of numbers."""
     for layer, *shapes in examples(cls):
         for numbers in NUMBERS:
-            yield right_step(layer, tuple(shapes), numbers, precision)
+            yield run(layer, tuple(shapes), numbers, precision)
 
 
 def made(mistake: Mistake, step: LayerTrace) -> dict[str, np.ndarray]:
@@ -136,36 +144,40 @@ def made(mistake: Mistake, step: LayerTrace) -> dict[str, np.ndarray]:
 
 
 def applies(mistake: Mistake, cls: type) -> bool:
-    return any(made(mistake, step) for step in steps(cls, "float64"))
+    return any(made(mistake, step) for step in steps(cls, "float64", step_of))
 
 
-def show(mistake: Mistake, cls: type, name: str) -> LayerTrace:
-    """Plant a mistake into the first example on which every tensor it names comes out wrong, and return that step.
+Blamed = tuple[LayerTrace, list[Certificate]]
+
+
+def show(mistake: Mistake, cls: type, name: str) -> Blamed:
+    """Plant a mistake into the first example on which every tensor it names comes out wrong; return that step and what failed.
 
     On no example may a certificate fail in a tensor that it does not name.
     """
     precision = precision_named(name)
     for step in steps(cls, name):
         planted, altered = made(mistake, step), step
+        if not all(np.isfinite(wrong.astype(np.float64)).all() for wrong in planted.values()):
+            continue  # numbers that are not finite are a finding of their own
         for tensor, wrong in planted.items():
             altered = with_tensor(altered, tensor, wrong)
-        failed = {c.tensor for c in certify_layer(altered, precision) if c.failed}
-        assert failed <= planted.keys(), f"{mistake.code} in {step.layer}: blamed {failed}, expected {set(planted)}"
-        if failed == planted.keys():
-            return altered
+        failed = [c for c in certify_layer(altered, precision) if c.failed]
+        blamed = {c.tensor for c in failed}
+        assert blamed <= planted.keys(), f"{mistake.code} in {step.layer}: blamed {blamed}, expected {set(planted)}"
+        if planted and blamed == planted.keys():
+            return altered, failed
     raise AssertionError(f"{mistake.code} never shows in all of its tensors in {cls.__name__}, {name}")
 
 
-def name_it(mistake: Mistake, step: LayerTrace, name: str) -> None:
+def name_it(mistake: Mistake, blamed: Blamed, name: str) -> None:
     """Diagnose every tensor of a step that a mistake was planted into: the code must be its own, or that of equal numbers."""
-    precision = precision_named(name)
+    (step, failed), precision = blamed, precision_named(name)
 
     def rule(altered: LayerTrace) -> Any:
         return expected(altered, Arithmetic(precision))
 
-    for certificate in certify_layer(step, precision):
-        if not certificate.failed:
-            continue
+    for certificate in failed:
         tensor = certificate.tensor
         found = diagnose(step, certificate, precision)
         assert tensor in found.sentence
@@ -199,3 +211,119 @@ def test_a_mistake_is_caught_blamed_and_named(mistake: Mistake) -> None:
     for cls in belongs:
         for name in ("float64", "float32"):
             name_it(mistake, show(mistake, cls, name), name)
+
+
+def test_codes_are_told_apart() -> None:
+    """Every code is one mistake's, in small letters, digits and hyphens; every sentence names the tensor."""
+    assert len(BY_CODE) == len(MISTAKES)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", m.code) for m in MISTAKES)
+    assert all("{tensor}" in m.sentence for m in MISTAKES)
+
+
+# The checks above can fail.
+
+
+def _right(layer: Any, params: Any, x: Any) -> Any:
+    return layer.forward(params, x)
+
+
+def _no_weight(layer: Any, params: Any, x: Any) -> Any:
+    y, right = layer.forward(params, x)
+
+    def backward(dy: Any) -> Any:
+        dx, dparams = right(dy)
+        return dx, {**dparams, "weight": dparams["weight"] * 0.75}
+
+    return y, backward
+
+
+@pytest.mark.parametrize(("rule", "tensors_named"), [(_right, ("dx",)), (_no_weight, ("dx", "dweight"))])
+def test_a_mistake_that_changes_nothing_fails(rule: Any, tensors_named: tuple[str, ...]) -> None:
+    """A mistake that leaves a tensor it names as it is on every example is not one that is caught."""
+    with pytest.raises(AssertionError, match="changes-nothing never shows in all of its tensors in Linear, float64"):
+        show(faulty("changes-nothing", "", Linear, tensors_named, rule), Linear, "float64")
+
+
+def test_a_mistake_blamed_on_another_tensor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that fails in a tensor the mistake does not name is no blame of the mistake."""
+    mistake = faulty("weight-shrunk", "{tensor} is three quarters of what it should be", Linear, ("dweight",), _no_weight)
+
+    def misplaced(step: LayerTrace, tensor: str, wrong: np.ndarray) -> LayerTrace:
+        return replace(step, d_inputs=(step.d_inputs[0] + 1,))
+
+    monkeypatch.setattr(f"{__name__}.with_tensor", misplaced)
+    with pytest.raises(AssertionError, match=r"weight-shrunk in Linear.*blamed .*dx.*expected .*dweight"):
+        show(mistake, Linear, "float64")
+
+
+def test_a_mistake_under_another_name_fails() -> None:
+    """A mistake that the table does not know is not named by it, and one named as another with other numbers fails."""
+    unknown = faulty("weight-shrunk", "{tensor} is three quarters of what it should be", Linear, ("dweight",), _no_weight)
+    with pytest.raises(AssertionError, match=r"weight-shrunk in dweight of Linear.*: factor"):
+        name_it(unknown, show(unknown, Linear, "float64"), "float64")
+    step, failed = show(BY_CODE["silu-gate-only"], REGISTRY["SiLU"], "float64")
+    with pytest.raises(AssertionError, match=r"silu-gate-missing in dx of SiLU.*: silu-gate-only"):
+        name_it(BY_CODE["silu-gate-missing"], (step, failed), "float64")
+
+
+# Ties, of which a hull holds more than the subgradients.
+
+TIED: tuple[tuple[Any, tuple[int, ...]], ...] = (
+    (MaxPool1d(2), (2, 4)), (MaxPool1d(3, stride=1, padding=1), (1, 5)), (MaxPool2d(2, stride=1), (2, 3, 3)), (GlobalMaxPool(), (2, 2, 3)),
+)  # fmt: skip
+
+
+def _even(layer: Any, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Return dx in which the largest entries of a window share dy evenly, as `jnp.max` has it, by the mean over small disturbances."""
+    rng = np.random.default_rng(3)
+    if isinstance(layer, GlobalMaxPool):
+        largest = x == x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
+        return np.where(largest, dy / largest.sum(axis=tuple(range(2, x.ndim)), keepdims=True), 0)
+    parts = [layer.forward({}, x + 1e-3 * rng.random(x.shape))[1](dy)[0] for _ in range(6)]
+    return sum(parts) / len(parts)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize(("layer", "shape"), TIED, ids=lambda item: type(item).__name__ if isinstance(item, Layer) else "")
+def test_a_shared_tie_is_a_convention_and_a_tie_paid_twice_is_wrong(layer: Any, shape: tuple[int, ...], precision: str) -> None:
+    """Tied entries may share dy in any way, evenly too; when each receives all of it, dx sums to more than dy and is wrong."""
+    dtype = precision_named(precision).dtype
+    rng = np.random.default_rng(0)
+    x, dy = np.ones((BATCH, *shape)), rng.standard_normal((BATCH, *layer.output_shape(shape))).astype(dtype).astype(np.float64)
+    y, backward = layer.forward({}, x)
+    first = LayerTrace("layers.0", layer, (x.astype(dtype),), y.astype(dtype), (backward(dy)[0].astype(dtype),), dy.astype(dtype), {}, {})
+    everywhere = BY_CODE["tied-all-full"].wrong(first, "dx", expected_plain)
+    verdicts = {}
+    for name, dx in (("first", first.d_inputs[0]), ("even", _even(layer, x, dy)), ("full", everywhere)):
+        step = with_tensor(first, "dx", np.asarray(dx).astype(dtype))
+        verdicts[name] = next(c.verdict for c in certify_layer(step, precision_named(precision)) if c.tensor == "dx")
+    assert verdicts == {"first": "agrees", "even": "convention", "full": "outside"}
+
+
+@pytest.mark.parametrize("adapter", ["jax:jit", "torch:compile"])
+def test_a_fusing_compiler_is_held_to_it_too(adapter: str) -> None:
+    """What lies in a hull because of neighbouring roundings must hand on all of dy as well."""
+    case = Case(Network((1, 4), (bp.Identity(), MaxPool1d(2), bp.Identity()), H.MSELoss()), 1, "zeros", 2)
+    trace = load("torch").run(case)
+    index = next(i for i, step in enumerate(trace.layers) if isinstance(step.layer, MaxPool1d))
+    step = trace.layers[index]
+    wrong = BY_CODE["tied-all-full"].wrong(step, "dx", expected_plain)
+    altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, "dx", np.asarray(wrong)), *trace.layers[index + 1 :]))
+    assert not any(c.failed for c in certify_step(trace, index, precision_named("float64"), fused=True))
+    assert [c.tensor for c in certify_step(altered, index, precision_named("float64"), fused=True) if c.failed] == ["dx"]
+
+
+# Derivations
+
+
+def _produced() -> Iterator[tuple[Any, str]]:
+    for cls in OWN.values():
+        for layer, *shapes in examples(cls):
+            names = ("output", "dz") if isinstance(layer, H.Head) else Setting(layer, tuple(shapes)).expected(1)
+            yield from ((layer, name) for name in names)
+
+
+def test_every_tensor_has_its_line_of_the_derivation() -> None:
+    """For every tensor of every example's layer a line of the rule's own docstring is quoted, and it is about that tensor."""
+    missing = [(layer, tensor) for layer, tensor in _produced() if not re.match(r"\S+ = \S", derivation(layer, tensor))]
+    assert not missing

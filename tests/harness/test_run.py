@@ -385,7 +385,7 @@ def test_reports_none_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ({"precisions": ()}, "^verify needs at least one precision: got none$"),
     ({"adapters": ("tensorflow",)}, "^unknown adapter: got 'tensorflow', expected one of jax, jax:jit, torch, "),
     ({"precisions": ("float12",)}, "^unknown precision: got 'float12', expected one of float64, float32, "),
-    ({"layers": ["Konvolution"]}, "^unknown layer: got Konvolution, expected one of CELU, ELU, "),
+    ({"layers": ["Konvolution"]}, "^unknown layer: got Konvolution, expected one of AdaptiveAvgPool2d, Add, "),
     ({"layers": []}, "layer"),
     ({"jobs": 0}, "^verify needs at least one job: got 0$"),
     ({"jobs": 2, "adapters": [Altered(lambda trace: trace)]}, "^several jobs need adapters by name"),

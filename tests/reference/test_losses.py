@@ -268,9 +268,12 @@ def test_the_upstream_gradient_of_unreduced_losses_has_their_shape() -> None:
 
 @every_setting
 def test_an_empty_batch_has_no_gradient(head: Head, z: np.ndarray, target: np.ndarray) -> None:
-    """A batch of 0 gives a dz of no entries, and a sum of 0 or no losses."""
+    """A batch of 0 gives a dz of no entries, and a sum of 0 or no losses; a mean over it is refused."""
     if head.reduction in {"sum", "none"}:
         loss, backward = head.forward({}, z[:0], target[:0])
         assert loss.shape == head.loss_shape(z[:0].shape)
         assert not np.sum(loss)
         assert backward(np.ones(loss.shape)).shape == z[:0].shape
+    else:
+        with pytest.raises(ValueError, match=f"{type(head).__name__}: the mean over an empty batch is not defined: got z of shape"):
+            head.forward({}, z[:0], target[:0])
