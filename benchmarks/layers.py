@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import jax
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import torch as torch_adapter
 from backproof.classify import Loss, classify
@@ -30,7 +32,7 @@ from document import note, table
 from operators import operators
 from single import FRAMEWORKS, Headed, certified, held, trace_of
 
-__all__ = ["COMMAND", "TARGET", "derivation", "entries", "kinks", "settings", "signature", "versions"]
+__all__ = ["COMMAND", "TARGET", "cell", "derivation", "entries", "kinks", "settings", "signature", "versions"]
 
 COMMAND = "python benchmarks/layers.py"
 TARGET = Path(__file__).parent.parent / "docs" / "layers.md"
@@ -108,6 +110,11 @@ def kinks(cls: Any) -> str:
     return " ".join(text if text.endswith(".") else f"{text}." for text in found) or "none."
 
 
+def cell(text: str) -> str:
+    """Return text as it stands in a table."""
+    return text.replace("|", "\\|")
+
+
 # What is measured.
 
 
@@ -183,21 +190,26 @@ def _lowerings(cls: Any, chosen: Sequence[Setting]) -> list[str]:
     return [", ".join(f"`{name}`" for name in operators(lowering, layers)) for lowering in found]
 
 
+def _title(family: str) -> str:
+    return "## Heads" if family == "heads" else f"## {family.capitalize()} layers"
+
+
 def _family(family: str, classes: Sequence[type]) -> Iterator[str]:
     """Yield a family's section: a table, then each layer's derivation."""
     rows, sections = [], []
     for cls in classes:
         note(f"{family}: {cls.__name__}")
+        jax.clear_caches()  # type: ignore[no-untyped-call]
         chosen = settings(cls)
         proofs = [prove(setting.layer, *setting.shapes) for setting in chosen]
         checked = ["its layers'"] * 2 if issubclass(cls, Container) else [_checked("torch", chosen), _checked("jax", chosen[:1])]
         name = f"[{cls.__name__}](#{cls.__name__.lower()})"
-        rows.append([name, kinks(cls).replace("|", "\\|"), _proved_by(proofs), *_exactness(proofs), *checked])
+        rows.append([name, cell(kinks(cls)), _proved_by(proofs), *_exactness(proofs), *checked])
         torch_names, jax_names = _lowerings(cls, chosen)
         sections += [f"### {cls.__name__}", f"`{signature(cls)}`", f"```text\n{derivation(cls)}\n```",
                      f"torch: {torch_names}; jax: {jax_names}. Proved on {len(chosen)} setting{'s' * (len(chosen) > 1)}."]  # fmt: skip
         sections += [f"- \\*{proof.layer}: {sentence}" for proof in proofs for sentence in proof.sentences]
-    yield "## Heads" if family == "heads" else f"## {family.capitalize()} layers"
+    yield _title(family)
     yield table(("layer", "kinks", "proved by", "output: ulps", "gradients: ulps", "of the bound", "torch", "jax"), rows).rstrip()
     yield from sections
 
@@ -232,14 +244,19 @@ More on the activations, over [-1000, 1000], is in [proof.md](proof.md), on head
 """
 
 
-def main() -> None:
-    """Write the page."""
-    parts = [HEADER.format(versions=versions()).rstrip()]
+def main(families: Sequence[str]) -> None:
+    """Write the page, or of one that was measured on the same versions the sections of some families."""
+    header, old = HEADER.format(versions=versions()).rstrip(), TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+    if families and not old.startswith(header):
+        raise SystemExit(f"the page was measured on other versions: got families {', '.join(families)}. Do: {COMMAND}")
+    kept = {text.split("\n", 1)[0]: text for text in re.split(r"(?m)^(?=## )", old)}
+    parts = [header]
     for family, classes in entries().items():
-        parts += _family(family, classes)
+        again = not families or family in families or _title(family) not in kept
+        parts.append("\n\n".join(_family(family, classes)) if again else kept[_title(family)].rstrip())
     TARGET.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {TARGET}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -34,6 +34,7 @@ COMMAND = "tox run -e mutation"
 COPIED = ("tests", "benchmarks", "docs")
 RULES = "tests/reference/test_rules.py"
 KILLED = ("killed", "timeout")
+CHANGED = " (changed since)"
 RAISED = 255  # pytest could not be run, which is no kill, though mutmut counts it with the timeouts
 UNESCAPED = "disable_test_id_escaping_and_forfeit_all_rights_to_community_support"  # escaped names change each time they are collected
 
@@ -85,8 +86,8 @@ def stage(module: str, work: Path) -> None:
             if path.is_file() and "__pycache__" not in path.parts:
                 _put(work / path.relative_to(ROOT), path.read_bytes())
     chosen = {"only_mutate": [str(staged(module))], "pytest_add_cli_args_test_selection": selection(module)}
-    pytest = project["pytest"]["ini_options"] | {UNESCAPED: True}
-    _put(work / "pyproject.toml", f"{_table('tool.mutmut', settings['mutmut'] | chosen)}\n{_table('tool.pytest.ini_options', pytest)}".encode())
+    tables = {"tool.mutmut": settings["mutmut"] | chosen, "tool.pytest.ini_options": project["pytest"]["ini_options"] | {UNESCAPED: True}}
+    _put(work / "pyproject.toml", "\n".join(_table(name, values) for name, values in tables.items()).encode())
 
 
 def staged(module: str) -> Path:
@@ -99,11 +100,14 @@ def selection(module: str) -> list[str]:
     """Return what pytest is told: the module's test files, and from test_rules.py its own layers and those of the configuration."""
     own = config()["modules"][module]
     files = [f"tests/{name}" for name in own.get("tests", ())]
-    words = [*(f"[{name}" for name in _registered(ROOT / module)), *own.get("rules", ())]
-    return [*files, RULES, "-k", " or ".join([*(Path(name).stem for name in files), "wrong_options", *words])] if words else files
+    words = [*(f"[{name}" for name in registered(ROOT / module)), *own.get("rules", ())]
+    if not words:
+        return files
+    chosen = " or ".join([*(Path(name).stem for name in files), "wrong_options", *words])
+    return [*files, RULES, "-k", f"({chosen}) and not wrong_scale"]  # which plants mistakes of its own, in vain here
 
 
-def _registered(path: Path) -> Iterator[str]:
+def registered(path: Path) -> Iterator[str]:
     """Yield the classes of a module that bear the decorator `register`."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and any(isinstance(d, ast.Name) and d.id == "register" for d in node.decorator_list):
@@ -132,12 +136,12 @@ def _table(name: str, values: Mapping[str, Any]) -> str:
 # Running it.
 
 
-def run(module: str, work: Path, *, again: bool) -> Result:
+def run(module: str, work: Path, *, again: bool, jobs: int) -> Result:
     """Run a module's mutants that have no result yet, or with `again` those that survived, and return what became of all."""
     stage(module, work)
     names = [name for name, status in statuses(module, work).items() if status not in KILLED] if again else []
     if names or not again:
-        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", os.environ.get("MUTATION_JOBS", "1"), *names]
+        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(jobs), *names]
         subprocess.run(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     found = statuses(module, work)
     survivors = [_survivor(name, module, work) for name, status in found.items() if status not in KILLED]
@@ -184,20 +188,99 @@ def keep(module: str, found: Result) -> None:
     RESULTS.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def reason(module: str, survivor: Survivor, reasons: Mapping[str, Any]) -> str | None:
-    """Return why a survivor is no mistake, of its own entry or else of a kind whose patterns match; None where nobody said."""
-    for entry in reasons.get("survivor", ()):
-        if (entry["module"], entry["was"], entry["now"]) == (module, survivor.was, survivor.now):
-            return str(entry["reason"])
-    for kind in reasons.get("kind", ()):
-        if re.fullmatch(kind["modules"], module) and re.search(kind["was"], survivor.was) and survivor.now in _rewritten(kind, survivor.was):
-            return str(kind["reason"])
-    return None
+@dataclass(frozen=True)
+class Reasons:
+    """Why survivors are no mistakes: of single ones, by module, line and mutant, and of kinds, by pattern."""
+
+    survivors: Mapping[tuple[str, str, str], str]
+    kinds: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def read(cls, text: str) -> Reasons:
+        data = tomllib.loads(text)
+        single: dict[tuple[str, str, str], str] = {}
+        for entry in data.get("survivor", ()):
+            for now in entry["now"]:
+                if (key := (entry["module"], entry["was"], now)) in single:
+                    raise ValueError(f"mutation_survivors.toml: explained twice: got {key}")
+                single[key] = entry["reason"]
+        return cls(single, tuple(data.get("kind", ())))
+
+    def of(self, module: str, survivor: Survivor) -> str | None:
+        """Return the reason of a survivor; None where nobody gave one."""
+        if (module, survivor.was, survivor.now) in self.survivors:
+            return self.survivors[module, survivor.was, survivor.now]
+        return next((kind["reason"] for kind in self.kinds if survivor.now in _rewritten(kind, survivor.was)), None)
+
+    def stale(self, found: Mapping[str, Result]) -> list[tuple[str, str, str]]:
+        """Return the single reasons for which there is no survivor any more in the modules that were run."""
+        alive = {(module, s.was, s.now) for module, result in found.items() for s in result.survivors}
+        return sorted(key for key in self.survivors if key[0] in found and key not in alive)
 
 
-def _rewritten(kind: Mapping[str, Any], text: str) -> list[str]:
-    """Return a line with one of the matches of the kind's pattern rewritten as each of its ways."""
-    return [text[: match.start()] + match.expand(way) + text[match.end():] for match in re.finditer(kind["was"], text) for way in kind["now"]]
+def _rewritten(kind: Mapping[str, Any], text: str) -> Iterator[str]:
+    """Yield a line with one of the places where the kind's pattern matches rewritten in one of the kind's ways."""
+    for match in re.finditer(kind["was"], text):
+        yield from (text[: match.start()] + match.expand(way) + text[match.end() :] for way in kind["now"])
+
+
+# The page.
+
+HEAD = f"""# Mutation testing
+
+Written by `{COMMAND}` (benchmarks/mutation.py); what is mutated and which tests judge it stands in benchmarks/mutation.toml.
+
+[mutmut](https://github.com/boxed/mutmut) makes one small change at a time to a function, such as `+` to `-`, `<` to `<=`, 0 to 1, an
+argument or what is assigned to None, and runs the tests that reach the function. A mutant is killed when one of them fails. Where a
+test should have noticed a change, there is one now that does. The rest is listed below with the reason why it is no mistake.
+
+Not mutated: docstrings, what is raised and its words, each layer's `examples` (the settings that the tests run on), and what mutmut
+leaves out: class attributes, module constants, decorated functions such as properties, and the calls `len` and `isinstance`.
+
+"""
+
+
+def page(found: Mapping[str, Result], reasons: Reasons, modules: Sequence[str]) -> str:
+    """Return docs/mutation.md."""
+    rows, sections = [], []
+    total: Counter[str] = Counter()
+    for module in modules:
+        if module not in found:
+            rows.append(f"| `{module}` | not run | | | | | |")
+            continue
+        result = found[module]
+        explained = {survivor: reasons.of(module, survivor) for survivor in result.survivors}
+        without = sum(explained[survivor] is None for survivor in result.survivors)
+        equivalent = len(result.survivors) - without
+        counts = {"mutants": result.mutants, "killed": result.killed, "equivalent": equivalent, "unexplained": without}
+        total.update(counts)
+        rows.append(_row(f"`{module}`" + ("" if result.source == digest(module) else CHANGED), counts))
+        if explained:
+            sections.append(_section(module, result.survivors, explained))
+    lines = ["| module | mutants | killed | equivalent | unexplained | killed of all | killed of those not equivalent |",
+             "| --- | --- | --- | --- | --- | --- | --- |", *rows, _row("all that were run", total)]
+    tools = ", ".join(sorted({result.tool for result in found.values()}))
+    return HEAD + "\n".join(lines) + f"\n\nRun with {tools}.\n\n# Survivors\n\n" + "\n".join(sections)
+
+
+def _row(name: str, counts: Mapping[str, int]) -> str:
+    mutants, killed, equivalent = (counts.get(key, 0) for key in ("mutants", "killed", "equivalent"))
+    scores = (f"{killed / size:.1%}" if size else "-" for size in (mutants, mutants - equivalent))
+    return f"| {name} | {mutants} | {killed} | {equivalent} | {counts.get('unexplained', 0)} | {' | '.join(scores)} |"
+
+
+def _section(module: str, survivors: Sequence[Survivor], explained: Mapping[Survivor, str | None]) -> str:
+    """Return a module's survivors by function and reason, as changes of lines."""
+    lines = [f"## {module}", ""]
+    groups: dict[tuple[str, str], list[Survivor]] = {}
+    for survivor in survivors:
+        groups.setdefault((survivor.function, explained[survivor] or "**unexplained**"), []).append(survivor)
+    for (function, why), members in groups.items():
+        lines += [f"`{function}`: {why}", "", "```diff"]
+        for was in dict.fromkeys(member.was for member in members):
+            lines += [f"-{was}", *(f"+{member.now}" for member in members if member.was == was)]
+        lines += ["```", ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -206,16 +289,21 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as reference/linear.py; all of mutation.toml if left out")
     parser.add_argument("--again", action="store_true", help="run the survivors once more")
     parser.add_argument("--report", action="store_true", help="run nothing, write docs/mutation.md")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation", help="where mutmut works; results there are taken up again")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation", help="where mutmut works; results are kept there")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     options = parser.parse_args()
     known = config()["modules"]
     unknown = sorted(set(options.modules) - set(known))
     if unknown:
         parser.error(f"unknown module: got {', '.join(unknown)}, expected some of {', '.join(known)}")
-    for module in () if options.report else options.modules or known:
-        found = run(module, options.work.absolute() / module.removesuffix(".py").replace("/", "-"), again=options.again)
+    for module in () if options.report else options.modules or [*known]:
+        found = run(module, options.work.absolute() / module.removesuffix(".py").replace("/", "-"), again=options.again, jobs=options.jobs)
         keep(module, found)
         print(f"{module}: {found.killed} of {found.mutants} killed", flush=True)
+    reasons = Reasons.read(REASONS.read_text(encoding="utf-8"))
+    TARGET.write_text(page(results(), reasons, [*known]), encoding="utf-8")
+    for key in reasons.stale(results()):
+        print("explained, but no survivor:", *key, sep="\n    ")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def _root(node: ast.expr) -> str:
 
 
 def operators(lowering: Callable[..., Any], layers: Sequence[Any]) -> list[str]:
-    """Return the framework's operators that a lowering calls for these configurations; what only moves numbers about, if there is no more."""
+    """Return the operators that a lowering calls for these configurations; what only moves numbers about, if there is no more."""
     dotted, other = dict[str, None](), dict[str, None]()
     tree = ast.parse(textwrap.dedent(inspect.getsource(lowering))).body[0]
     for layer in layers:

@@ -183,8 +183,9 @@ def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate],
     """Judge what is outside again, with x and dy as any rounding of the neighbouring layers may give them, the nearest first."""
     step, actual = trace.layers[index], tensors(trace.layers[index])
     for reach in range(1, FUSION_REACH + 1):
-        balls = expected_with_neighbours(trace, index, precision, reach)
-        upstream = expected_upstream(trace, index, precision, reach)
+        arithmetic = Arithmetic(precision, kinks="hull")
+        inputs, upstream = _around(trace, index, arithmetic, reach)
+        balls = expected(step, arithmetic, inputs, upstream)
         again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found
                  if c.verdict == "outside" and conserves(step, c.tensor, actual[c.tensor], precision, upstream)}  # fmt: skip
         found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
@@ -196,13 +197,12 @@ def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate],
 def expected_with_neighbours(trace: Trace, index: int, precision: Precision, reach: int = FUSION_REACH) -> dict[str, Rounded]:
     """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them; kinks are hulls."""
     arithmetic = Arithmetic(precision, kinks="hull")
+    return expected(trace.layers[index], arithmetic, *_around(trace, index, arithmetic, reach))
+
+
+def _around(trace: Trace, index: int, arithmetic: Arithmetic, reach: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     around = _Neighbourhood(trace, arithmetic)
-    return expected(trace.layers[index], arithmetic, around.inputs(index, reach), around.upstream(index, reach))
-
-
-def expected_upstream(trace: Trace, index: int, precision: Precision, reach: int) -> tuple[Any, ...]:
-    """Return the upstream gradients of a layer as any rounding of the `reach` layers after it may give them."""
-    return _Neighbourhood(trace, Arithmetic(precision, kinks="hull")).upstream(index, reach)
+    return around.inputs(index, reach), around.upstream(index, reach)
 
 
 class _Neighbourhood:

@@ -25,7 +25,7 @@ from .shrink import shrink
 __all__ = ["Examiner", "Outcome"]
 
 REPEAT_EVERY = 8  # one case in eight is run twice
-EXACT_REGIMES = frozenset({"normal", "ties"})  # regimes whose numbers are of one size, so that a planted mistake is one
+EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
 END_TO_END = "end-to-end "  # before the name of a tensor that was compared with a whole run of the reference
 
 Outcomes = dict[tuple[str, str], "Outcome"]

@@ -9,6 +9,7 @@ import numpy as np
 from .certify import certify_step, conserves, expected, expected_plain, expected_with_neighbours, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
+from .mistakes.general import MISTAKES as GENERAL
 from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, quiet
 from .reference.trace import LayerTrace, Trace
@@ -38,7 +39,11 @@ def _nudged(right: np.ndarray) -> np.ndarray:
 ENTRIES = {"entry-zeroed": _zeroed, "entry-off-by-1e-4": _nudged}
 """Mistakes in a single entry, which need no rule."""
 
-KINDS = (*(m.code for m in MISTAKES), *ENTRIES)
+BY_CODE = {m.code: m for m in MISTAKES}
+ANYWHERE = (*(m.code for m in GENERAL), *ENTRIES)
+OF_A_FAMILY = tuple(code for code in BY_CODE if code not in ANYWHERE)
+KINDS = (*OF_A_FAMILY, *ANYWHERE)
+FAMILY_ROUNDS = 10
 
 
 def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
@@ -80,18 +85,24 @@ class Planter:
         self.rng = np.random.default_rng(seed)
         self.result = result
 
-    def plant(self, trace: Trace, precision: Precision, where: str, *, fused: bool, rounds: int = 2) -> None:
-        """Plant the kinds used least so far into a trace that agrees, one at a time, and certify each."""
-        order = sorted(KINDS, key=lambda kind: (self.result.by_mistake[kind], self.rng.random()))
-        done = 0
-        for kind in order:
-            if done == rounds:
-                return
-            done += self._plant_one(kind, trace, precision, where, fused)
+    def plant(self, trace: Trace, precision: Precision, where: str, *, fused: bool) -> None:
+        """Plant kinds used least so far into a trace that agrees, one at a time, and certify each.
+
+        Most kinds apply to few layers, which few traces hold: those are asked first, and the general ones have a round of their own.
+        """
+        layers = [step.layer for step in trace.layers]
+        fitting = [code for code in OF_A_FAMILY if any(isinstance(layer, BY_CODE[code].of) for layer in layers)]
+        for kinds, rounds in ((fitting, FAMILY_ROUNDS), (ANYWHERE, 1)):
+            done = 0
+            for kind in sorted(kinds, key=lambda kind: (self.result.by_mistake[kind], self.rng.random())):
+                if done == rounds:
+                    break
+                done += self._plant_one(kind, trace, precision, where, fused)
 
     def _plant_one(self, kind: str, trace: Trace, precision: Precision, where: str, fused: bool) -> bool:
         """Plant a kind at a random place where it is a mistake; say whether there was one."""
-        places = [(i, name) for i, step in enumerate(trace.layers) for name in tensors(step)]
+        of = BY_CODE[kind].of if kind in BY_CODE else object
+        places = [(i, name) for i, step in enumerate(trace.layers) if isinstance(step.layer, of) for name in tensors(step)]
         for which in self.rng.permutation(len(places)):
             index, tensor = places[which]
             step = trace.layers[index]
@@ -120,20 +131,14 @@ class Planter:
         cancellation left over: rounding errors have no right order of rows.
         """
         right = tensors(step)[tensor]
-        size = float(np.max(np.abs(right.astype(np.float64)), initial=0.0))
-        least = max(np.sqrt(precision.underflow), CANCELLED * float(np.max(natural_scale(step, tensor), initial=0.0)))
-        if size <= least or not np.isfinite(size):
-            return None
         with quiet():
-            if kind in ENTRIES:
-                wrong = ENTRIES[kind](right)
-            else:
-                mistake = next(m for m in MISTAKES if m.code == kind)
-                made = mistake.wrong(step, tensor, expected_plain)
-                if made is None:
-                    return None
-                wrong = np.asarray(made).astype(right.dtype)
-            if wrong.shape != right.shape:
+            made = ENTRIES[kind](right) if kind in ENTRIES else BY_CODE[kind].wrong(step, tensor, expected_plain)
+            if made is None or made.shape != right.shape:
+                return None
+            wrong = np.asarray(made).astype(right.dtype)
+            size = float(np.max(np.abs(right.astype(np.float64)), initial=0.0))
+            least = max(np.sqrt(precision.underflow), CANCELLED * float(np.max(natural_scale(step, tensor), initial=0.0)))
+            if size <= least or not np.isfinite(size):
                 return None
             difference = np.abs(wrong.astype(np.float64) - right.astype(np.float64))
             least = PART * size / 2

@@ -12,8 +12,8 @@ from scipy import special
 
 from .rounding import Array, Rounded, added, either, one_sum
 
-__all__ = ["absolute", "affine", "distributed", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid", "sigmoid_complement", "sign",
-           "softmax", "softmax_pullback", "softplus", "sum_of_products"]
+__all__ = ["absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
+           "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "sum_of_products"]
 
 
 def _is_complex(x: Array) -> bool:
@@ -76,10 +76,32 @@ def distributed(sound: Array, dy: Array, x: Array, gate: Array, slope: Array) ->
 
 
 def softplus(x: Array) -> Array:
-    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
-    if not _is_complex(x) and not _is_exact(x):
-        return np.logaddexp(x, 0.0)
-    return np.where(x > 0, x, 0) + log1p(np.exp(-absolute(x)))
+    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
+
+    A rounded array takes it as one function; where results are stored in fewer digits than they are computed in, each step of the
+    right side may be stored: an error of e^-|x| in the inner sum, which log1p passes on by 1 / (1 + e^-|x|), and one more each of
+    the logarithm and of the sum.
+    """
+    if _is_complex(x) or _is_exact(x):
+        return np.where(x > 0, x, 0) + log1p(np.exp(-absolute(x)))
+    whole = np.logaddexp(x, 0.0)
+    if not isinstance(x, Rounded) or not x.arithmetic.precision.wide:
+        return whole
+    return either(whole, np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def expm1(x: Array) -> Array:
+    """e^x - 1.
+
+    Where results are stored in fewer digits than they are computed in, it may be composed of stored steps: e^x - 1 past |x| = 1/2,
+    where the rounding of e^x is no more than e^(1/2) / (e^(1/2) - 1) = 2.6 roundings of the result, and nearer to 0
+    tanh(x / 2) (e^x + 1), in which nothing cancels: tanh(x / 2) = (e^x - 1) / (e^x + 1).
+    """
+    if not isinstance(x, Rounded) or not x.arithmetic.precision.wide:
+        return np.expm1(x)
+    ball: Array = x
+    e = np.exp(ball)
+    return either(np.expm1(ball), np.where(np.abs(ball) > 0.5, e - 1, np.tanh(ball / 2) * (e + 1)))
 
 
 def log_sigmoid(x: Array) -> Array:

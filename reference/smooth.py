@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import absolute, distributed, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
+from .functions import absolute, distributed, expm1, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
 from .layer import Backward, Elementwise, Example, Params, register
 from .rounding import Array, either
 
@@ -46,7 +46,7 @@ class ELU(Elementwise):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         left = np.where(x > 0, 0, x)
-        y_left = self.alpha * np.expm1(left)
+        y_left = self.alpha * expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             slope = np.exp(left)
@@ -78,7 +78,7 @@ class SELU(Elementwise):
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         scale_alpha = SELU_SCALE * SELU_ALPHA
         left = np.where(x > 0, 0, x)
-        y_left = scale_alpha * np.expm1(left)
+        y_left = scale_alpha * expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             slope = np.exp(left)
@@ -107,7 +107,7 @@ class CELU(Elementwise):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         left = np.where(x > 0, 0, x) / self.alpha
-        y_left = self.alpha * np.expm1(left)
+        y_left = self.alpha * expm1(left)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             slope = np.exp(left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -71,10 +72,16 @@ def _saved_product(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[in
     return np.broadcast_to(np.min(products, axis=axis, keepdims=True, initial=np.inf), x.shape)
 
 
-def _rms(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The root of the mean square of each row, where 1 is the size whose inverse cube is the smallest normal number."""
-    smallest = np.finfo(np.float64 if step.inputs[0].dtype == np.float64 else np.float32).smallest_normal
-    return np.broadcast_to(np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) * np.cbrt(float(smallest)), x.shape)
+def _spread(axes: Callable[[Any], tuple[int, ...]], *, centred: bool = True) -> Argument:
+    """The standard deviation of what is normalised together, where 1 is the size whose inverse cube is the smallest normal number."""
+
+    def rule(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+        smallest = np.finfo(np.float64 if step.inputs[0].dtype == np.float64 else np.float32).smallest_normal
+        over = tuple(axis for axis in axes(step.layer) or range(2, x.ndim) if -x.ndim <= axis < x.ndim)
+        middle = np.mean(x, axis=over, keepdims=True) if centred else 0.0
+        return np.broadcast_to(np.sqrt(np.mean((x - middle) ** 2, axis=over, keepdims=True)) * np.cbrt(float(smallest)), x.shape)
+
+    return rule
 
 
 def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -90,6 +97,8 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
-    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen, "RMSNorm": _rms,
+    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen, "RMSNorm": _spread(lambda layer: (-1,), centred=False),
+    "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
+    "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)),
 }  # fmt: skip
 """By the name of the layer, or of a head's loss."""

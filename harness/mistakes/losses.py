@@ -65,7 +65,7 @@ def of_head(code: str, sentence: str, applies: Applies, gradient: Gradient) -> M
             return None
         return right(replace(step, layer=FaultyHead(head=step.layer, gradient=gradient)))[tensor]
 
-    return Mistake(code, sentence, wrong)
+    return Mistake(code, sentence, wrong, Head)
 
 
 def _gradient(head: Head, z: Array, target: Array, dloss: Any) -> Array:

@@ -23,11 +23,15 @@ Rule = Callable[[LayerTrace], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Mistake:
-    """`wrong(step, tensor, rule)` is the tensor as the mistake makes it, or None where the mistake has no meaning."""
+    """`wrong(step, tensor, rule)` is the tensor as the mistake makes it, or None where the mistake has no meaning.
+
+    `of` are the layers and heads that it may be in.
+    """
 
     code: str
     sentence: str
     wrong: Callable[[LayerTrace, str, Rule], Array | None]
+    of: type | tuple[type, ...] = object
 
 
 FaultyRule = Callable[..., tuple[Any, Backward]]
@@ -80,4 +84,4 @@ def faulty(code: str, sentence: str, of: type | tuple[type, ...], tensors: Tenso
             return None
         return right(replace(step, layer=Faulty(step.layer, rule)))[tensor]
 
-    return Mistake(code, sentence, wrong)
+    return Mistake(code, sentence, wrong, of)

@@ -77,8 +77,9 @@ class Numbers:
             return cls((z, target), {}, {}, (drawn(rng, layer.loss_shape(z.shape), "normal", precision),))
         params = {name: drawn(rng, shape, mild, precision) for name, shape in layer.parameters(*shapes).items()}
         knees = layer.kinks({name: a.astype(np.float64) for name, a in params.items()})
-        inputs = tuple(rng.integers(below, size=(batch, *shape)) if below is not None else drawn(rng, (batch, *shape), regime, precision, knees)
-                       for shape, below in zip(shapes, layer.index_below(), strict=True))  # fmt: skip
+        sized = [(batch, *shape) for shape in shapes]
+        inputs = tuple(drawn(rng, shape, regime, precision, knees) if below is None else rng.integers(below, size=shape)
+                       for shape, below in zip(sized, layer.index_below(), strict=True))  # fmt: skip
         constants = {name: _constant(rng, constant, batch, precision) for name, constant in layer.constants(*shapes).items()}
         dys = tuple(drawn(rng, (batch, *shape), mild, precision) for shape in each_shape(layer.output_shape(*shapes)))
         return cls(inputs, params, constants, dys)
@@ -185,8 +186,8 @@ class Single:
             rest, met = self._excused(certificate, verdict)
             if rest.failed:
                 known = f" (beside {', '.join(met)})" if met else ""
-                yield (f"{self}: {rest.tensor} {verdict}{known}: excess {rest.excess:.3g}, {rest.outside} of {rest.compared} outside, worst at "
-                       f"{rest.index}: {_worst(rest)} {rest.message}")
+                yield (f"{self}: {rest.tensor} {verdict}{known}: excess {rest.excess:.3g}, {rest.outside} of {rest.compared} outside, "
+                       f"worst at {rest.index}: {_worst(rest)} {rest.message}")
 
     def verdict(self, certificate: Certificate) -> str:
         """Tell `wrong` from `imprecise` by the same run in the partner precision, as `verify` does."""
@@ -253,7 +254,8 @@ def _compiled(layer: Any, real: tuple[int, ...]) -> Any:
     def both(inputs: Any, params: Any, constants: Any, dys: Any) -> Any:
         def forward(chosen: Any, params: Any) -> Any:
             replaced = dict(zip(real, chosen, strict=True))
-            return _called(on_jax.LOWERINGS, on_jax.HEADS, layer, {**params, **constants}, [replaced.get(i, x) for i, x in enumerate(inputs)])
+            given = [replaced.get(i, x) for i, x in enumerate(inputs)]
+            return _called(on_jax.LOWERINGS, on_jax.HEADS, layer, {**params, **constants}, given)
 
         y, pullback = jax.vjp(forward, [inputs[i] for i in real], params)
         return y, pullback(dys if isinstance(y, tuple) else dys[0])

@@ -75,7 +75,6 @@ PLANTS: dict[str, tuple[str, str, Plant]] = {
     "transposed": (AFFINE, "dweight", lambda _, right: right.T),
     "derivative-missing": (TANH, "dx", lambda step, _: step.d_output),
     "derivative-at-output": (TANH, "dx", lambda step, _: step.d_output * (1 - np.tanh(step.output) ** 2)),
-    "cross-term-dropped": (SOFTMAX, "dx", lambda step, _: step.output * step.d_output),
     "upstream-ignored": (AFFINE, "dweight", lambda step, _: outer(np.ones_like(step.d_output), step.inputs[0])),
     "first-example-only": (AFFINE, "dweight", lambda step, _: outer(step.d_output[:1], step.inputs[0][:1])),
     "last-example-dropped": (AFFINE, "dbias", lambda step, _: step.d_output[:-1].sum(axis=0)),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from backproof.exact import balls, precise
 from backproof.reference import functions as f
+from backproof.reference.rounding import PRECISIONS, Arithmetic
 from flint import arb
 
 POINTS = (-30.0, -1.5, -0.25, 0.125, 0.75, 2.0, 30.0)
@@ -75,3 +76,33 @@ def test_arithmetic_precision_is_put_back() -> None:
     with pytest.raises(KeyError):
         fails()
     assert flint.ctx.prec == before
+
+
+def _stored_softplus(x: Any) -> Any:
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
+def _stored_expm1(x: Any) -> Any:
+    return np.where(abs(x) > 0.5, np.exp(x) - 1, np.tanh(x / 2) * (np.exp(x) + 1)).astype(x.dtype)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("function", "stored"), [(f.softplus, _stored_softplus), (f.expm1, _stored_expm1)], ids=["softplus", "expm1"])
+def test_steps_stored_in_half_precision_stay_within_the_bound(function: Any, stored: Any, precision: str) -> None:
+    """Formed step by step in the format, softplus and e^x - 1 lie in the ball, which is a few roundings wide; so does the function."""
+    known = PRECISIONS[precision]
+    x = np.random.default_rng(3).uniform(-6, 6, 2000).astype(known.dtype)
+    ball = function(Arithmetic(known).exact(x))
+    exact = function(x.astype(np.float64))
+    for answer in (stored(x), exact.astype(known.dtype)):
+        assert (np.abs(answer.astype(np.float64) - ball.value) <= ball.radius()).all()
+    assert (np.abs(stored(x).astype(np.float64) - exact) > known.store * np.abs(exact)).any()
+    assert (ball.radius() < 6 * known.store * np.abs(exact) + 4 * known.underflow).all()
+
+
+@pytest.mark.parametrize(("function", "own"), [(f.softplus, lambda x: np.logaddexp(x, 0.0)), (f.expm1, np.expm1)],
+                         ids=["softplus", "expm1"])  # fmt: skip
+def test_steps_are_not_stored_where_they_are_as_wide(function: Any, own: Any) -> None:
+    """In float32 the bound is that of the function itself."""
+    x = Arithmetic(PRECISIONS["float32"]).exact(np.linspace(-6, 6, 99))
+    assert (function(x).bounds() == own(x).bounds()).all()
