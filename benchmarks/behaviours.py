@@ -112,10 +112,13 @@ def behaviours() -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any] | N
            lambda: rule(Conv1d(1, 2, stride=2, padding="same", bias=False), FOUR, params={"weight": weight}))  # fmt: skip
     yield ("transposed convolution of (1, 0) with the kernel (1, 10)",
            lambda: F.conv_transpose1d(torch.tensor([[[1.0, 0.0]]]), torch.tensor(weight)),
-           lambda: jax.lax.conv_transpose(jnp.array([[[1.0], [0.0]]]), jnp.array([[[1.0]], [[10.0]]]), (1,), "VALID")[..., 0], None)  # fmt: skip
-    yield ("batch normalisation in training, one value to a channel", lambda: F.batch_norm(torch.tensor([[3.0]]), None, None, training=True),
+           lambda: jax.lax.conv_transpose(jnp.array([[[1.0], [0.0]]]), jnp.array([[[1.0]], [[10.0]]]), (1,), "VALID")[..., 0],
+           None)  # fmt: skip
+    yield ("batch normalisation in training, one value to a channel",
+           lambda: F.batch_norm(torch.tensor([[3.0]]), None, None, training=True),
            lambda: jax.nn.standardize(jnp.array([[3.0]]), 0), lambda: rule(BatchNorm(affine=False), [3.0]))  # fmt: skip
-    yield "variance of (1, 2, 3), by its default", lambda: torch.tensor([1.0, 2.0, 3.0]).var(), lambda: jnp.var(jnp.array([1.0, 2.0, 3.0])), None
+    yield ("variance of (1, 2, 3), by its default", lambda: torch.tensor([1.0, 2.0, 3.0]).var(),
+           lambda: jnp.var(jnp.array([1.0, 2.0, 3.0])), None)  # fmt: skip
     yield ("cross entropy, mean, every target ignored (jax: by the lowering)",
            lambda: F.cross_entropy(torch.zeros(1, 2), torch.tensor([-100])),
            lambda: jax_adapter.HEADS[h.CrossEntropyLoss](h.CrossEntropyLoss(), jnp.zeros((1, 2)), jnp.array([-100])),
@@ -124,9 +127,11 @@ def behaviours() -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any] | N
            lambda: np.round(grad(_ctc, LOGITS.tolist()).sum(-1), 12), None,
            lambda: np.round(CTCLoss(reduction="sum").forward({}, LOGITS, np.array([[1]]))[1](1.0).sum(-1), 12))  # fmt: skip
     yield ("the same, by difference quotients of torch's loss",
-           lambda: [float(_ctc(torch.tensor(LOGITS + step)) - _ctc(torch.tensor(LOGITS))) * 2**10 for step in STEPS], None, None)  # fmt: skip
+           lambda: [float(_ctc(torch.tensor(LOGITS + step)) - _ctc(torch.tensor(LOGITS))) * 2**10 for step in STEPS],
+           None, None)  # fmt: skip
     yield ("embedding of index 2 where there are 2", lambda: F.embedding(torch.tensor([2]), torch.ones(2, 1)),
-           lambda: jnp.take(jnp.ones((2, 1)), jnp.array([2]), axis=0), lambda: rule(Embedding(2, 1), 2, params={"weight": [[1.0], [1.0]]}))  # fmt: skip
+           lambda: jnp.take(jnp.ones((2, 1)), jnp.array([2]), axis=0),
+           lambda: rule(Embedding(2, 1), 2, params={"weight": [[1.0], [1.0]]}))  # fmt: skip
 
 
 def nameless() -> list[list[str]]:

@@ -26,8 +26,10 @@ __all__ = ["ARCHITECTURES", "Plan", "stack"]
 Plan = tuple[Shape, tuple[Layer, ...]]
 """The shape of an input, and layers that take it."""
 
-SHAPES: tuple[Shape, ...] = (*((n,) for n in SIZES), (1, 1), (3, 2), (2, 5), (4, 4), (5, 3), (6, 2), (1, 3, 3), (2, 4, 3), (3, 5, 4), (1, 1, 1),
-                             (1, 2, 3, 2), (2, 2, 2, 2))  # fmt: skip
+SHAPES: tuple[Shape, ...] = (
+    *((n,) for n in SIZES), (1, 1), (3, 2), (2, 5), (4, 4), (5, 3), (6, 2), (1, 3, 3), (2, 4, 3), (3, 5, 4), (1, 1, 1),
+    (1, 2, 3, 2), (2, 2, 2, 2),
+)  # fmt: skip
 ACTIVATIONS = st.sampled_from((A.ReLU(), A.GELU(), A.Tanh(), A.SiLU(), A.LeakyReLU(), A.ELU(), A.Mish()))
 
 
@@ -108,7 +110,8 @@ def transformer(draw: Any) -> Plan:
 def sequence(draw: Any) -> Plan:
     """A recurrent layer over a sequence, from numbers or tokens, read off at every step or all at once."""
     features = draw(st.sampled_from((1, 3)))
-    cell: Layer = draw(st.sampled_from((RNN(3), LSTM(2), GRU(3), GRU(2, reset_after=False), LSTM(2, bidirectional=True), GRU(2, num_layers=2))))
+    cells = (RNN(3), LSTM(2), GRU(3), GRU(2, reset_after=False), LSTM(2, bidirectional=True), GRU(2, num_layers=2))
+    cell: Layer = draw(st.sampled_from(cells))
     end: tuple[Layer, ...] = draw(st.sampled_from(((Linear(3),), (Flatten(), Linear(2)), (Conv1d(2, 1), MaxPool1d(1, 2), Flatten()))))
     time = draw(st.sampled_from((1, 2, 4)))
     if draw(st.booleans()):

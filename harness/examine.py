@@ -194,7 +194,8 @@ class Examiner:
             self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, diagnosis=diagnosis)
 
     def _enter_error(self, outcome: Outcome) -> None:
-        known = self.known.raised(outcome.adapter.name, outcome.case.precision, (s.layer for s in outcome.case.network.steps), outcome.error)
+        layers = (step.layer for step in outcome.case.network.steps)
+        known = self.known.raised(outcome.adapter.name, outcome.case.precision, layers, outcome.error)
         key = (outcome.adapter.name, "", "", "error", outcome.error)
         if not self.ledger.seen(key):
             self.ledger.found[key] = replace(_raised(outcome), known=known.reason if known else "")
@@ -300,8 +301,9 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
            (steps[-1], "the upstream gradient", steps[-1].d_output, values.upstream)]  # fmt: skip
     made: dict[str, tuple[LayerTrace, str, np.ndarray, np.ndarray]] = {}  # by wire: where it comes from, and its two numbers there
     for step, wires in zip(steps, plan, strict=False):
-        taken = [*zip(wires.inputs, step.inputs, strict=True), *((w, step.params[name]) for name, w in wires.params)]
-        own += [(step, "the network's input" if wire == "x" else wire, array, sources[wire]) for wire, array in taken if wire in sources]
+        given = [*zip(wires.inputs, step.inputs, strict=True), *((w, step.params[name]) for name, w in wires.params)]
+        own += [(step, "the network's input" if wire == "x" else wire, array, sources[wire]) for wire, array in given
+                if wire in sources]
         named = zip(wires.outputs, step.layer.output_names, step.outputs, step.d_outputs, strict=True)
         made |= {wire: (step, name, y, dy) for wire, name, y, dy in named}
     found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
@@ -310,9 +312,9 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
         same = array.tobytes() == tensors(step)[tensor].tobytes()
         return same or not judge(step, tensor, array, expected(step, Arithmetic(precision))[tensor], precision).failed
 
-    for step, wires in zip(steps, (*plan, None), strict=True):
-        names = step.layer.input_names if wires else ("z",)
-        for wire, name, array in zip(wires.inputs if wires else (case.network.output,), names, step.inputs, strict=False):
+    for step, (taken, _) in zip(steps, trace.wires, strict=True):
+        names = ("z",) if step is steps[-1] else step.layer.input_names
+        for wire, name, array in zip(taken, names, step.inputs, strict=False):
             if wire not in made:
                 continue
             before, output, _, dy = made[wire]

@@ -61,7 +61,10 @@ def _axis(shape: Shape) -> st.SearchStrategy[int]:
     return st.sampled_from([*range(1, len(shape) + 1), *range(-len(shape), 0)])
 
 
-def _along(cls: Callable[..., Layer], *, fits: Callable[[Shape], bool] = _at_least(1), **options: Any) -> Family:
+VECTOR = _at_least(1)
+
+
+def _along(cls: Callable[..., Layer], *, fits: Callable[[Shape], bool] = VECTOR, **options: Any) -> Family:
     return Family(lambda shape: st.builds(cls, dim=_axis(shape), **options), fits)
 
 
@@ -70,6 +73,10 @@ def _scaled(cls: Callable[[float], Layer]) -> Family:
 
 
 EPS = st.sampled_from((1e-5, 1e-5, 0.5, 1e-3))
+
+
+def _group_norm(shape: Shape) -> st.SearchStrategy[Layer]:
+    return _divisors(shape[0]).flatmap(lambda n: st.builds(N.GroupNorm, st.just(n), EPS, st.booleans()))
 
 
 def _divisors(n: int) -> st.SearchStrategy[int]:
@@ -174,7 +181,8 @@ def _recurrent(draw: Any, cls: Any, options: dict[str, st.SearchStrategy[Any]], 
     rows = depth * (1 + both)
     start = C.Sequential((W.Flatten(), Linear(rows * hidden), W.Reshape((rows, hidden))))
     count = len(layer.input_names)
-    return C.Sequential((C.Parallel((A.Identity(), *[start] * (count - 1))), layer, C.Parallel((W.Flatten(),) * count), W.Concatenate(-1, count)))
+    return C.Sequential((C.Parallel((A.Identity(), *[start] * (count - 1))), layer, C.Parallel((W.Flatten(),) * count),
+                         W.Concatenate(-1, count)))  # fmt: skip
 
 
 def _short(shape: Shape) -> bool:
@@ -233,8 +241,6 @@ def _spatial(*ranks: int) -> Callable[[Shape], bool]:
     return lambda shape: len(shape) in ranks and prod(shape) <= LARGEST
 
 
-VECTOR = _at_least(1)
-
 FAMILIES: dict[str, Family] = {
     "Linear": Family(lambda shape: st.builds(Linear, st.sampled_from(SIZES if len(shape) == 1 else FEW), bias=st.booleans()), VECTOR),
     **{cls.__name__: _plain(cls) for cls in (A.Identity, A.ReLU, A.ReLU6, A.SELU, A.SiLU, A.Mish, A.Sigmoid, A.LogSigmoid, A.Tanh,
@@ -262,11 +268,12 @@ FAMILIES: dict[str, Family] = {
     "BatchNorm": Family(lambda shape: st.builds(N.BatchNorm, EPS, st.booleans(), st.booleans()), VECTOR),
     "LayerNorm": Family(lambda shape: st.builds(N.LayerNorm, EPS, st.booleans(), st.booleans(), st.integers(1, len(shape))), VECTOR),
     "RMSNorm": Family(lambda shape: st.builds(N.RMSNorm, EPS, st.booleans()), VECTOR),
-    "GroupNorm": Family(lambda shape: _divisors(shape[0]).flatmap(lambda n: st.builds(N.GroupNorm, st.just(n), EPS, st.booleans())), VECTOR),
-    "InstanceNorm": Family(lambda shape: st.builds(N.InstanceNorm, EPS, st.booleans()), lambda shape: len(shape) > 1 and prod(shape[1:]) > 1),
+    "GroupNorm": Family(_group_norm, VECTOR),
+    "InstanceNorm": Family(lambda shape: st.builds(N.InstanceNorm, EPS, st.booleans()), lambda shape: prod(shape[1:]) > 1),
     "ScaledDotProductAttention": Family(_attention, _rank(2, 3)),
     "MultiheadAttention": Family(_multihead, _rank(2)),
-    "RotaryEmbedding": Family(lambda shape: st.builds(T.RotaryEmbedding, interleaved=st.booleans()), lambda shape: len(shape) > 1 and _even(shape)),
+    "RotaryEmbedding": Family(lambda shape: st.builds(T.RotaryEmbedding, interleaved=st.booleans()),
+                              lambda shape: len(shape) > 1 and _even(shape)),
     "RNN": Family(lambda shape: _recurrent(R.RNN, {"nonlinearity": st.sampled_from(("tanh", "relu"))}, shape), _short),
     "GRU": Family(lambda shape: _recurrent(R.GRU, {"reset_after": st.booleans()}, shape), _short),
     "LSTM": Family(lambda shape: _recurrent(R.LSTM, {}, shape), _short),

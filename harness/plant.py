@@ -43,7 +43,8 @@ BY_CODE = {m.code: m for m in MISTAKES}
 ANYWHERE = (*(m.code for m in GENERAL), *ENTRIES)
 OF_A_FAMILY = tuple(code for code in BY_CODE if code not in ANYWHERE)
 KINDS = (*OF_A_FAMILY, *ANYWHERE)
-FAMILY_ROUNDS = 10
+ROUNDS = 16  # kinds of a family planted into one trace, as long as there are new ones
+REPEATED = 2  # and how many where all that fit have been planted before
 
 
 def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
@@ -86,16 +87,16 @@ class Planter:
         self.result = result
 
     def plant(self, trace: Trace, precision: Precision, where: str, *, fused: bool) -> None:
-        """Plant kinds used least so far into a trace that agrees, one at a time, and certify each.
+        """Plant the kinds used least so far into a trace that agrees, one at a time, and certify each.
 
-        Most kinds apply to few layers, which few traces hold: those are asked first, and the general ones have a round of their own.
+        Most kinds belong to few layers, which few traces hold, so a trace takes many of those; of the general ones it takes one.
         """
         layers = [step.layer for step in trace.layers]
         fitting = [code for code in OF_A_FAMILY if any(isinstance(layer, BY_CODE[code].of) for layer in layers)]
-        for kinds, rounds in ((fitting, FAMILY_ROUNDS), (ANYWHERE, 1)):
+        for kinds, new, repeated in ((fitting, ROUNDS, REPEATED), (ANYWHERE, 1, 1)):
             done = 0
             for kind in sorted(kinds, key=lambda kind: (self.result.by_mistake[kind], self.rng.random())):
-                if done == rounds:
+                if done >= (repeated if self.result.by_mistake[kind] else new):
                     break
                 done += self._plant_one(kind, trace, precision, where, fused)
 

@@ -61,10 +61,9 @@ def _literal(name: str, array: np.ndarray) -> str:
     if array.size > INLINE:
         return f'DATA["{name}"]'
     numbers = array if array.dtype.kind in "iub" else array.astype(np.float64)
-    text = json.dumps(numbers.tolist()).replace("NaN", "np.nan").replace("Infinity", "np.inf").replace("true", "True").replace("false", "False")
-    return f"np.array({text})"
+    return f"np.array({numbers.tolist()!r})".replace("nan", "np.nan").replace("inf", "np.inf")
 
 
 def _dtype(array: np.ndarray, precision: str) -> str:
     """Return the framework's name of an array's type."""
-    return {"i": "int64", "u": "int64", "b": "bool" if array.dtype.kind == "b" else ""}.get(array.dtype.kind, precision.replace("tf32", "float32"))
+    return {"i": "int64", "u": "int64", "b": "bool"}.get(array.dtype.kind, precision.replace("tf32", "float32"))

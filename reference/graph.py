@@ -76,7 +76,7 @@ class Graph:
         for path, layer in layers:
             graph.stages.append(Place(graph, path, path).put(layer, graph.stages[-1]))
         graph.outputs = graph.stages[-1]
-        graph._fork()  # noqa: SLF001  (its own)
+        graph._fork()
         return graph
 
     @property
@@ -96,7 +96,7 @@ class Graph:
 
     def batched(self, wire: str) -> bool:
         """Say whether a wire has a batch axis before its shape: all but parameters and their copies."""
-        return wire.split("#")[0] not in self.parameters
+        return wire.partition("#")[0] not in self.parameters
 
     def append(self, path: str, owner: str, layer: Layer, inputs: Wires) -> Wires:
         """Add one layer's step and return its output wires."""

@@ -30,7 +30,7 @@ Example = tuple[Any, ...]
 class ShapeError(ValueError):
     """An input shape that a layer cannot take. Carries `.layer` and `.shape`."""
 
-    def __init__(self, layer: Any, shape: Shape, expected: str) -> None:
+    def __init__(self, layer: Any, shape: Shape | tuple[Shape, ...], expected: str) -> None:
         super().__init__(f"{layer}: wrong input shape: got {shape}, expected {expected} (batch axis left out)")
         self.layer, self.shape = layer, shape
 

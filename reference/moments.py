@@ -243,4 +243,4 @@ def _inverse_root(arithmetic: Arithmetic, value: Any, bound: Any, eps: float) ->
     with quiet():
         total, bound = value + eps, bound + arithmetic.lift(eps).bound
         bound = bound + (total + bound) * arithmetic.roundoff + arithmetic.precision.underflow
-        return 1 / np.sqrt(Rounded(total, bound, arithmetic))  # type: ignore[no-any-return]
+        return 1 / np.sqrt(Rounded(total, bound, arithmetic))

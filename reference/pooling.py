@@ -86,7 +86,7 @@ def windows_of(layer: Any, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
 
 def _by_channel(dx: Array, dy: Array) -> tuple[Array, Array]:
     """Return dx and dy in rows of one example's channel: the shares of dy_nco sum to dy_nco, so sum_i dx_nci = sum_o dy_nco."""
-    return tuple(a.reshape((a.shape[0] * a.shape[1], math.prod(a.shape[2:]))) for a in (dx, dy))  # type: ignore[return-value]
+    return tuple(a.reshape((a.shape[0] * a.shape[1], math.prod(a.shape[2:]))) for a in (dx, dy))
 
 
 @dataclass(frozen=True)

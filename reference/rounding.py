@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -130,7 +131,7 @@ class Arithmetic:
         given = np.asarray(array)
         value = given.astype(np.float64)
         magnitude = np.abs(given if given.dtype == np.float32 else value)
-        if np.min(magnitude, initial=np.inf) >= self.precision.underflow:  # which no NaN is
+        if np.minimum.reduce(magnitude, axis=None, initial=np.inf) >= self.precision.underflow:  # which no NaN is
             return Rounded(value, _ZERO, self)
         small = (magnitude < self.precision.underflow) & (magnitude > 0)
         bound = np.where(small, magnitude, 0.0) if small.any() else _ZERO
@@ -162,7 +163,7 @@ class Arithmetic:
         bound = np.abs(value)
         if spread is not None:
             bound += spread
-        inside = np.max(bound, initial=0.0) < self.safe
+        inside = _top(bound) < self.safe
         bound *= self.roundoff if roundoff is None else roundoff
         bound += self.precision.underflow
         if spread is not None:
@@ -187,7 +188,7 @@ class Arithmetic:
         bound += lost
         if spread is not None:
             bound += spread
-        if not np.max(magnitude, initial=0.0) + np.max(bound, initial=0.0) <= self.running:
+        if not _top(magnitude) + _top(bound) <= self.running:
             inside = magnitude + bound <= self.running  # a partial sum, which is never larger than that, may overflow
             bound = np.where(inside, bound, np.inf)
         return self.stored(value, bound)
@@ -230,6 +231,11 @@ class Arithmetic:
 
 
 _ZERO = np.zeros(())
+
+
+def _top(numbers: Any) -> float:
+    """Return the largest of some numbers >= 0, NaN where one is."""
+    return float(np.maximum.reduce(numbers, axis=None, initial=0.0))
 
 
 class Ternary:
@@ -322,7 +328,7 @@ class Rounded(NDArrayOperatorsMixin):
 
     def bounds(self) -> np.ndarray:
         """Return the bound as it is, in full shape."""
-        return np.broadcast_to(self.bound, self.shape)
+        return self.bound if self.bound.shape == self.value.shape else np.broadcast_to(self.bound, self.value.shape)
 
     def restructure(self, move: Callable[[Any], Any]) -> Rounded:
         """Apply a function that only moves entries about to value and bound alike."""
@@ -351,8 +357,9 @@ class Rounded(NDArrayOperatorsMixin):
         if kwargs:
             raise TypeError(f"rounded arithmetic takes no options: got {', '.join(kwargs)} for {ufunc.__name__}. "
                             "Write `x = x + y` for `x += y`")
-        with np.errstate(all="ignore"):
-            return rule(*(self.arithmetic.lift(x) for x in inputs))
+        operands = [x if isinstance(x, Rounded) else self.arithmetic.lift(x) for x in inputs]
+        with quiet():
+            return rule(*operands)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _dispatch(function, args, kwargs)
@@ -363,7 +370,7 @@ def _dispatch(function: Any, args: Any, kwargs: Any) -> Any:
     if rule is None:
         raise TypeError(f"rounded arithmetic has no rule for numpy.{function.__name__}; "
                         f"it knows {', '.join(sorted(f.__name__ for f in _FUNCTIONS))}")
-    with np.errstate(all="ignore"):
+    with quiet():
         return rule(*args, **kwargs)
 
 
@@ -452,20 +459,19 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
     """Return the ball of matrix products and terms added in any order, nothing of which is stored before the end."""
     pairs, balls = [(arithmetic.lift(a), arithmetic.lift(b)) for a, b in products], [arithmetic.lift(term) for term in terms]
     length = sum(a.shape[-1] for a, _ in pairs) + len(balls)
-    with np.errstate(all="ignore"):
+    with quiet():
         value = reduce(np.add, (*(a.value @ b.value for a, b in pairs), *(ball.value for ball in balls)))
         if not length:
             return Rounded(value, _ZERO, arithmetic)
         relative, lost = arithmetic.summation(length, products=True)
-        bound, most = np.full(np.shape(value), lost), 0.0
+        bound, most = np.zeros(()), 0.0
         for a, b in pairs:
-            more, reach = _product_bound(a, b, relative)
-            bound += more
-            most += reach
+            more, reach = _product_bound(a, b, relative, lost)
+            bound, most = more if bound.ndim == 0 else bound + more, most + reach
         for ball in balls:
             size = _most(ball)
-            bound += size * relative + ball.bound
-            most += np.max(size, initial=0.0)
+            bound, most = bound + (size * relative + ball.bound), most + _top(size)
+        bound = bound + lost if bound.ndim == 0 else np.add(bound, lost, out=bound)
         if not (2 + relative) * most + lost <= arithmetic.running:
             magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
             inside = magnitude + bound <= arithmetic.running  # a partial sum, which is never larger than that, may overflow
@@ -478,23 +484,45 @@ def _most(x: Rounded) -> Any:
     return np.abs(x.value) + x.bound
 
 
-def _product_bound(x: Rounded, y: Rounded, relative: float) -> tuple[Any, float]:
+def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tuple[Any, float]:
     """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; and what no partial sum exceeds."""
     # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
     # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
     left, right = np.abs(x.value), np.abs(y.value)
-    reach = x.shape[-1] * np.max(left, initial=0.0) * np.max(right, initial=0.0)
+    length, tops = x.shape[-1], (_top(left if x.exact else left + x.bound), _top(right if y.exact else right + y.bound))
     if x.exact and y.exact:
-        return left @ right * relative, reach
-    reach = x.shape[-1] * np.max(left + x.bound, initial=0.0) * np.max(right + y.bound, initial=0.0)
+        return _at_most(left, right, tops, lost, relative), length * tops[0] * tops[1]
     if y.exact:
-        return (x.bounds() * (1 + relative) + left * relative) @ right, reach
+        return _at_most(x.bound * (1 + relative) + left * relative, right, tops, lost), length * tops[0] * tops[1]
     moved = y.bound * (1 + relative) + right * relative
-    if x.exact:
-        return left @ moved, reach
-    right += y.bound
-    right *= 1 + relative
-    return left @ moved + x.bounds() @ right, reach
+    bound = _at_most(left, moved, tops, lost)
+    if not x.exact:
+        right += y.bound
+        right *= 1 + relative
+        bound += _at_most(x.bounds(), right, tops, lost)
+    return bound, length * tops[0] * tops[1]
+
+
+def _at_most(left: Any, right: Any, tops: tuple[float, float], lost: float, factor: float = 1.0) -> Any:
+    """Return factor * left @ right of non-negative matrices, or somewhat more: by float32 where what that loses does not matter.
+
+    None of their entries is larger than `tops`. In float32 entries and products lose 2^-24 of themselves and sums gamma_n; what
+    underflows is at most n (1 + top + top) of the smallest normal number, which is let pass beside `lost`, a bound's own such term.
+    """
+    length, (top, other) = left.shape[-1], tops
+    underflow = factor * length * FLOAT32_NORMAL * (1 + top + other)
+    if left.size * (right.size // length if length else 0) < WORTHWHILE or not (
+            length < 2**15 and underflow <= PASSED * lost and max(top, other, length * top * other) < FLOAT32_LARGEST / 4):
+        product = left @ right
+        return product * factor if factor != 1 else product
+    bound = (left.astype(np.float32) @ right.astype(np.float32)).astype(np.float64)
+    bound *= factor * (1 + (length + 4) * 2.0**-23)
+    bound += underflow
+    return bound
+
+
+WORTHWHILE = 2**15  # products of a contraction, for which it is worth the while to turn its factors into float32
+PASSED = 64  # times what underflow may cost: of importance to no result above 1e-30
 
 
 Variation = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
@@ -506,7 +534,7 @@ NEAR_ZERO = 2.0**-48  # more than 1 - y and 1 - y^2 lose where y is within 4 ulp
 
 def _largest(ratio: Any) -> float:
     """Return the largest of some ratios if all are small, otherwise (and for NaN) infinity."""
-    top = float(np.max(ratio, initial=0.0))
+    top = _top(ratio)
     return top if top <= NARROW else math.inf
 
 
@@ -704,7 +732,7 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 def _chosen(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> Any:
     """Return np.where of bounds. Multiplying by the mask costs a fifth of choosing where the processor cannot guess the mask."""
     picked = x * mask if y.ndim == 0 and not y else y * ~mask if x.ndim == 0 and not x else x * mask + y * ~mask
-    return picked if np.max(picked, initial=0.0) < np.inf else np.where(mask, x, y)  # 0 times infinity is NaN
+    return picked if _top(picked) < np.inf else np.where(mask, x, y)  # 0 times infinity is NaN
 
 
 def _joining(function: Any) -> Callable[..., Rounded]:
@@ -744,11 +772,11 @@ def either(sound: Array, common: Array) -> Array:
     """
     if not isinstance(sound, Rounded) and not isinstance(common, Rounded):
         return sound
-    with np.errstate(all="ignore"):
+    with quiet():
         arithmetic = _arithmetic_of(sound, common)
         ball, other = arithmetic.lift(sound), arithmetic.lift(common)
         bound = np.maximum(np.abs(other.value - ball.value) + other.bound, ball.bound)
-        if np.isnan(np.max(bound, initial=0.0)):
+        if np.isnan(_top(bound)):
             bound = np.where(np.isnan(bound), np.inf, bound)
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
@@ -762,7 +790,7 @@ def added(terms: Sequence[Array]) -> Array:
         return total
     arithmetic = _arithmetic_of(*terms)
     balls = [arithmetic.lift(term) for term in terms]
-    with np.errstate(all="ignore"):
+    with quiet():
         magnitude, spread = sum(np.abs(b.value) + b.bound for b in balls), sum(b.bound for b in balls)
         additions = len(terms) - 1
         bound = spread + magnitude * arithmetic.gamma(additions, arithmetic.roundoff) + additions * arithmetic.precision.underflow
@@ -775,7 +803,7 @@ def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
     function: Any = np.sum if last else np.cumsum
     if not isinstance(x, Rounded):
         return function(x, axis=axis)
-    with np.errstate(all="ignore"):
+    with quiet():
         value, magnitude = function(x.value, axis=axis), function(np.abs(x.value), axis=axis)
         spread = None if x.exact else function(x.bounds(), axis=axis)
         terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
@@ -787,7 +815,7 @@ def running_product(x: Array, axis: int, factor: Array = 1) -> Array:
     if not isinstance(x, Rounded):
         return np.cumprod(x, axis=axis) * factor
     arithmetic, precision = x.arithmetic, x.arithmetic.precision
-    with np.errstate(all="ignore"):
+    with quiet():
         f = arithmetic.lift(factor)
         value, top, top_f = np.cumprod(x.value, axis=axis) * f.value, np.abs(x.value) + x.bound, np.abs(f.value) + f.bound
         products = _positions(x, axis) - (_shifts(f) and f.value == 1)
@@ -818,7 +846,7 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
     if not isinstance(x, Rounded):
         return _scattered(x, index, shape)
     values = x.value
-    with np.errstate(all="ignore"):
+    with quiet():
         value, magnitude = _scattered(values, index, shape), _scattered(np.abs(values), index, shape)
         spread = None if x.exact else _scattered(x.bounds(), index, shape)
         count = _scattered(np.ones(values.shape), index, shape)
@@ -840,8 +868,22 @@ def _scattered(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.bincount(np.broadcast_to(places, x.shape).ravel(), weights=x.ravel(), minlength=total.size).reshape(shape)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+"""Whether `quiet` is in force: to enter it for every operation would cost as much as the operation on a small array."""
+
+_ALREADY = nullcontext()
+
+
+def quiet() -> AbstractContextManager[None]:
     """Silence NumPy's floating-point warnings where a result that is not finite is looked at afterwards."""
-    with np.errstate(all="ignore"):
-        yield
+    return _ALREADY if _SILENT.get() else _silenced()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    token = _SILENT.set(True)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _SILENT.reset(token)

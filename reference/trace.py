@@ -64,11 +64,15 @@ class Trace:
         def one(items: tuple[Any, ...]) -> Any:
             return items if len(items) > 1 else items[0]
 
-        constants = network.graph.constants
-        steps = [LayerTrace(step.path, step.layer, tuple(wires[w] for w in step.inputs), one(tuple(wires[w] for w in step.outputs)),
-                            tuple(gradients.get(w) for w in step.inputs), one(tuple(gradients.get(w) for w in step.outputs)),
-                            {name: wires[w] for name, w in step.params},
-                            {name: gradients.get(w) for name, w in step.params if w not in constants}) for step in network.steps]  # fmt: skip
+        def of(table: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
+            return tuple(table.get(name) for name in names)
+
+        def trained(params: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+            return {name: gradients.get(w) for name, w in params if w not in network.graph.constants}
+
+        steps = [LayerTrace(step.path, step.layer, of(wires, step.inputs), one(of(wires, step.outputs)), of(gradients, step.inputs),
+                            one(of(gradients, step.outputs)), {name: wires[w] for name, w in step.params},
+                            trained(step.params)) for step in network.steps]  # fmt: skip
         z = network.output
         head = LayerTrace(HEAD_PATH, network.head, (wires[z], target), loss, (gradients.get(z),), upstream, {}, {})
         return cls(loss, (*steps, head), (*((step.inputs, step.outputs) for step in network.steps), ((z,), ())))

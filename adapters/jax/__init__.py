@@ -50,7 +50,7 @@ class Jax:
         leaves = {wire: sources[wire] for wire in graph.leaves}
         fixed = {wire: array for wire, array in sources.items() if wire not in leaves}
         with jax.enable_x64(case.precision == "float64"):
-            taps = {w: np.zeros((case.batch, *shape) if graph.batched(w) else shape, values.upstream.dtype) for w, shape in graph.taps.items()}
+            taps = {w: np.zeros((case.batch,) * graph.batched(w) + shape, values.upstream.dtype) for w, shape in graph.taps.items()}
             result = self.program(case.network)(leaves, taps, fixed, values.target, values.upstream)
             (d_leaves, d_taps), (loss, wires) = jax.tree.map(np.asarray, result)
         return Trace.assemble(case.network, wires={**sources, **wires}, gradients={**d_leaves, **d_taps}, target=values.target,

@@ -77,7 +77,7 @@ def _tapped(network: Network) -> Callable[..., Any]:
 
 def _taps(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
     graph = case.network.graph
-    return {w: torch.zeros((case.batch, *shape) if graph.batched(w) else shape, dtype=dtype) for w, shape in graph.taps.items()}
+    return {w: torch.zeros((case.batch,) * graph.batched(w) + shape, dtype=dtype) for w, shape in graph.taps.items()}
 
 
 class TorchFunc:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from backproof.reference.heads import OUTPUTS, Head
-from backproof.reference.rounding import quiet
+from backproof.reference.rounding import PRECISIONS, quiet
 from backproof.reference.trace import LayerTrace
 
 __all__ = ["argument"]
@@ -48,8 +47,9 @@ def _away_from_target(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple
 
 
 def _margin(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The exponent of a soft margin, -y a."""
-    return -step.inputs[1].astype(np.float64) * OUTPUTS[step.layer.output](x)[0]
+    """The exponent of a soft margin, -y a; where the output is one of a whole row, so is its gradient: the largest of the row."""
+    exponent = -step.inputs[1].astype(np.float64) * OUTPUTS[step.layer.output](x)[0]
+    return np.broadcast_to(np.max(exponent, axis=-1, keepdims=True), x.shape) if "softmax" in step.layer.output else exponent
 
 
 def _norm(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -65,7 +65,7 @@ def _shorter(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...
 def _saved_product(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
     """The smallest of dy times the saved output along the axis of a product, in smallest normal numbers of the format."""
     axis = step.layer.dim % x.ndim
-    normal = float(ml_dtypes.finfo(step.output.dtype).smallest_normal)
+    normal = next(p.normal for p in PRECISIONS.values() if p.dtype == step.output.dtype)
     products = np.abs(step.output.astype(np.float64)) * np.minimum(1.0, np.abs(step.d_output.astype(np.float64))) / normal
     if products.ndim < x.ndim:
         products = np.expand_dims(products, axis)
@@ -76,10 +76,10 @@ def _spread(axes: Callable[[Any], tuple[int, ...]], *, centred: bool = True) -> 
     """The standard deviation of what is normalised together, where 1 is the size whose inverse cube is the smallest normal number."""
 
     def rule(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-        smallest = np.finfo(np.float64 if step.inputs[0].dtype == np.float64 else np.float32).smallest_normal
+        smallest = PRECISIONS["float64" if step.inputs[0].dtype == np.float64 else "float32"].normal
         over = tuple(axis for axis in axes(step.layer) or range(2, x.ndim) if -x.ndim <= axis < x.ndim)
         middle = np.mean(x, axis=over, keepdims=True) if centred else 0.0
-        return np.broadcast_to(np.sqrt(np.mean((x - middle) ** 2, axis=over, keepdims=True)) * np.cbrt(float(smallest)), x.shape)
+        return np.broadcast_to(np.sqrt(np.mean((x - middle) ** 2, axis=over, keepdims=True)) * np.cbrt(smallest), x.shape)
 
     return rule
 
@@ -97,7 +97,8 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
-    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen, "RMSNorm": _spread(lambda layer: (-1,), centred=False),
+    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
+    "RMSNorm": _spread(lambda layer: (-1,), centred=False),
     "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
     "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)),
 }  # fmt: skip

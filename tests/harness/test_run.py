@@ -13,7 +13,7 @@ import pytest
 from backproof import plant
 from backproof.adapters import load
 from backproof.certify import Certificate
-from backproof.plant import KINDS
+from backproof.plant import ANYWHERE, KINDS, OF_A_FAMILY
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
@@ -75,7 +75,8 @@ def test_a_correct_framework_is_ok_and_every_planted_mistake_is_caught(name: str
     assert test.planted == test.caught == test.blamed == sum(test.by_mistake.values()) > 10
     assert test.missed == []
     if name == "torch":
-        assert set(test.by_mistake) == set(KINDS)
+        assert set(ANYWHERE) <= set(test.by_mistake) <= set(KINDS)
+        assert len(set(test.by_mistake) & set(OF_A_FAMILY)) > 60  # whatever belongs to the layers drawn
         assert {adapter for adapter, _, _, _ in report.tallies} == {"torch"}
         assert {precision for _, precision, _, _ in report.tallies} == set(BOTH)
 

@@ -103,6 +103,24 @@ def test_gradients_are_the_exact_adjoint_of_the_definition(layer: Any, shape: An
         assert (dparams["bias"] == dy.sum(axis=(0, *range(2, dy.ndim)))).all()
 
 
+@pytest.mark.parametrize(("layer", "shape"), [*EXAMPLES, *RICH], ids=str)
+def test_there_are_as_many_outputs_as_windows_that_fit(layer: Any, shape: Any) -> None:
+    """Along each axis a window is put down wherever the padded input, or the output that is padded away from, holds all of it."""
+    transposed = hasattr(layer, "output_padding")
+    outputs = layer.output_shape(shape)
+    assert outputs[0] == layer.out_channels
+    for axis, (k, s, d, size, out) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, shape[1:], outputs[1:], strict=True)):
+        if layer.padding == "same":
+            assert out == size
+            continue
+        padding = 0 if layer.padding == "valid" else layer.padding[axis]
+        wide, narrow = (out, size) if transposed else (size, out)
+        extra = layer.output_padding[axis] if transposed else 0
+        fitting = [start for start in range(0, wide + 2 * padding - extra, s) if start + d * (k - 1) < wide + 2 * padding - extra]
+        assert len(fitting) == narrow
+        assert not transposed or fitting[-1] + d * (k - 1) == wide + 2 * padding - extra - 1
+
+
 def test_transpose_is_the_adjoint_of_the_convolution_with_the_same_weight() -> None:
     """<conv(x), z> = <x, transpose(z)>, exactly, with the convolution's own weight and the remainder as output padding."""
     options: dict[str, Any] = {"stride": (2, 3), "padding": (1, 0), "dilation": (1, 2), "groups": 2, "bias": False}

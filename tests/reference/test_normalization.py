@@ -13,7 +13,7 @@ from backproof.certify import expected, expected_plain
 from backproof.mistakes.mistake import Mistake
 from backproof.mistakes.normalization import MISTAKES
 from backproof.reference.layer import Shape, ShapeError
-from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -262,6 +262,27 @@ def test_sums_by_example_may_be_stored() -> None:
 
 
 # What the layers have in common, and the edges.
+
+
+def test_sums_that_nothing_stores_in_between_are_one_sum() -> None:
+    """Only a format narrower than its sums, and a sum over more than one axis, may have stored sums; one entry's sum is not another's."""
+    numbers = np.stack([np.full((3, 4), 0.75), np.full((3, 4), -0.625)], axis=1)
+    for precision in PRECISIONS:
+        a = Arithmetic(PRECISIONS[precision]).exact(numbers)
+        assert (_sum(a, (0,)).radius() == a.sum((0,)).radius()).all()
+        whole, stored = a.sum((0, 2)).radius(), _sum(a, (0, 2)).radius()
+        assert ((stored > whole) if PRECISIONS[precision].wide else (stored == whole)).all()
+        assert (stored <= 8 * whole).all()
+
+
+@pytest.mark.parametrize(("layer", "names"), [
+    (BatchNorm(), ["weight", "bias"]), (BatchNorm(affine=False), []), (GroupNorm(2, affine=False), []), (InstanceNorm(), []),
+    (InstanceNorm(affine=True), ["weight", "bias"]), (LayerNorm(), ["weight", "bias"]), (LayerNorm(bias=False), ["weight"]),
+    (LayerNorm(elementwise_affine=False), []), (RMSNorm(), ["weight"]), (RMSNorm(elementwise_affine=False), []),
+], ids=str)  # fmt: skip
+def test_options_say_which_parameters_there_are(layer: Any, names: list[str]) -> None:
+    """What is switched off is no parameter."""
+    assert [*layer.parameters((4, 3))] == names
 
 
 def test_norms_coincide_where_their_groups_do() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from types import ModuleType
@@ -252,8 +253,8 @@ def test_a_lost_gradient_of_a_product_shows() -> None:
     assert outside(np.zeros((1, 2)), expected(step, Arithmetic(PRECISIONS["float32"]))["dx"])[0, 0]
     overflowing = expected(step_of(Prod(), [[1e20, 1e20]], [1.0]), Arithmetic(PRECISIONS["float32"]))["dx"]
     assert np.isinf(overflowing.radius()).all(), "where y overflows so does dy y / x, as it is formed from the saved y"
-    for layer in (Prod(), CumProd()):
-        step = drawn(layer, (6,), batch=50)
+    for layer, size in itertools.product((Prod(), CumProd()), (2, 6)):
+        step = drawn(layer, (size,), batch=50)
         x, dy = (a.astype(np.float32) for a in (step.inputs[0], step.d_output))
         step = step_of(layer, x, dy)
         if isinstance(layer, Prod):
@@ -261,6 +262,9 @@ def test_a_lost_gradient_of_a_product_shows() -> None:
         else:
             quotient = np.cumsum((np.cumprod(x, axis=-1) * dy)[:, ::-1], axis=-1)[:, ::-1] / x
         assert not outside(quotient.astype(float), expected(step, Arithmetic(PRECISIONS["float32"]))["dx"]).any()
+        below = np.full_like(x, 1e-30)  # a neighbour that underflows makes no difference
+        beside = step_of(layer, np.stack([below, x], axis=1), np.stack([dy, dy], axis=1))
+        assert not outside(quotient.astype(float), expected(beside, Arithmetic(PRECISIONS["float32"]))["dx"][:, 1]).any()
 
 
 def test_log_sum_exp_does_not_overflow_and_ties_share() -> None:
@@ -319,11 +323,14 @@ def test_wrong_configuration(cls: type[Any]) -> None:
     for strange in (1.5, "x", None, True):
         with pytest.raises(ValueError, match=rf"^{cls.__name__}: wrong dim: got .*, expected a whole number$"):
             cls(strange)
-    for dim in (3, -3):
-        with pytest.raises(ShapeError, match=rf"got \(4, 2\)|got \(4,\), expected an axis {dim} behind the batch axis"):
-            cls(dim).output_shape((4,) if dim == 3 else (4, 2))
+    for dim, shape in ((2, (4,)), (3, (4, 2)), (-3, (4, 2))):
+        with pytest.raises(ShapeError, match=rf"got {re.escape(str(shape))}, expected an axis {dim} behind the batch axis"):
+            cls(dim).output_shape(shape)
     with pytest.raises(ShapeError, match=r"got \(0,\), expected something along the axis -1"):
         cls().output_shape((0,))
+    with pytest.raises(ShapeError, match=r"got \(0, 3\), expected something along the axis 1"):
+        cls(1).output_shape((0, 3))
+    assert 0 in cls(2).output_shape((0, 3)), "an empty axis that is not the one is no error"
 
 
 @pytest.mark.parametrize("eps", [0, -1.0, math.inf, math.nan])

@@ -1,0 +1,152 @@
+"""Networks as graphs: what is wired to what, where gradients add up, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import backproof as bp
+import numpy as np
+import pytest
+from backproof.reference.graph import Graph, by_path, by_wire
+from backproof.reference.layer import Layer, ShapeError, build, describe
+from backproof.reference.network import Network
+
+LOSS = bp.MSELoss()
+TIED = bp.Shared(bp.Linear(3, bias=False), "w")
+GATED = bp.Sequential((bp.Parallel((bp.Linear(3), bp.Sigmoid(), bp.Identity())), bp.Concatenate(inputs=3), bp.Linear(3)))
+BRANCHED = Network((3,), (TIED, bp.Residual(bp.Sequential((bp.Tanh(), TIED))), GATED), LOSS)
+
+
+def drawn(network: Network, batch: int = 4) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    params = {path: {name: rng.standard_normal(shape) for name, shape in named.items()} for path, named in network.parameters().items()}
+    return params, rng.standard_normal((batch, *network.input_shape)), rng.standard_normal((batch, *network.output_shape))
+
+
+def test_every_wire_has_one_producer_and_one_consumer() -> None:
+    """What is used several times is forked, the input and shared parameters too, so that every wire has one gradient."""
+    graph = BRANCHED.graph
+    produced = Counter([*graph.sources, *(w for step in graph.steps for w in step.outputs)])
+    consumed = Counter([*graph.outputs, *(w for step in graph.steps for w in (*step.inputs, *(p for _, p in step.params)))])
+    assert produced == consumed
+    assert set(produced.values()) == {1}
+    forks = {step.inputs[0]: step.layer.copies for step in graph.steps if isinstance(step.layer, bp.Fork)}
+    assert forks == {"@w.weight": 2, "layers.0": 2, "layers.1.add": 3}
+
+
+def test_steps_come_after_what_they_take() -> None:
+    """A step stands behind the producers of all its wires."""
+    known = set(BRANCHED.graph.sources)
+    for step in BRANCHED.steps:
+        assert {*step.inputs, *(wire for _, wire in step.params)} <= known
+        known |= set(step.outputs)
+
+
+def test_paths_say_where_a_layer_stands() -> None:
+    """Paths count through containers; a shared layer has a place, and parameters under its key."""
+    paths = {step.path: step.layer for step in BRANCHED.steps if not isinstance(step.layer, bp.Fork)}
+    assert list(paths) == ["layers.0", "layers.1.layer.0", "layers.1.layer.1", "layers.1.add", "layers.2.0.0", "layers.2.0.1",
+                           "layers.2.0.2", "layers.2.1", "layers.2.2"]  # fmt: skip
+    assert BRANCHED.parameters() == {"@w": {"weight": (3, 3)}, "layers.2.0.0": {"weight": (3, 3), "bias": (3,)},
+                                     "layers.2.2": {"weight": (3, 9), "bias": (3,)}}  # fmt: skip
+    assert by_path(by_wire(BRANCHED.parameters())) == BRANCHED.parameters()
+
+
+def test_gradients_of_a_network_are_its_complex_step() -> None:
+    """Every parameter's gradient, shared and branched, is the complex step of the loss."""
+    params, x, target = drawn(BRANCHED)
+    trace = BRANCHED.run(params, x, target)
+    found = {step.path: step for step in trace.layers}
+    gradients = {"@w.weight": found["@w.weight.fork"].d_inputs[0], "layers.2.0.0.bias": found["layers.2.0.0"].d_params["bias"],
+                 "layers.2.2.weight": found["layers.2.2"].d_params["weight"]}  # fmt: skip
+    for wire, gradient in gradients.items():
+        path, _, name = wire.rpartition(".")
+        for index in np.ndindex(gradient.shape):
+            moved = {p: {n: a.astype(complex) for n, a in named.items()} for p, named in params.items()}
+            moved[path][name][index] += 1e-30j
+            slope = float(np.imag(BRANCHED.run(moved, x.astype(complex), target).loss) / 1e-30)
+            assert abs(slope - gradient[index]) <= 2.0**-44 * (1 + np.abs(gradient).max()), (wire, index)
+
+
+def test_a_container_is_the_graph_of_its_parts() -> None:
+    """A container run as a layer gives bit for bit what its network gives, under the names of its parts."""
+    container = bp.Sequential(BRANCHED.layers)
+    params, x, target = drawn(BRANCHED)
+    flat = {wire.removeprefix("layers."): array for wire, array in by_wire(params).items()}
+    assert container.parameters((3,)) == {wire: array.shape for wire, array in flat.items()}
+    y, backward = container.forward(flat, x)
+    trace = BRANCHED.run(params, x, target)
+    assert y.tobytes() == trace.layers[-1].inputs[0].tobytes()
+    dx, dparams = backward(trace.layers[-1].d_inputs[0])
+    assert dparams.keys() == flat.keys()
+    assert dx.tobytes() == next(s for s in trace.layers if s.path == "layers.0").d_inputs[0].tobytes()
+
+
+def test_a_shared_layer_adds_the_gradients_of_its_uses() -> None:
+    """With every use but one frozen the gradients of the uses are those of separate layers, and the shared one is their sum."""
+    params, x, target = drawn(Network((3,), (TIED, bp.Tanh(), TIED), LOSS))
+    shared = Network((3,), (TIED, bp.Tanh(), TIED), LOSS).run(params, x, target)
+    apart = Network((3,), (bp.Linear(3, bias=False), bp.Tanh(), bp.Linear(3, bias=False)), LOSS)
+    own = apart.run({"layers.0": params["@w"], "layers.2": params["@w"]}, x, target)
+    uses = [step.d_params["weight"] for step in own.layers if "weight" in step.d_params]
+    (fork,) = (step for step in shared.layers if isinstance(step.layer, bp.Fork))
+    assert fork.d_inputs[0].tobytes() == (uses[0] + uses[1]).tobytes()
+
+
+def test_whole_numbers_are_known_as_such() -> None:
+    """The input of an embedding has no gradient, also where two embeddings read it; the smaller vocabulary bounds what is drawn."""
+    two = bp.Parallel((bp.Embedding(7, 2), bp.Embedding(5, 2)))
+    graph = Network((4,), (two, bp.Add()), LOSS).graph
+    assert graph.indices == {"x": 5, "x#0": 5, "x#1": 5}
+    assert graph.leaves == ("layers.0.0.weight", "layers.0.1.weight")
+    case = bp.Case(Network((4,), (two, bp.Add()), LOSS), 0)
+    assert case.values().x.dtype == np.int64
+    assert case.values().x.max() < 5
+
+
+@pytest.mark.parametrize(("layers", "message"), [
+    ((bp.Parallel((bp.Linear(2), bp.Linear(3))), bp.Add()),
+     r"Add\(\): wrong input shape: got \(\(2,\), \(3,\)\), expected sizes that are equal"),
+    ((bp.Add(),), r"Add\(\): wrong input shape: got \(\(3,\),\), expected 2 inputs \(a, b\)"),
+    ((bp.Parallel((bp.Identity(), bp.Identity())),), "expected one output of the last layer"),
+    ((bp.Parallel((bp.Identity(),) * 3), bp.Parallel((bp.Identity(),) * 2), bp.Add()), "expected one input or 2, one for each branch"),
+    ((TIED, bp.Linear(2), TIED), r"expected @w.weight of the shape \(3, 3\) that it shares with another layer, not \(3, 2\)"),
+    ((bp.Transpose(1, 2),), "expected axes 1 and 2 behind the batch axis"),
+    ((bp.Reshape((2, -1)),), r"Reshape\(shape=\(2, -1\)\): wrong input shape: got \(3,\), expected 2 entries or a multiple"),
+    ((bp.Parallel((bp.Identity(), bp.Flatten())), bp.Concatenate(2)), "expected an axis 2 behind the batch axis"),
+])  # fmt: skip
+def test_what_does_not_fit_is_named(layers: tuple[Layer, ...], message: str) -> None:
+    """A wrong shape names the layer, what it got and what it takes."""
+    with pytest.raises(ShapeError, match=message):
+        Network((3,), layers, LOSS)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: bp.Shared(bp.Linear(2), "a.b"), "Shared: wrong key: got 'a.b', expected a name without"),
+    (lambda: bp.Parallel(()), "Parallel: no branches"),
+    (lambda: bp.Transpose(0, 1), "Transpose: wrong axes: got 0 and 1"),
+    (lambda: bp.Concatenate(0), "Concatenate: wrong dim: got 0"),
+    (lambda: bp.Concatenate(1, 0), "Concatenate: wrong number of inputs: got 0"),
+    (lambda: bp.Fork(0), "Fork: wrong number of copies: got 0"),
+    (lambda: bp.Reshape((-1, -1)), r"Reshape: wrong shape: got \(-1, -1\)"),
+])  # fmt: skip
+def test_wrong_options_are_named(make: Any, message: str) -> None:
+    """An option that makes no sense is refused when the layer is made."""
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_nested_network_survives_json() -> None:
+    """Containers within containers are described and built again, tuples of layers and of sizes alike."""
+    layers = (*BRANCHED.layers, bp.Reshape((3, 1)), bp.Conv1d(2, (1,)))
+    assert tuple(build(json.loads(json.dumps(describe(layer)))) for layer in layers) == layers
+
+
+def test_a_graph_without_steps_hands_its_input_on() -> None:
+    """No layer at all is the identity, forward and backward."""
+    graph = Graph.of([], {"x": (2,)})
+    wires, backward = graph.run({"x": np.ones((1, 2))})
+    assert graph.outputs == ("x",)
+    assert backward({"x": wires["x"]})["x"].tolist() == [[1.0, 1.0]]
