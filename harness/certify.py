@@ -31,6 +31,7 @@ __all__ = [
 Index = tuple[int, ...]
 
 BLOCK = 2**15  # entries of a tensor looked at together: a few arrays of them stay in the cache
+SMALLEST = 5e-324  # in place of a bound of 0: nothing over it is 0, anything else infinite
 FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
 
 
@@ -340,11 +341,9 @@ def _agreement(actual: np.ndarray, ball: Rounded) -> float | None:
             excess = actual[part].astype(np.float64)
             excess -= value
             np.abs(excess, out=excess)
-            excess /= bound
-            if not (top := float(np.max(excess))) < 1:  # NaN is 0 / 0, or not a number
-                excess[(bound == 0) & (value == actual[part])] = 0
-                if not (top := float(np.max(excess))) < 1:
-                    return None
+            excess /= bound if np.min(bound) > 0 else np.maximum(bound, SMALLEST)
+            if not (top := float(np.max(excess))) < 1:
+                return None
             if top > margin * BOUND_SLACK:
                 worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
                 if not bound[worst] <= abs(value[worst]) / 2:

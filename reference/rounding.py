@@ -172,8 +172,7 @@ class Arithmetic:
 
     def overflowing(self, value: Any, bound: Any) -> Rounded:
         """Give up (an infinite bound) where the result may leave the format's range or is not a number."""
-        inside = (np.abs(value) + bound) * BOUND_SLACK <= self.precision.largest
-        return Rounded(value, bound if inside.all() else np.where(inside, bound, np.inf), self)
+        return Rounded(value, _limited(value, bound, self.precision.largest / BOUND_SLACK), self)
 
     def gamma(self, length: int, roundoff: float) -> float:
         """Return the relative error of a sum in which each term passes through `length` roundings, in any order."""
@@ -188,10 +187,7 @@ class Arithmetic:
         bound += lost
         if spread is not None:
             bound += spread
-        if not _top(magnitude) + _top(bound) <= self.running:
-            inside = magnitude + bound <= self.running  # a partial sum, which is never larger than that, may overflow
-            bound = np.where(inside, bound, np.inf)
-        return self.stored(value, bound)
+        return self.stored(value, _limited(magnitude, bound, self.running))  # no partial sum is larger than that
 
     def summation(self, length: int, *, products: bool = False) -> tuple[float, float]:
         """Return what a sum of `length` terms, which may be products, may be off by: relative to the sum of their magnitudes, and beside that."""
@@ -216,13 +212,13 @@ class Arithmetic:
 
     def stored_sum(self, value: Any, spread: Any, magnitude: Any, terms: Any) -> Rounded:
         """Return the ball of sums of `terms` terms each, an array, whose every partial sum may be stored in the format."""
-        roundings = np.maximum(terms - 1, 0)
+        roundings = np.maximum(np.arange(_top(terms) + 1) - 1, 0)
         relative = self.gammas(roundings, max(self.roundoff, self.precision.accumulate + REFERENCE_ROUNDOFF))
-        bound = magnitude * relative + roundings * (1 + relative) * self.precision.underflow
+        bound = magnitude * relative[terms]
+        bound += (roundings * (1 + relative) * self.precision.underflow)[terms]
         if spread is not None:
-            bound = bound + spread
-        inside = (magnitude + bound) * BOUND_SLACK < self.precision.largest  # no partial sum is larger than that
-        return Rounded(value, bound if inside.all() else np.where(inside, bound, np.inf), self)
+            bound += spread
+        return Rounded(value, _limited(magnitude, bound, self.precision.largest / BOUND_SLACK), self)
 
     def gammas(self, lengths: np.ndarray, roundoff: float) -> np.ndarray:
         """Return `gamma` of each length."""
@@ -236,6 +232,12 @@ _ZERO = np.zeros(())
 def _top(numbers: Any) -> float:
     """Return the largest of some numbers >= 0, NaN where one is."""
     return float(np.maximum.reduce(numbers, axis=None, initial=0.0))
+
+
+def _limited(numbers: Any, bound: Any, limit: float) -> Any:
+    """Return a bound, infinite where a number and its bound may together pass a limit, and where one of them is not a number."""
+    furthest = np.maximum(np.maximum.reduce(numbers, axis=None, initial=0.0), -np.minimum.reduce(numbers, axis=None, initial=0.0))
+    return bound if furthest + _top(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
 
 
 class Ternary:
@@ -474,8 +476,7 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
         bound = bound + lost if bound.ndim == 0 else np.add(bound, lost, out=bound)
         if not (2 + relative) * most + lost <= arithmetic.running:
             magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
-            inside = magnitude + bound <= arithmetic.running  # a partial sum, which is never larger than that, may overflow
-            bound = np.where(inside, bound, np.inf)
+            bound = _limited(magnitude, bound, arithmetic.running)  # no partial sum is larger than that
         return arithmetic.stored(value, bound)
 
 
@@ -845,12 +846,12 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
     """
     if not isinstance(x, Rounded):
         return _scattered(x, index, shape)
-    values = x.value
     with quiet():
-        value, magnitude = _scattered(values, index, shape), _scattered(np.abs(values), index, shape)
-        spread = None if x.exact else _scattered(x.bounds(), index, shape)
-        count = _scattered(np.ones(values.shape), index, shape)
-        terms = int(np.max(count, initial=0))
+        places, size = _places(x.value, index, shape), math.prod(shape)
+        value, magnitude, spread = (None if a is None else np.bincount(places, a.ravel(), size).reshape(shape)
+                                    for a in (x.value, np.abs(x.value), None if x.exact else x.bounds()))
+        count = np.bincount(places, minlength=size).reshape(shape)
+        terms = int(_top(count))
         if terms <= 1:
             return Rounded(value, _ZERO if spread is None else spread, x.arithmetic)
         magnitude = magnitude if spread is None else magnitude + spread
@@ -860,12 +861,17 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
 
 
 def _scattered(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if x.dtype == np.float64:
+        return np.bincount(_places(x, index, shape), x.ravel(), math.prod(shape)).reshape(shape)
     total = np.zeros(shape, dtype=x.dtype)
-    if x.dtype != np.float64 or not x.size:
-        np.add.at(total, index, x)
-        return total
-    places = np.arange(total.size).reshape(shape)[index]
-    return np.bincount(np.broadcast_to(places, x.shape).ravel(), weights=x.ravel(), minlength=total.size).reshape(shape)
+    np.add.at(total, index, x)
+    return total
+
+
+def _places(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return where in the scattered array, counted in row-major order, each entry of x goes."""
+    places = np.arange(math.prod(shape)).reshape(shape)[index]
+    return np.broadcast_to(places, x.shape).ravel()
 
 
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)

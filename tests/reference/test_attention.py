@@ -13,15 +13,16 @@ import pytest
 from backproof.certify import expected
 from backproof.mistakes.attention import MISTAKES
 from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention
-from backproof.reference.layer import ShapeError
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded
+from backproof.reference.layer import Constant, ShapeError
+from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
 from flint import arb, ctx
 
 Arrays = dict[str, np.ndarray]
 STEP = 1e-100  # of the complex step
 
-ALONE = [example for example in ScaledDotProductAttention.examples() if len(example[1]) == 2]
+ALONE = [*ScaledDotProductAttention.examples(), (ScaledDotProductAttention(is_causal=True, mask="boolean"), (4, 2), (5, 2), (5, 1)),
+         (ScaledDotProductAttention(is_causal=True, mask="additive"), (2, 4, 2), (2, 3, 2), (2, 3, 1))]  # fmt: skip
 EVERY = [example for cls in (ScaledDotProductAttention, MultiheadAttention, RotaryEmbedding) for example in cls.examples()]
 each_precision = pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
 
@@ -98,17 +99,18 @@ def test_attention_is_its_definition_in_loops(example: Any, seed: int) -> None:
     step = step_of(*example, seed=seed)
     layer, balls, added = step.layer, balls_of(step, "float64"), step.params["attn_mask"] if step.layer.mask == "additive" else None
     scale = layer.scale or 1 / math.sqrt(step.inputs[0].shape[-1])
-    for n, inputs in enumerate(zip(*step.inputs, strict=True)):
-        arrays = dict(zip(layer.input_names, inputs, strict=True))
+    for n in np.ndindex(*step.inputs[0].shape[:-2]):  # every example and head
+        arrays = {name: x[n] for name, x in zip(layer.input_names, step.inputs, strict=True)}
         function = lambda query, key, value: attention_in_loops(query, key, value, scale, sees(step), added)  # noqa: E731
         truth = {"output": function(**arrays)} | {f"d{k}": d for k, d in complex_step(function, arrays, step.d_output[n]).items()}
         for name, tensor in truth.items():
             assert excess(tensor, balls[name][n]) <= 1, f"{name}: got {tensor}, expected {balls[name][n]}"
 
 
-def test_heads_are_separate_and_groups_share() -> None:
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_heads_are_separate_and_groups_share(is_causal: bool) -> None:
     """Head h attends with the slice h of the query and the slice of its group of key and value, and nothing else."""
-    layer = MultiheadAttention(8, 4, num_kv_heads=2, is_causal=True)
+    layer = MultiheadAttention(8, 4, num_kv_heads=2, is_causal=is_causal)
     step = step_of(layer, (3, 8), batch=2)
     p, size = step.params, 2
     balls = balls_of(step, "float64")
@@ -118,7 +120,7 @@ def test_heads_are_separate_and_groups_share() -> None:
         heads = []
         for head in range(4):
             own, shared = slice(size * head, size * head + size), slice(size * (head // 2), size * (head // 2) + size)
-            heads.append(attention_in_loops(query[:, own], key[:, shared], value[:, shared], 1 / math.sqrt(size), lambda i, j: j <= i))
+            heads.append(attention_in_loops(query[:, own], key[:, shared], value[:, shared], 1 / math.sqrt(size), sees(step)))
         y = np.concatenate(heads, axis=-1) @ p["out_proj_weight"].T + p["out_proj_bias"]
         assert excess(y, balls["output"][n]) <= 1
 
@@ -161,17 +163,29 @@ def test_rotated_products_depend_on_the_distance_alone() -> None:
 
 
 @each_precision
-def test_the_table_is_right_far_out(precision: Precision) -> None:
-    """Cosine and sine lie in their balls at position 20,000 as in exact arithmetic, and the balls are as narrow as the format."""
-    layer, where, size = RotaryEmbedding(), 20_000, 8
+@pytest.mark.parametrize(("base", "size"), [(10_000, 12), (7.3, 6)])  # of which no power is a short decimal fraction
+def test_the_table_is_right_far_out(precision: Precision, base: float, size: int) -> None:
+    """Cosine and sine lie in their balls at position 20,011 as in exact arithmetic, and the balls are as narrow as the format."""
+    layer, where = RotaryEmbedding(base), 20_011
     x = np.zeros((where + 1, size))
     x[:, : size // 2] = 1.0
     y, _ = layer.forward({}, Arithmetic(precision).exact(x))
     with ctx.workprec(200):
-        angles = [where * arb(10000) ** (-arb(2 * i) / size) for i in range(size // 2)]
+        angles = [where * arb(base) ** (-arb(2 * i) / size) for i in range(size // 2)]
         truth = np.array([float(a.cos()) for a in angles] + [float(a.sin()) for a in angles])
     assert excess(truth, y[-1]) <= 1
     assert (y.radius()[-1] <= np.maximum(8 * precision.store, 2 * 16 * where * 2.0**-53)).all()
+
+
+@pytest.mark.parametrize("position", [0, 1, 2, 1000])
+def test_the_table_is_as_wide_as_its_angles_are_unsure(position: int) -> None:
+    """With base 1 an angle n may be off by 4 n of its roundoffs and a cosine by 2, here and in an implementation; at 0 it is exact."""
+    x = np.zeros((position + 1, 2))
+    x[:, 0] = 1.0
+    y, _ = RotaryEmbedding(1.0).forward({}, Arithmetic(PRECISIONS["float64"]).exact(x))
+    unsure = 2 * REFERENCE_ROUNDOFF * (4 * position + 2) if position else 0
+    assert (unsure <= y.radius()[-1]).all()
+    assert (y.radius()[-1] <= 1.001 * unsure + 5 * PRECISIONS["float64"].store * np.abs(y.value[-1]) + 1e-300).all()
 
 
 @pytest.mark.parametrize("example", EVERY, ids=str)
@@ -372,6 +386,7 @@ def test_where_a_mistake_cannot_be_made_it_is_none(example: Any) -> None:
     (lambda: MultiheadAttention(4, 4, num_kv_heads=3), "wrong num_kv_heads: got 3, expected None or a divisor of num_heads, 4"),
     (lambda: MultiheadAttention(4, 4, num_kv_heads=0), "wrong num_kv_heads: got 0"),
     (lambda: RotaryEmbedding(base=0.5), "wrong base: got 0.5, expected a finite number >= 1"),
+    (lambda: RotaryEmbedding(base=math.inf), "wrong base: got inf, expected a finite number >= 1"),
 ])  # fmt: skip
 def test_wrong_options_are_named(make: Callable[[], Any], message: str) -> None:
     """An option that makes no layer is refused with what was got and what was expected."""
@@ -386,9 +401,20 @@ def test_wrong_options_are_named(make: Callable[[], Any], message: str) -> None:
     (ScaledDotProductAttention(), ((3, 2), (4, 2), (3, 2)), r"got \(3, 2\), expected a value of shape \(4, 'Ev'\)"),
     (ScaledDotProductAttention(), ((3, 0), (4, 0), (4, 2)), "no size 0"),
     (MultiheadAttention(4, 2), ((3, 5),), r"got \(3, 5\), expected \(L, 4\)"),
+    (ScaledDotProductAttention(), ((2, 3, 2), (2, 3, 2), (2, 3, 0)), r"got \(2, 3, 0\), expected a value of shape \(2, 3, 'Ev'\)"),
+    (MultiheadAttention(4, 2), ((0, 4),), r"got \(0, 4\), expected \(L, 4\), L at least 1"),
     (RotaryEmbedding(), ((3, 5),), r"got \(3, 5\), expected \(\.\.\., L, E\) with an even E"),
+    (RotaryEmbedding(), ((2, 4, 3),), r"got \(2, 4, 3\), expected \(\.\.\., L, E\) with an even E"),
 ])  # fmt: skip
 def test_wrong_shapes_are_named(layer: Any, shapes: tuple[Any, ...], message: str) -> None:
     """A shape that the layer cannot take is refused with what was got and what was expected."""
     with pytest.raises(ShapeError, match=message):
         layer.output_shape(*shapes)
+
+
+def test_a_mask_is_announced_as_what_it_is() -> None:
+    """A boolean mask lets most keys be seen, an additive one holds real numbers, and without one there is no constant."""
+    shapes = ((2, 3, 4), (2, 5, 4), (2, 5, 1))
+    assert ScaledDotProductAttention(mask="boolean").constants(*shapes) == {"attn_mask": Constant((3, 5), "boolean", p=0.75)}
+    assert ScaledDotProductAttention(mask="additive").constants(*shapes) == {"attn_mask": Constant((3, 5), "real")}
+    assert ScaledDotProductAttention(is_causal=True).constants(*shapes) == {}

@@ -336,7 +336,10 @@ def caught(mistake: Mistake, layer: Any, shape: Shape) -> set[str]:
     return {name for name, value in wrong.items() if np.any(np.abs(value - balls[name].value) > balls[name].radius())}
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=[m.code for m in MISTAKES])
+OUTSIDE = [m for m in MISTAKES if m.code != "tied-all-full"]  # which a hull holds entry by entry: see tests/harness/test_mistakes.py
+
+
+@pytest.mark.parametrize("mistake", OUTSIDE, ids=[m.code for m in OUTSIDE])
 def test_every_mistake_is_caught_in_the_tensors_it_names(mistake: Mistake) -> None:
     """For every layer a mistake applies to, some example shows it in every tensor it names."""
     concerned = 0

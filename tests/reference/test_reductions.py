@@ -212,12 +212,13 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "factors known exactly": ("bound += magnitude - inner +", "bound +=",
                               lambda m: (m.running_product(_ball(m, [1.0, 2.0], [0.5, 0.5]), 0), 3.75)),
     "no rounding of running sums": (
-        "bound = magnitude * relative + roundings", "bound = 0 * relative + roundings",
+        "bound = magnitude * relative[terms]", "bound = 0 * magnitude",
         lambda m: (m.running_sum(_ball(m, [1.0] + [2.0**-24] * 200, [0] * 201), 0), 1.0)),
     "partial running sums never overflow": (
-        "(magnitude + bound) * BOUND_SLACK <", "np.abs(value) * BOUND_SLACK <",
+        "_limited(magnitude, bound, self.precision.largest / BOUND_SLACK)", "_limited(value, bound, self.precision.largest / BOUND_SLACK)",
         lambda m: (m.running_sum(_ball(m, [3e38, 3e38, -3e38, -3e38], [0] * 4), 0, last=True), math.inf)),
-    "terms known exactly": ("            bound = bound + spread\n        inside", "            bound = bound + 0\n        inside",
+    "terms known exactly": ("            bound += spread\n        return Rounded(value, _limited(magnitude",
+                            "            bound += 0\n        return Rounded(value, _limited(magnitude",
                             lambda m: (m.running_sum(_ball(m, [1.0, 1.0], [0.5, 0.5]), 0), 3.0)),
 }  # fmt: skip
 """A snippet of the bounds, a wrong one, and a number that the last ball must hold."""

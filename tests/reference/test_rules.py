@@ -20,6 +20,7 @@ from backproof.exact import Ball, balls, precise, stepped
 from backproof.mistakes.mistake import Faulty
 from backproof.proof import prove
 from backproof.reference import activations as a
+from backproof.reference.gated import DOMINANT
 from backproof.reference.layer import REGISTRY, Backward, Elementwise, Layer, Params, ShapeError, build, describe
 from backproof.reference.normalization import InstanceNorm, RMSNorm
 from backproof.reference.rounding import PRECISIONS, Array
@@ -300,10 +301,12 @@ def test_a_product_that_overflows_where_the_slope_is_zero_is_forgiven(layer: Lay
     assert dx.radius()[0, 1] < 1e-3
 
 
-def test_equal_entries_do_not_dominate() -> None:
-    """The log-softmax of two equal entries is -log 2, where the larger share is a half to the last bit."""
-    y, _ = a.LogSoftmax().forward({}, np.array([[3.0, 3.0]]))
-    assert (y == -np.log(2)).all()
+def test_a_share_at_the_edge_of_dominance() -> None:
+    """The log-softmax of an entry whose share is 0.7 to the last bit is log 0.7, by whichever form."""
+    x = np.array([[0.0, np.log(3 / 7)]])
+    y, _ = a.LogSoftmax().forward({}, x)
+    assert (np.exp(x) / np.sum(np.exp(x)))[0, 0] == DOMINANT
+    assert abs(y[0, 0] - np.log(0.7)) < 1e-15
 
 
 # Kinks.
