@@ -20,7 +20,9 @@ from backproof.generate import DRAWS, structures
 from backproof.known import KnownList
 from backproof.ledger import Ledger
 from backproof.reference.case import Case
+from backproof.reference.layer import REGISTRY
 from backproof.reference.values import REGIMES
+from backproof.report import Tally
 from document import conditions, note, table, write
 
 Parts = list[tuple[str, Ledger]]
@@ -76,11 +78,25 @@ def measure(adapter: str, networks: int, seed: int, precisions: tuple[str, ...],
     text = f"### {adapter}: {networks:,} networks, {every.cases:,} cases in {', '.join(precisions)}\n\n{table(header, rows)}\n"
     text += f"{split}; largest excess that agreed {margin:.4f}; planted mistakes: {test.blamed} of {test.planted} caught and "
     text += f"blamed, {test.hidden} more within rounding; {seconds:,.0f} s, {jobs} at a time.\n"
+    text += f"\n{table(FAMILY_HEADER, _families(every))}"
     new, known = (every.sorted_findings(kind) for kind in ("new", "known"))
     missed = "".join(f"- missed: {line}\n" for line in test.missed)
     stale = KnownList().stale(every.reached, every.met)
     text += _list("Unexplained", new) + missed + _list("Known", known) + (f"\nStale: {', '.join(stale)}\n" if stale else "")
     return text, new
+
+
+FAMILY_HEADER = ("family", "entries compared", "inconclusive", "other subgradients", "outside the bound", "largest excess that agreed")
+
+
+def _families(ledger: Ledger) -> Iterator[tuple[str, ...]]:
+    """Yield what was compared of each family: the layers of one file of the reference."""
+    tallies: dict[str, list[Tally]] = {}
+    for (_, _, layer, _), tally in ledger.tallies.items():
+        tallies.setdefault(REGISTRY[layer].__module__.rpartition(".")[2], []).append(tally)
+    for family, found in sorted(tallies.items()):
+        counts = (sum(getattr(t, name) for t in found) for name in ("compared", "inconclusive", "conventions", "outside"))
+        yield family, *(f"{n:,}" for n in counts), f"{max(t.margin for t in found):.4f}"
 
 
 def _compared(ledger: Ledger) -> int:
@@ -104,7 +120,7 @@ INTRODUCTION = """\
 
 Written by `{command}`.
 
-Random networks of depth 1 to 8 as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are
+Random networks over all families as `verify` draws them, {draws} draws of values through each, every regime in turn. Entries are
 compared in local certificates, and in float64 end to end too. A finding is counted each time it is met.
 
 """
@@ -126,16 +142,14 @@ def main() -> None:
     for adapter, networks in (("torch", options.torch), ("jax:jit", options.jax)):
         if networks:
             section, new = measure(adapter, networks, options.seed, tuple(options.precisions.split(",")), options.jobs)
-            text += f"{section}\n"
+            section += f"\n{conditions()}"
+            print(section)
+            if options.write:
+                write(f"false-alarms {adapter}", text + section)
             wrong += new
-    text += conditions()
-    print(text)
     for finding in wrong:
         print(f"\nUNEXPLAINED {finding.title}, at {finding.index} of {finding.path}: {finding.actual!r} for {finding.expected!r} "
               f"+- {finding.bound:.3g}\n{finding.case.to_json() if finding.case else ''}")  # fmt: skip
-    if options.write:
-        write("false-alarms", text)
-
 
 if __name__ == "__main__":
     main()

@@ -34,6 +34,8 @@ def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
         return summands if layer.reduction == "none" else getattr(torch, layer.reduction)(summands)
     losses: dict[str, Any] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss, "smooth_l1": F.smooth_l1_loss,
                               "soft_margin": F.soft_margin_loss, "kl_div": F.kl_div}
+    if (layer.loss, layer.reduction) == ("kl_div", "mean"):  # which torch warns of every time, as not the mathematical one
+        return F.kl_div(a, target, reduction="none").mean()
     return losses[layer.loss](a, target, reduction=layer.reduction)
 
 
@@ -56,6 +58,8 @@ def bce_with_logits_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
 
 
 def kl_div_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
+    if layer.reduction == "mean":  # which torch warns of every time, as not the mathematical one
+        return F.kl_div(z, target, reduction="none", log_target=layer.log_target).mean()
     return F.kl_div(z, target, reduction=layer.reduction, log_target=layer.log_target)
 
 
