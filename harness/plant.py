@@ -59,16 +59,17 @@ def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
 
 
 def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision) -> np.ndarray:
-    """Return the entries of a tensor that no exact tie leaves a choice for: elsewhere another value may be another subgradient.
+    """Return the entries that count: those that no exact tie leaves a choice for, and those that lie outside of every subgradient.
 
-    It is none where the layer hands on more or less than dy: then every entry counts.
+    Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
     """
     own = Arithmetic(precision)
     ball = expected(step, own)[tensor]
     if not own.ties or not conserves(step, tensor, wrong, precision):
         return np.ones(ball.shape, dtype=bool)
     hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
-    return (hull.value == ball.value) & (hull.radius() == ball.radius())
+    decided: np.ndarray = (hull.value == ball.value) & (hull.radius() == ball.radius())
+    return decided | (np.abs(wrong.astype(np.float64) - hull.value) > hull.radius())
 
 
 def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, precision: Precision, *, fused: bool) -> bool:

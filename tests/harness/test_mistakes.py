@@ -20,7 +20,7 @@ from backproof.diagnose import derivation, diagnose
 from backproof.mistakes import MISTAKES, Mistake
 from backproof.mistakes.general import MISTAKES as GENERAL
 from backproof.mistakes.mistake import faulty
-from backproof.plant import with_tensor
+from backproof.plant import KINDS, Planter, with_tensor
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.case import Case
 from backproof.reference.ctc import CTCLoss
@@ -30,8 +30,9 @@ from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
 from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
-from backproof.reference.trace import LayerTrace
+from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import TARGETS
+from backproof.report import SelfTest
 from backproof.setting import Setting
 
 pytestmark = [pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),  # torch, of KLDivLoss
@@ -211,6 +212,21 @@ def test_a_mistake_is_caught_blamed_and_named(mistake: Mistake) -> None:
     for cls in belongs:
         for name in ("float64", "float32"):
             name_it(mistake, show(mistake, cls, name), name)
+
+
+def test_the_self_test_of_a_run_plants_every_kind() -> None:
+    """Where a run meets every layer with every option, its self-test plants every kind of mistake and misses none."""
+    result = SelfTest()
+    planter = Planter(0, result)
+    for cls in OWN.values():
+        for layer, *shapes in examples(cls):
+            for numbers in ("normal", "ties"):
+                step = right_step(layer, tuple(shapes), numbers, "float64")
+                trace = Trace(step.outputs[0], (step,), ((("x",), ("y",)),))
+                planter.plant(trace, precision_named("float64"), numbers, fused=False)
+    assert result.missed == []
+    assert result.planted == result.caught == result.blamed
+    assert set(result.by_mistake) == set(KINDS)
 
 
 def test_codes_are_told_apart() -> None:
