@@ -11,6 +11,7 @@ from typing import Any
 
 from .reference.case import Case
 from .reference.containers import Parallel, Residual, Sequential, Shared
+from .reference.heads import MSELoss
 from .reference.layer import Layer
 from .reference.network import Network
 
@@ -70,9 +71,11 @@ def _smaller_networks(network: Network) -> Iterator[Network]:
         for simpler in _simpler(layer):
             yield from _built(network.input_shape, (*before, simpler, *after), network.head)
     for axis, value in enumerate(network.input_shape):
-        for less in _less(value):
-            shape = (*network.input_shape[:axis], less, *network.input_shape[axis + 1 :])
+        before, after = network.input_shape[:axis], network.input_shape[axis + 1 :]
+        for shape in ((*before, *after), *((*before, less, *after) for less in _less(value))):
             yield from _built(shape, layers, network.head)
+    if network.head != MSELoss():
+        yield from _built(network.input_shape, layers, MSELoss())
 
 
 def _opened(layer: Layer) -> Iterator[tuple[Layer, ...]]:
