@@ -171,7 +171,8 @@ def section(settings: Iterable[Setting], precision: Precision, runs: int) -> str
         sums += found
         plain, rounded, certificate = found
         rows.append((setting.family, str(setting), *map(milliseconds, found), f"{rounded / plain:.1f}", f"{certificate / plain:.1f}"))
-    totals = [(family, *map(milliseconds, sums), f"{sums[1] / sums[0]:.1f}", f"{sums[2] / sums[0]:.1f}") for family, sums in families.items()]
+    totals = [(family, *map(milliseconds, sums), f"{sums[1] / sums[0]:.1f}", f"{sums[2] / sums[0]:.1f}")
+              for family, sums in families.items()]
     header = ("plain: ms", "rounded: ms", "certificate: ms", "rounded / plain", "certificate / plain")
     return f"{table(('family', *header), totals)}\n{table(('family', 'layer', *header), rows)}"
 

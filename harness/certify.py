@@ -165,7 +165,8 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
     whole, margins, rows = tensors(step), dict[str, float](), max(1, BLOCK * batch // size)
     for start in range(0, batch, rows):
         part = slice(start, start + rows)
-        few = replace(step, inputs=tuple(x[part] for x in step.inputs), params={**step.params, **{k: step.params[k][part] for k in batched}},
+        params = {**step.params, **{k: step.params[k][part] for k in batched}}
+        few = replace(step, inputs=tuple(x[part] for x in step.inputs), params=params,
                       d_output=tuple(None if dy is None else dy[part] for dy in step.d_outputs))  # fmt: skip
         balls = expected(few, arithmetic)
         for name, ball in balls.items():

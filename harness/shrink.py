@@ -12,7 +12,7 @@ from typing import Any
 from .reference.case import Case
 from .reference.containers import Parallel, Residual, Sequential, Shared
 from .reference.heads import MSELoss
-from .reference.layer import Layer
+from .reference.layer import Layer, Shape
 from .reference.network import Network
 
 __all__ = ["shrink"]
@@ -70,12 +70,18 @@ def _smaller_networks(network: Network) -> Iterator[Network]:
                 yield from _built(network.input_shape, (*before, *parts, *after[1:]), network.head)
         for simpler in _simpler(layer):
             yield from _built(network.input_shape, (*before, simpler, *after), network.head)
-    for axis, value in enumerate(network.input_shape):
-        before, after = network.input_shape[:axis], network.input_shape[axis + 1 :]
-        for shape in ((*before, *after), *((*before, less, *after) for less in _less(value))):
-            yield from _built(shape, layers, network.head)
+    for shape in _smaller_shapes(network.input_shape):
+        yield from _built(shape, layers, network.head)
     if network.head != MSELoss():
         yield from _built(network.input_shape, layers, MSELoss())
+
+
+def _smaller_shapes(shape: Shape) -> Iterator[Shape]:
+    """Yield the shape without one of its axes, or with a smaller one."""
+    for axis, value in enumerate(shape):
+        before, after = shape[:axis], shape[axis + 1 :]
+        yield (*before, *after)
+        yield from ((*before, less, *after) for less in _less(value))
 
 
 def _opened(layer: Layer) -> Iterator[tuple[Layer, ...]]:

@@ -87,7 +87,8 @@ def softplus(x: Array) -> Array:
     whole = np.logaddexp(x, 0.0)
     if not isinstance(x, Rounded) or not x.arithmetic.precision.wide:
         return whole
-    return either(whole, np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+    ball: Array = x
+    return either(whole, np.maximum(ball, 0.0) + np.log1p(np.exp(-np.abs(ball))))
 
 
 def expm1(x: Array) -> Array:

@@ -190,7 +190,7 @@ class Arithmetic:
         return self.stored(value, _limited(magnitude, bound, self.running))  # no partial sum is larger than that
 
     def summation(self, length: int, *, products: bool = False) -> tuple[float, float]:
-        """Return what a sum of `length` terms, which may be products, may be off by: relative to the sum of their magnitudes, and beside that."""
+        """Return what a sum of `length` terms, which may be products, is off by at most: relative to their magnitudes, and beside that."""
         precision = self.precision
         # in any order a term meets length - 1 additions, and the rounding of its product: (1 + d)^k is within 1 + gamma_k
         roundings = length if products else length - 1
@@ -666,7 +666,8 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(x.arithmetic.lift(1.0), x),
     np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
     np.maximum: _extremum(np.maximum), np.minimum: _extremum(np.minimum), np.logaddexp: _logaddexp,
-    np.exp: _elementary(np.exp, _growing(lambda x, y: y, 1)), np.expm1: _elementary(np.expm1, _growing(lambda x, y: y + (1 + NEAR_ZERO), 1)),
+    np.exp: _elementary(np.exp, _growing(lambda x, y: y, 1)),
+    np.expm1: _elementary(np.expm1, _growing(lambda x, y: y + (1 + NEAR_ZERO), 1)),
     np.log: _elementary(np.log, _logarithm(0)), np.log1p: _elementary(np.log1p, _logarithm(1)), np.sqrt: _elementary(np.sqrt, _root),
     # the slopes s(1 - s) and 1 - tanh^2 are themselves solutions of u' = u (1 - 2 s) and u' = -2 u tanh
     special.expit: _elementary(special.expit, _growing(lambda x, y: y * ((1 + NEAR_ZERO) - y), 1)),
@@ -848,8 +849,8 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
         return _scattered(x, index, shape)
     with quiet():
         places, size = _places(x.value, index, shape), math.prod(shape)
-        value, magnitude, spread = (None if a is None else np.bincount(places, a.ravel(), size).reshape(shape)
-                                    for a in (x.value, np.abs(x.value), None if x.exact else x.bounds()))
+        value, magnitude = (np.bincount(places, a.ravel(), size).reshape(shape) for a in (x.value, np.abs(x.value)))
+        spread = None if x.exact else np.bincount(places, x.bounds().ravel(), size).reshape(shape)
         count = np.bincount(places, minlength=size).reshape(shape)
         terms = int(_top(count))
         if terms <= 1:

@@ -34,9 +34,8 @@ def head(layer: Any, z: Tensor, target: Tensor) -> Tensor:
         return summands if layer.reduction == "none" else getattr(torch, layer.reduction)(summands)
     losses: dict[str, Any] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss, "smooth_l1": F.smooth_l1_loss,
                               "soft_margin": F.soft_margin_loss, "kl_div": F.kl_div}
-    if (layer.loss, layer.reduction) == ("kl_div", "mean"):  # which torch warns of every time, as not the mathematical one
-        return F.kl_div(a, target, reduction="none").mean()
-    return losses[layer.loss](a, target, reduction=layer.reduction)
+    warned_of = (layer.loss, layer.reduction) == ("kl_div", "mean")  # every time, as not the mathematical one
+    return F.kl_div(a, target, reduction="none").mean() if warned_of else losses[layer.loss](a, target, reduction=layer.reduction)
 
 
 def huber_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
