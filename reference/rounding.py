@@ -862,7 +862,7 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
 
 
 def _scattered(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if x.dtype == np.float64:
+    if x.dtype == np.float64 and x.size:  # of nothing, bincount returns whole numbers
         return np.bincount(_places(x, index, shape), x.ravel(), math.prod(shape)).reshape(shape)
     total = np.zeros(shape, dtype=x.dtype)
     np.add.at(total, index, x)
