@@ -8,6 +8,9 @@ from typing import Any
 # Public names and where they live. They are imported on first use, so that `import backproof` costs nothing.
 _HOMES = {
     "verify": ".run",
+    "check": ".checker",
+    "assert_gradients": ".checker",
+    "GradientMismatch": ".checker",
     "prove": ".proof",
     "Proof": ".proof",
     "Report": ".report",

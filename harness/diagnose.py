@@ -20,11 +20,15 @@ __all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost", "source_of"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`code` names the mistake (`unknown` when none fits), `sentence` says it, `equation` is the line of the derivation it violates."""
+    """`code` names the mistake (`unknown` when none fits), `sentence` says it, `equation` is the line of the derivation it violates.
+
+    `condition` says when it shows: `only for a batch of more than one example`; empty where it shows on any input, or nobody looked.
+    """
 
     code: str
     sentence: str
     equation: str = ""
+    condition: str = ""
 
 
 def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:  # noqa: PLR0911  (one per explanation)

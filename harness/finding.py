@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .diagnose import Diagnosis
 from .reference.case import Case
 from .reference.layer import describe
 from .reference.trace import LayerTrace
+
+if TYPE_CHECKING:
+    from .probe import Probe
 
 __all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
 
@@ -52,7 +55,7 @@ class Finding:
     expected: float
     bound: float
     diagnosis: Diagnosis
-    case: Case | None
+    case: Case | Probe | None
     count: int = 1
     digits: float = 0.0
     known: str = ""
@@ -70,8 +73,8 @@ class Finding:
         return f"{self.verdict}: {self.layer} {self.tensor} on {self.adapter} ({self.precision})"
 
     @classmethod
-    def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis, case: Case | None,
-           step: LayerTrace | None, **extra: Any) -> Finding:  # fmt: skip
+    def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis,
+           case: Case | Probe | None, step: LayerTrace | None, **extra: Any) -> Finding:  # fmt: skip
         """Build a finding from a certificate that keeps its tensors."""
         at = certificate.index
         has_entry = certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error"
@@ -90,7 +93,8 @@ class Finding:
             "adapter": self.adapter, "precision": self.precision, "layer": self.layer, "path": self.path, "tensor": self.tensor,
             "verdict": self.verdict, "excess": number(self.excess), "entries": {"outside": self.entries[0], "total": self.entries[1]},
             "index": list(self.index), "actual": number(self.actual), "expected": number(self.expected), "bound": number(self.bound),
-            "diagnosis": {"code": self.diagnosis.code, "sentence": self.diagnosis.sentence, "equation": self.diagnosis.equation},
+            "diagnosis": {"code": self.diagnosis.code, "sentence": self.diagnosis.sentence, "equation": self.diagnosis.equation,
+                          "condition": self.diagnosis.condition},
             "count": self.count, "digits_lost": number(round(self.digits, 1)), "known": self.known,
             "suspects_reference": self.suspects_reference,
             "options": describe(self.step.layer) if self.step is not None else {},

@@ -20,17 +20,19 @@ __all__ = ["shrink"]
 SMALL_SEEDS = range(4)
 
 
-def shrink(case: Case, shows: Callable[[Case], bool], *, attempts: int = 80, seconds: float = 20.0) -> Case:
+def shrink(case: Any, shows: Callable[[Any], bool], smaller: Callable[[Any], Iterator[Any]] | None = None, *, attempts: int = 80,
+           seconds: float = 20.0) -> Any:  # fmt: skip
     """Return the smallest case found for which `shows` still holds, taking one step at a time while steps succeed.
 
-    The steps drop layers, cut batch and sizes and simplify seed and regime; `attempts` and `seconds` bound the work.
+    `smaller` yields simpler cases, boldest first; left out, it drops layers, cuts batch and sizes and simplifies seed and regime.
+    `attempts` and `seconds` bound the work.
     """
     stop = time.monotonic() + seconds
     left = attempts
     progress = True
     while progress and left > 0:
         progress = False
-        for candidate in islice(_smaller(case), left):
+        for candidate in islice((smaller or _smaller)(case), left):
             left -= 1
             if time.monotonic() > stop:
                 return case

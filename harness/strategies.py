@@ -1,11 +1,13 @@
-"""Hypothesis strategies for layers, networks and cases. They construct what fits; nothing is drawn and thrown away."""
+"""Hypothesis strategies for layers and their arrays, networks and cases. They construct what fits; nothing is drawn and thrown away."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from .architectures import ARCHITECTURES, fitting, stack
@@ -19,22 +21,73 @@ from .reference.network import Network
 from .reference.normalization import BatchNorm, GroupNorm
 from .reference.rounding import PRECISIONS
 from .reference.values import REGIMES
+from .setting import SHAPES
 
-__all__ = ["BATCHES", "FAMILIES", "batches", "cases", "heads", "layers", "networks"]
+__all__ = ["BATCHES", "FAMILIES", "Arrays", "arrays_for", "batches", "cases", "heads", "layers", "lone", "networks"]
 
 BATCHES = (1, 2, 3, 4, 7, 16, 33)
 VERIFIED = ("float64", "float32")
 
 
-def layers(shape: Shape = (4,), families: Sequence[str] | None = None) -> st.SearchStrategy[Layer]:
-    """Draw a layer that takes an input of this shape (batch axis left out), of the named families or of all.
+def layers(shape: Shape | None = None, families: Sequence[str] | None = None) -> st.SearchStrategy[Layer]:
+    """Draw a layer of the named families or of all; with a shape (batch axis left out), one that takes real numbers of that shape.
 
     Raises ValueError for an unknown family, and where none of the families takes the shape.
     """
-    names = fitting(shape, checked(families))
-    if not names:
+    names = checked(families)
+    takes = {name: [s for s in SHAPES if s and FAMILIES[name].fits(s)] for name in names}
+    if shape is not None:
+        takes = {name: [shape] for name in fitting(shape, names)}
+    if not takes:
         raise ValueError(f"no layer of {', '.join(families or ())} takes an input of shape {shape}")
-    return st.sampled_from(names).flatmap(lambda name: FAMILIES[name].draw(shape))
+    return st.sampled_from([*takes]).flatmap(lambda name: st.sampled_from(takes[name]).flatmap(FAMILIES[name].draw))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What one call of a layer takes: `inputs`, `params` by name and an upstream gradient for each output, drawn in a value regime.
+
+    A head's inputs are z and the target. All are the caller's own, in the format of the precision asked for.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    params: Mapping[str, np.ndarray]
+    upstream: tuple[np.ndarray, ...]
+    regime: str
+
+
+def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precision: str = "float64") -> st.SearchStrategy[Arrays]:
+    """Draw the arrays that a layer or head takes, in every value regime and batch size, over all shapes known to fit or those given.
+
+    `shapes` are alternatives, batch axis left out; a layer of several inputs has a tuple of shapes in each. Examples shrink to a batch of
+    1, small shapes and normal numbers. Raises ValueError where no shape is known, and for an unknown precision.
+    """
+    from .probe import VALUES, Probe, shapes_for  # noqa: PLC0415  (probes draw their batches from here)
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
+    found = [_each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
+    if not found:
+        raise ValueError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
+    found.sort(key=lambda each: sum(map(prod, each)))
+
+    @st.composite
+    def drawn(draw: Any) -> Arrays:
+        own = draw(st.sampled_from(found))
+        least = 2 if isinstance(layer, Layer) and lone(layer, own[0]) else 1
+        batch = draw(st.sampled_from([n for n in BATCHES if n >= least]))
+        regime = draw(st.sampled_from(VALUES))
+        call = Probe(layer, own, batch, draw(st.integers(0, 2**32 - 1)), regime, precision).call()
+        params = {name: np.array(a) for name, a in call.params.items()}
+        return Arrays(tuple(map(np.array, call.inputs)), params, tuple(map(np.array, call.dys)), regime)
+
+    return drawn()
+
+
+def _each_input(shapes: Any) -> tuple[Shape, ...]:
+    """Return the shapes of one call's inputs; a single input's may be given as it is."""
+    found = tuple(shapes)
+    return tuple(map(tuple, found)) if found and not isinstance(found[0], int) else (found,)
 
 
 def checked(families: Sequence[str] | None) -> Sequence[str]:
@@ -82,11 +135,12 @@ def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 
 
 def batches(network: Network) -> st.SearchStrategy[int]:
     """Draw a batch size from 1 upward; from 2 where a group of a normalisation would have a single entry, which torch refuses."""
-    lone = any(_lone(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps)
-    return st.sampled_from([n for n in BATCHES if n > 1 or not lone])
+    least = 2 if any(lone(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps) else 1
+    return st.sampled_from([n for n in BATCHES if n >= least])
 
 
-def _lone(layer: Layer, shape: Shape) -> bool:
+def lone(layer: Layer, shape: Shape) -> bool:
+    """Say whether a batch of 1 would leave a group of a normalisation a single entry."""
     if isinstance(layer, BatchNorm):
         return layer.training and prod(shape[1:]) == 1
     return isinstance(layer, GroupNorm) and prod(shape) == layer.num_groups

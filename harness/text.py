@@ -1,8 +1,9 @@
-"""The report as a terminal shows it."""
+"""The report as a terminal and a notebook show it."""
 
 from __future__ import annotations
 
 from io import StringIO
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -12,23 +13,36 @@ from rich.text import Text
 from .finding import Finding
 from .report import Report, Tally
 
-__all__ = ["render", "rows_by_layer", "view"]
+__all__ = ["render", "render_html", "rows_by_layer", "view"]
 
 COLOURS = {"agrees": "green", "convention": "cyan", "inconclusive": "yellow", "imprecise": "magenta", "wrong": "bold red",
            "nonfinite": "bold red", "nondeterministic": "bold red", "error": "bold red"}  # fmt: skip
+HTML = '<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: Menlo, Consolas, monospace">{code}</pre>'
 
 
-def render(report: Report, width: int = 110) -> str:
-    """Return the report as plain text."""
+def render(report: Report, width: int = 110, *, brief: bool = False) -> str:
+    """Return the report as plain text; a brief one leaves out the table of what was compared and what is explained."""
     page = StringIO()
-    Console(file=page, width=width, color_system=None, legacy_windows=False, emoji=False, highlight=False).print(view(report))
+    _console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
     return page.getvalue().rstrip()
+
+
+def render_html(report: Report, width: int = 110) -> str:
+    """Return the report as a piece of HTML, with the colours of a terminal; what stands in names is text, never markup."""
+    console = _console(StringIO(), width, record=True)
+    console.print(view(report))
+    return console.export_html(inline_styles=True, code_format=HTML)
+
+
+def _console(page: StringIO, width: int, **options: Any) -> Console:
+    """Return a console that writes to a page and nowhere else: in a notebook, one would display it instead."""
+    return Console(file=page, width=width, color_system=None, force_jupyter=False, legacy_windows=False, emoji=False, markup=False,
+                   highlight=False, **options)  # fmt: skip
 
 
 def view(report: Report) -> RenderableType:
     """Return the report as a rich renderable."""
-    parts: list[RenderableType] = [_table(report)]
-    parts += [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
+    parts: list[RenderableType] = [_table(report), *_panels(report)]
     if report.known:
         parts.append(_listing("Known discrepancies (explained in known/*.toml)", report.known))
     if report.conventions:
@@ -59,9 +73,13 @@ def _table(report: Report) -> Table:
         compared, conventions, inconclusive, outside = (sum(getattr(t, n) for t in tallies)
                                                         for n in ("compared", "conventions", "inconclusive", "outside"))
         agree = compared - conventions - inconclusive - outside
-        table.add_row(adapter, precision, str(len(tallies)), f"{compared:,}", f"{agree:,}", f"{conventions:,}", f"{inconclusive:,}",
+        table.add_row(Text(adapter), precision, str(len(tallies)), f"{compared:,}", f"{agree:,}", f"{conventions:,}", f"{inconclusive:,}",
                       f"{outside:,}", f"{max(t.margin for t in tallies):.3f}")
     return table
+
+
+def _panels(report: Report) -> list[Panel]:
+    return [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
 
 
 def _panel(finding: Finding, number: int) -> Panel:
@@ -77,19 +95,13 @@ def _panel(finding: Finding, number: int) -> Panel:
     lines.append(f"diagnosis [{finding.diagnosis.code}]: {finding.diagnosis.sentence}", style="bold")
     if finding.diagnosis.equation:
         lines.append(f"\n  should be {finding.diagnosis.equation}")
+    if finding.diagnosis.condition:
+        lines.append(f"\n  shows {finding.diagnosis.condition}")
     if finding.suspects_reference:
         lines.append("\nAnother framework is off by the same amount: the reference itself is the suspect.", style="yellow")
     if finding.case is not None:
-        case = finding.case
-        lines.append(f"\nsmallest case: {_network(finding)}, batch {case.batch}, regime {case.regime}, seed {case.seed}")
-    return Panel(lines, title=f"{number}. {finding.title}", title_align="left", border_style=COLOURS[finding.verdict])
-
-
-def _network(finding: Finding) -> str:
-    network = finding.case.network if finding.case else None
-    if network is None:
-        return ""
-    return f"input {network.input_shape} -> " + " -> ".join(str(layer) for layer in (*network.layers, network.head))
+        lines.append(f"\nsmallest case: {finding.case}")
+    return Panel(lines, title=Text(f"{number}. {finding.title}"), title_align="left", border_style=COLOURS[finding.verdict])
 
 
 def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
@@ -98,7 +110,8 @@ def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
         table.add_column(name, overflow="fold")
     for f in findings:
         verdict = Text(f.verdict, style=COLOURS[f.verdict])
-        table.add_row(f.adapter, f.layer, f.tensor, verdict, f"{f.count:,}", f.known or f.diagnosis.sentence)
+        names = (Text(name) for name in (f.adapter, f.layer, f.tensor))  # brackets in a name are no markup
+        table.add_row(*names, verdict, f"{f.count:,}", Text(f.known or f.diagnosis.sentence))
     return table
 
 
@@ -112,7 +125,8 @@ def _summary(report: Report) -> Text:
     style = "green" if test.ok else "bold red"
     hidden = f"; {test.hidden} more lie within the rounding of their precision" if test.hidden else ""
     caught = f"{test.caught} caught, {test.blamed} blamed on the right layer and tensor{hidden}"
-    text.append(f"self-test: {test.planted} planted mistakes, {caught}\n", style=style)
+    if test.planted:
+        text.append(f"self-test: {test.planted} planted mistakes, {caught}\n", style=style)
     for missed in test.missed:
         text.append(f"  missed: {missed}\n", style="red")
     spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())

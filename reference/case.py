@@ -35,6 +35,11 @@ class Case:
         if self.seed < 0:
             raise ValueError(f"a case needs a seed of at least 0: got {self.seed}")
 
+    def __str__(self) -> str:
+        network = self.network
+        layers = " -> ".join(str(layer) for layer in (*network.layers, network.head))
+        return f"input {network.input_shape} -> {layers}, batch {self.batch}, regime {self.regime}, seed {self.seed}"
+
     def values(self) -> Values:
         """Return the arrays of this case, in its precision."""
         return draw(self.network, self.seed, self.regime, self.batch, precision_named(self.precision))

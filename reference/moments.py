@@ -71,8 +71,13 @@ class Standardised:
         terms = dy * self.summed
         if not isinstance(terms, Rounded):
             return terms
-        with quiet():  # dy x may underflow before it is multiplied by rstd
-            return _widened(terms, terms.arithmetic.precision.underflow * _most(self.rstd))
+        with quiet():  # dy x may underflow before it is multiplied by rstd, and sums of it overflow
+            precision, size = terms.arithmetic.precision, _most(dy)
+            ball = _widened(terms, precision.underflow * _most(self.rstd))
+            largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(terms.size, 1)
+            if np.max(size, initial=0.0) * np.max(self.reach, initial=0.0) <= largest:
+                return ball
+            return Rounded(ball.value, np.where(size * self.reach <= largest, ball.bound, np.inf), ball.arithmetic)
 
     def pullback(self, dy: Array, weight: Array | None) -> Array:
         """Return dx from the gradient of `affine`."""

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .graph import by_path, by_wire
+from .graph import Graph, by_path, by_wire
 from .layer import Constant, Shape
 from .rounding import Precision, quiet
 
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["REGIMES", "Values", "draw"]
+__all__ = ["REGIMES", "Values", "draw", "sources", "store", "targets", "upstreams"]
 
 Rng = np.random.Generator
-Arrays = dict[str, dict[str, np.ndarray]]
+Numbers = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -39,38 +39,48 @@ class Values:
 @lru_cache(maxsize=8)
 def draw(network: Network, seed: int, regime: str, batch: int, precision: Precision) -> Values:
     """Return the arrays of a case, rounded to the precision's own format and read-only, since several adapters share them."""
-    rng = np.random.default_rng(seed)
-    x, params = REGIMES[regime](rng, network, batch, precision)
-    if "x" in network.graph.indices:
-        x = rng.integers(network.graph.indices["x"], size=(batch, *network.input_shape))
-    constants = _constants(rng, network, batch if regime != "trained" else max(batch, ROWS))
-    target = _target(rng, network, batch)
+    rng, graph = np.random.default_rng(seed), network.graph
+    found = sources(rng, graph, regime, batch if regime != "trained" else max(batch, ROWS), precision, inputs=batch)
+    target = targets(rng, network.head, (batch, *network.output_shape))
     if regime == "trained":
-        x, params, target = _train(rng, network, params, constants, batch)
-        batched = {w for w, constant in network.graph.constants.items() if constant.batched}
-        constants = {w: a[:batch] if w in batched else a for w, a in constants.items()}
-    upstream = _upstream(rng, network.head.loss_shape((batch, *network.output_shape)))
-
-    def store(a: np.ndarray) -> np.ndarray:
-        stored = np.asarray(a)
-        if stored.dtype.kind == "f":
-            with quiet():
-                stored = np.asarray(np.clip(a, -precision.largest, precision.largest)).astype(precision.dtype)
-        stored.setflags(write=False)
-        return stored
-
-    stored_params = {wire: store(a) for wire, a in {**by_wire(params), **constants}.items()}
-    return Values(store(x), by_path(stored_params), store(target), store(upstream))
+        found, target = _train(rng, network, found, batch)
+    upstream = upstreams(rng, network.head.loss_shape((batch, *network.output_shape)))
+    stored = {wire: store(a, precision) for wire, a in found.items()}
+    x = stored.pop("x")
+    return Values(x, by_path(stored), store(target, precision), store(upstream, precision))
 
 
-def _upstream(rng: Rng, shape: Shape) -> np.ndarray:
+def sources(rng: Rng, graph: Graph, regime: str, batch: int, precision: Precision, inputs: int | None = None) -> dict[str, np.ndarray]:
+    """Return float64 numbers of a regime for the inputs and parameters of a graph, and its constants, by wire.
+
+    `inputs` is the batch of the inputs, where the constants need another one.
+    """
+    size = batch if inputs is None else inputs
+    found = REGIMES[regime](rng, graph, size, precision)
+    for wire in graph.inputs:
+        if wire in graph.indices:
+            found[wire] = rng.integers(graph.indices[wire], size=(size, *graph.shapes[wire]))
+    return {**found, **_constants(rng, graph, batch)}
+
+
+def store(a: np.ndarray, precision: Precision) -> np.ndarray:
+    """Return an array in the precision's own format, read-only; what is no float keeps its type."""
+    stored = np.asarray(a)
+    if stored.dtype.kind == "f":
+        with quiet():
+            stored = np.asarray(np.clip(a, -precision.largest, precision.largest)).astype(precision.dtype)
+    stored.setflags(write=False)
+    return stored
+
+
+def upstreams(rng: Rng, shape: Shape) -> np.ndarray:
     """Return 1 half of the time, for a loss per entry never: sizes between 1/8 and 10, either sign."""
     if not shape and rng.random() < 0.5:
         return np.asarray(1.0)
     return np.asarray(rng.choice([-1.0, 1.0], size=shape) * 2.0 ** rng.integers(-3, 4, size=shape) * 1.25)
 
 
-def _constants(rng: Rng, network: Network, batch: int) -> dict[str, np.ndarray]:
+def _constants(rng: Rng, graph: Graph, batch: int) -> dict[str, np.ndarray]:
     """Return masks, running statistics and indices, by wire."""
 
     def one(constant: Constant) -> np.ndarray:
@@ -83,14 +93,16 @@ def _constants(rng: Rng, network: Network, batch: int) -> dict[str, np.ndarray]:
         numbers = 0.25 + 0.5 * rng.standard_normal(shape)
         return np.abs(numbers) + 0.125 if constant.kind == "positive" else numbers
 
-    return {wire: one(constant) for wire, constant in network.graph.constants.items()}
+    return {wire: one(constant) for wire, constant in graph.constants.items()}
 
 
-def _each_parameter(network: Network, rule: Callable[[str, Shape], np.ndarray]) -> Arrays:
-    return {path: {name: rule(name, shape) for name, shape in named.items()} for path, named in network.parameters().items()}
+def _each(graph: Graph, batch: int, inputs: Callable[[Shape], np.ndarray], parameters: Callable[[str, Shape], np.ndarray]) -> Numbers:
+    """Draw the inputs, which have the batch axis, then the parameters, whose rule is also given their name."""
+    found = {wire: inputs((batch, *graph.shapes[wire])) for wire in graph.inputs}
+    return found | {wire: parameters(wire.rpartition(".")[2], shape) for wire, shape in graph.parameters.items()}
 
 
-def _normal_parameters(rng: Rng, network: Network) -> Arrays:
+def _scaled(rng: Rng) -> Callable[[str, Shape], np.ndarray]:
     """Weights of variance 1 / fan_in, so that numbers keep their size from layer to layer; the rest around a quarter."""
 
     def rule(name: str, shape: Shape) -> np.ndarray:
@@ -98,34 +110,30 @@ def _normal_parameters(rng: Rng, network: Network) -> Arrays:
             return rng.standard_normal(shape) / np.sqrt(max(1, int(np.prod(shape[1:]))))
         return 0.25 + 0.5 * rng.standard_normal(shape)
 
-    return _each_parameter(network, rule)
+    return rule
 
 
-def _normal(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
-    return rng.standard_normal((batch, *network.input_shape)), _normal_parameters(rng, network)
+def _normal(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
+    return _each(graph, batch, rng.standard_normal, _scaled(rng))
 
 
-def _zeros(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _zeros(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """All-zero inputs, all-zero parameters, or both: every ReLU exactly at its kink."""
-    x, params = _normal(rng, network, batch, precision)
+    found = _normal(rng, graph, batch, precision)
     which = rng.integers(3)
-    if which != 0:
-        x = np.zeros_like(x)
-    if which != 1:
-        params = {path: {k: np.zeros_like(a) for k, a in named.items()} for path, named in params.items()}
-    return x, params
+    kept = {0: graph.inputs, 1: tuple(graph.parameters)}.get(int(which), ())
+    return {wire: a if wire in kept else np.zeros_like(a) for wire, a in found.items()}
 
 
-def _kinks(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _kinks(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """Inputs on the knees of the activations, and weights that carry a knee to the next layer exactly.
 
     A row of a weight is zero, with a bias on a knee, or picks one input and adds no bias.
     """
-    default = _normal_parameters(rng, network)
-    wires = by_wire(default)
-    wires |= {copy: wires[copy.split("#")[0]] for step in network.steps for _, copy in step.params if "#" in copy}
+    wires = _each(graph, 0, np.zeros, _scaled(rng))
+    wires |= {copy: wires[copy.split("#")[0]] for step in graph.steps for _, copy in step.params if "#" in copy}
     knees = sorted({0.0, 1.0, -1.0, 3.0, 6.0}.union(*(step.layer.kinks({name: wires[w] for name, w in step.params if w in wires})
-                                                     for step in network.steps)))  # fmt: skip
+                                                     for step in graph.steps)))  # fmt: skip
 
     def rule(name: str, shape: Shape) -> np.ndarray:
         if name == "bias":
@@ -137,10 +145,10 @@ def _kinks(rng: Rng, network: Network, batch: int, precision: Precision) -> tupl
         weight[rows, rng.integers(weight.shape[1], size=rows.size)] = rng.choice([1.0, 1.0, -1.0], size=rows.size)
         return weight.reshape(shape)
 
-    return rng.choice(knees, size=(batch, *network.input_shape)), _each_parameter(network, rule)
+    return _each(graph, batch, lambda shape: rng.choice(knees, size=shape), rule)
 
 
-def _ties(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _ties(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """Entries from a handful of values, rows and columns repeated."""
 
     def repeated(shape: Shape, scale: float) -> np.ndarray:
@@ -149,47 +157,43 @@ def _ties(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple
             a = np.take(a, rng.integers(max(1, size // 2), size=size), axis=axis)
         return a
 
-    params = _each_parameter(network, lambda _, shape: repeated(shape, 1 / np.sqrt(max(1, int(np.prod(shape[1:]))))))
-    return repeated((batch, *network.input_shape), 1.0), params
+    params = {wire: repeated(shape, 1 / np.sqrt(max(1, int(np.prod(shape[1:]))))) for wire, shape in graph.parameters.items()}
+    return {wire: repeated((batch, *graph.shapes[wire]), 1.0) for wire in graph.inputs} | params
 
 
-def _saturated(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _saturated(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """Inputs up to +-1e3, which weights of unit gain pass on."""
-    x = rng.uniform(-1, 1, (batch, *network.input_shape)) * 10.0 ** rng.uniform(0, 3)
-    return x, _normal_parameters(rng, network)
+    return _each(graph, batch, lambda shape: rng.uniform(-1, 1, shape) * 10.0 ** rng.uniform(0, 3), _scaled(rng))
 
 
-def _tiny(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _tiny(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """Magnitudes from 1e-3 down into the subnormal numbers of the precision."""
-    smallest = np.log10(precision.underflow) - 3
-
-    def log_uniform(shape: Shape) -> np.ndarray:
-        return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(smallest, -3, shape)
-
-    return log_uniform((batch, *network.input_shape)), _each_parameter(network, lambda _, shape: log_uniform(shape))
+    return _log_uniform(rng, graph, batch, np.log10(precision.underflow) - 3, -3)
 
 
-def _wide_range(rng: Rng, network: Network, batch: int, precision: Precision) -> tuple[np.ndarray, Arrays]:
+def _wide_range(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     """Magnitudes over twelve decades in one tensor (as many as the format has, for float16)."""
     top = min(6.0, np.log10(precision.largest) / 2)
-
-    def log_uniform(shape: Shape) -> np.ndarray:
-        return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(-top, top, shape)
-
-    return log_uniform((batch, *network.input_shape)), _each_parameter(network, lambda _, shape: log_uniform(shape))
+    return _log_uniform(rng, graph, batch, -top, top)
 
 
-REGIMES: dict[str, Callable[[Rng, Any, int, Precision], tuple[np.ndarray, Arrays]]] = {
+def _log_uniform(rng: Rng, graph: Graph, batch: int, low: float, high: float) -> Numbers:
+    def drawn(shape: Shape) -> np.ndarray:
+        return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(low, high, shape)
+
+    return _each(graph, batch, drawn, lambda _, shape: drawn(shape))
+
+
+REGIMES: dict[str, Callable[[Rng, Graph, int, Precision], Numbers]] = {
     "normal": _normal, "zeros": _zeros, "kinks": _kinks, "ties": _ties, "saturated": _saturated, "tiny": _tiny,
     "wide-range": _wide_range, "trained": _normal,
 }  # fmt: skip
 """Every value regime by name; `trained` starts from `normal` and takes gradient steps on real data."""
 
 
-def _target(rng: Rng, network: Network, batch: int) -> np.ndarray:
-    head, z_shape = network.head, (batch, *network.output_shape)
-    shape = head.target_shape(z_shape)
-    return TARGETS[head.target_kind()](rng, head, shape, z_shape[-1])
+def targets(rng: Rng, head: Any, z_shape: Shape) -> np.ndarray:
+    """Return what a head compares a z of this shape with, the batch axis in it."""
+    return TARGETS[head.target_kind()](rng, head, head.target_shape(z_shape), z_shape[-1])
 
 
 def _classes(rng: Rng, head: Any, shape: Shape, classes: int) -> np.ndarray:
@@ -243,8 +247,7 @@ def _data_set(loader: str) -> tuple[np.ndarray, np.ndarray]:
     return (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1), labels
 
 
-def _train(rng: Rng, network: Network, params: Arrays, constants: dict[str, np.ndarray],
-           batch: int) -> tuple[np.ndarray, Arrays, np.ndarray]:  # fmt: skip
+def _train(rng: Rng, network: Network, start: Numbers, batch: int) -> tuple[Numbers, np.ndarray]:
     """Take a few full-batch gradient steps on a real data set, its columns taken cyclically to fit the network."""
     graph, out = network.graph, network.output_shape
     kind = network.head.target_kind()
@@ -264,15 +267,16 @@ def _train(rng: Rng, network: Network, params: Arrays, constants: dict[str, np.n
         centred = labels if kind == "binary" else (labels - labels.mean()) / labels.std()
         target = np.broadcast_to(centred.reshape(-1, *[1] * (len(shape) - 1)), shape).astype(float)
     else:
-        target = _target(rng, network, size)
-    found = by_wire(params)
+        target = targets(rng, network.head, (size, *out))
+    found = {**start, "x": x}
     for _ in range(STEPS):
-        wires, backward = graph.run({"x": x, **found, **constants})
+        wires, backward = graph.run(found)
         loss, head_backward = network.head.forward({}, wires[network.output], target)
         with quiet():
             gradients = backward({network.output: head_backward(np.ones_like(loss))})
-            norm = np.sqrt(sum(float(np.sum(gradients[w] ** 2)) for w in found))
+            norm = np.sqrt(sum(float(np.sum(gradients[w] ** 2)) for w in graph.parameters))
             rate = RATE / max(1.0, norm)  # clipped, so that no architecture diverges
             if np.isfinite(norm):
-                found = {w: a - rate * gradients[w] for w, a in found.items()}
-    return x[:batch], by_path(found), target[:batch]
+                found |= {w: found[w] - rate * gradients[w] for w in graph.parameters}
+    batched = {"x"} | {w for w, constant in graph.constants.items() if constant.batched}
+    return {w: a[:batch] if w in batched else a for w, a in found.items()}, target[:batch]

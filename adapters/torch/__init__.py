@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
 from backproof.adapters import gathered, lowered
@@ -15,24 +14,9 @@ from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from torch import Tensor
 
+from .arrays import to_numpy, to_torch
+
 LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
-
-
-def to_torch(array: np.ndarray) -> Tensor:
-    """Return a tensor holding the array's numbers; bfloat16 travels by its bits."""
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
-
-
-def to_numpy(tensor: Tensor | None) -> np.ndarray:
-    """Return the tensor's numbers as an array of its own precision."""
-    if tensor is None:
-        raise RuntimeError("torch returned no gradient for a tensor that takes part in the loss")
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
 
 
 def _tensors(case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:

@@ -53,8 +53,8 @@ def _margin(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]
 
 
 def _norm(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The length of each row."""
-    return np.broadcast_to(np.linalg.norm(x, axis=-1, keepdims=True), x.shape)
+    """The length of each row of the output."""
+    return np.broadcast_to(np.linalg.norm(OUTPUTS[step.layer.output](x)[0], axis=-1, keepdims=True), x.shape)
 
 
 def _shorter(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:

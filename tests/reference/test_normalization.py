@@ -51,6 +51,16 @@ def excess(actual: np.ndarray, ball: Rounded) -> float:
     return float(np.max(np.where(difference == 0, 0.0, difference / np.where(difference == 0, 1.0, ball.radius())), initial=0.0))
 
 
+@pytest.mark.parametrize("layer", [BatchNorm(), LayerNorm(), GroupNorm(2)], ids=lambda layer: type(layer).__name__)
+def test_a_product_with_the_input_may_overflow(layer: Any) -> None:
+    """Kernels add up dy x before they divide by the deviation: where that overflows nothing is known, and where it cannot everything is."""
+    step = step_of(layer, (4,), "float32", batch=6, scale=1e6)
+    for size, finite in ((1e30, True), (1e33, False)):
+        dy = (size * step.d_output).astype(np.float32)
+        ball = balls(replace(step, d_output=dy), "float32")["dx"]
+        assert np.isfinite(ball.radius()).all() == finite, size
+
+
 # The definition, entry by entry.
 
 

@@ -1,0 +1,109 @@
+"""One call of a candidate: a function that computes one layer or head on a framework, and may have its own backward.
+
+A driver, one per framework, makes the call. It is an object with `framework`, the `layouts` that inputs and upstream gradients may have in
+memory there, the `modes` in which a candidate may be called, and `run(candidate, call) -> Answer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from backproof.adapters import MissingFrameworkError
+
+__all__ = ["DENSE", "FRAMEWORKS", "PLAIN", "Answer", "Call", "Driver", "UnsupportedError", "answered", "driver"]
+
+FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
+              (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}
+PLAIN, DENSE = "plain", "dense"
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arrays of one call, in the precision of the candidate, and how it is made.
+
+    `real` says which inputs have a gradient; the others are whole numbers, or the target of a head. `trained` are the `params` that have
+    one; the others are constants. `layout` is how inputs and parameters lie in memory, `upstream` how the gradients from above do. With
+    `alone`, that one tensor alone requires a gradient. `by_example` says that no example depends on another; `batched` are the constants
+    that have a batch axis.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    real: tuple[bool, ...]
+    params: Mapping[str, np.ndarray]
+    trained: tuple[str, ...]
+    dys: tuple[np.ndarray, ...]
+    layout: str = DENSE
+    upstream: str = DENSE
+    mode: str = PLAIN
+    alone: int | str | None = None
+    batched: tuple[str, ...] = ()
+    by_example: bool = False
+    head: bool = False
+
+    def wants(self, key: int | str) -> bool:
+        """Say whether the gradient of an input, by its place, or of a parameter, by its name, is asked for."""
+        return self.alone in (None, key)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a call: the arrays that went in as the candidate saw them, and those that came out, None for what did not.
+
+    `changed` names the arrays that the candidate modified.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    params: Mapping[str, np.ndarray]
+    dys: tuple[np.ndarray, ...]
+    outputs: tuple[Any, ...]
+    d_inputs: tuple[Any, ...]
+    d_params: Mapping[str, Any]
+    changed: tuple[str, ...] = ()
+
+
+class UnsupportedError(RuntimeError):
+    """A mode in which this candidate cannot be called, by the framework's own word: no finding."""
+
+
+class Driver(Protocol):
+    """How candidates are called on one framework."""
+
+    framework: str
+    layouts: tuple[str, ...]
+    selective: bool
+    """Whether single arrays may be asked for their gradient."""
+    compiles: bool
+    """Whether new shapes, and each mode, take long the first time."""
+    modes: Mapping[str, str]
+    """The modes beside `plain`, each with the words that say when a finding shows in it alone."""
+
+    def run(self, candidate: Callable[..., Any], call: Call) -> Answer: ...
+
+
+def driver(framework: str) -> Driver:
+    """Return the driver of a framework; raise ValueError for an unknown one, MissingFrameworkError where it is not installed."""
+    if framework not in FRAMEWORKS:
+        raise ValueError(f"unknown framework: got {framework!r}, expected one of {', '.join(FRAMEWORKS)}")
+    try:
+        module = import_module(FRAMEWORKS[framework])
+    except ModuleNotFoundError as error:
+        if error.name != framework:
+            raise
+        raise MissingFrameworkError(f"{framework} candidate", framework) from error
+    found: Driver = module.driver
+    return found
+
+
+def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> tuple[Any, ...]:
+    """Return what a candidate returned as a tuple of `count` arrays; raise TypeError, saying what was expected, for anything else."""
+    ys = tuple(y) if isinstance(y, (tuple, list)) else (y,)
+    if len(ys) != count:
+        raise TypeError(f"the candidate returned {len(ys)} outputs, expected {count}")
+    for one in ys:
+        if not isinstance(one, kind):
+            raise TypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
+    return ys

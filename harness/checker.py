@@ -1,0 +1,382 @@
+"""Check one layer or head that somebody wrote: is its backward right, and if not, where, since when, and what mistake is it?"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .adapters.calls import Driver, UnsupportedError, driver
+from .certify import Certificate, certify_layer, judge, tensors
+from .classify import PARTNERS, Loss, classify
+from .condition import condition, simpler, where
+from .diagnose import Diagnosis, diagnose, digits_lost
+from .environment import environment
+from .finding import Finding
+from .known import KnownList
+from .ledger import Ledger
+from .probe import Condition, Probe, probes, shapes_for
+from .reference.heads import Head
+from .reference.layer import Elementwise, Layer, Shape
+from .reference.rounding import precision_named, quiet
+from .reference.trace import LayerTrace
+from .report import Report
+from .shrink import shrink
+
+__all__ = ["GradientMismatch", "assert_gradients", "check"]
+
+REPEAT_EVERY = 8  # one probe in eight is run twice
+PLACES = ("normal", "kinks", "saturated", "tiny", "wide-range")  # regimes in which the values are looked for that are off
+STRUCTURES = 6  # shapes and conditions that are compiled, where that takes longer than a dozen draws
+SHRINKING = (60, 5.0)  # attempts, and seconds, to find a simpler probe that shows the same
+
+
+class GradientMismatch(AssertionError):  # noqa: N818  (a mismatch is what it is called; pytest shows it as a failure)
+    """The gradients of a candidate are wrong. Carries the `.report` that says where; its text is that of the report."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"\n{report}")
+        self.report = report
+
+
+def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
+    """Check a candidate, with the same options as `check`; raise GradientMismatch where its gradients are wrong."""
+    report = check(candidate, like, **options)
+    if not report.ok:
+        raise GradientMismatch(report)
+
+
+def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: Sequence[str] = ("float64", "float32"),
+          cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, str] | None = None,
+          shapes: Sequence[Any] | None = None) -> Report:  # fmt: skip
+    """Check a candidate against a layer or head of the reference and return the report.
+
+    `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
+    `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. `params`
+    maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
+    anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
+    write the report to.
+
+    Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
+    """
+    if not isinstance(like, (Layer, Head)):
+        raise TypeError(f"like is a bp.Layer or a bp.Head: got {like!r}. Write like=bp.LayerNorm(), say")
+    if cases < 1:
+        raise ValueError(f"check needs at least one case: got {cases}")
+    if not precisions:
+        raise ValueError("check needs at least one precision: got none")
+    run = Checker(Candidate.of(candidate, like, framework, params or {}), like, precisions)
+    run.examine(run.planned(cases, seed, shapes))
+    report = run.report({"cases": cases, "seed": seed, "precisions": list(precisions)})
+    if reports is not None:
+        report.save(reports)
+    return report
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it."""
+
+    function: Callable[..., Any]
+    name: str
+    driver: Driver
+
+    @classmethod
+    def of(cls, given: Any, like: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
+        """Return a candidate as the user gave it; raise TypeError or ValueError for one that cannot be called."""
+        name = getattr(given, "__qualname__", None) or type(given).__name__
+        if _is_module(given):
+            if framework not in (None, "torch"):
+                raise ValueError(f"framework: got {framework!r} for a torch.nn.Module, expected 'torch'")
+            from .adapters.torch.candidate import from_module  # noqa: PLC0415  (torch is imported where it is used)
+
+            own = [name for name, _ in given.named_parameters()]
+            return cls(_renamed(from_module(given), _names_of(own, like, params)), name, driver("torch"))
+        if framework is None:
+            raise ValueError("framework: got none, and the candidate is no torch.nn.Module. Write framework='torch', 'jax' or 'numpy'")
+        if not callable(given):
+            raise TypeError(f"the candidate is a function or a torch.nn.Module: got {given!r}")
+        return cls(_renamed(given, params), name.replace("<lambda>", "lambda"), driver(framework))
+
+
+def _is_module(given: Any) -> bool:
+    return any(cls.__module__ == "torch.nn.modules.module" and cls.__name__ == "Module" for cls in type(given).__mro__)
+
+
+def _names_of(own: Iterable[str], like: Any, params: Mapping[str, str]) -> Mapping[str, str]:
+    if strange := sorted(set(params) - set(own)):
+        raise ValueError(f"params: the module has no parameter {', '.join(strange)}: got names for {', '.join(sorted(params))}, expected "
+                         f"some of {', '.join(own)}")
+    return params
+
+
+def _renamed(function: Callable[..., Any], params: Mapping[str, str]) -> Callable[..., Any]:
+    """Return the function with its own names of parameters in place of the reference's."""
+    if not params:
+        return function
+    back = {theirs: own for own, theirs in params.items()}
+    return lambda *inputs, **given: function(*inputs, **{back.get(name, name): a for name, a in given.items()})
+
+
+class Checker:
+    """A check in progress: everything it learns goes into a ledger."""
+
+    def __init__(self, candidate: Candidate, like: Any, precisions: Sequence[str]) -> None:
+        self.candidate, self.like = candidate, like
+        self.precisions = [precision_named(p).name for p in precisions]
+        self.adapter = f"{candidate.driver.framework}:{candidate.name}"
+        self.known = KnownList()
+        self.ledger = Ledger()
+        self.seen: dict[str, list[tuple[Probe, bool]]] = {}
+        self.shapes: Sequence[tuple[Shape, ...]] = ()
+        self.started = time.perf_counter()
+
+    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
+        """Return the probes; raise ValueError where there are no shapes to try, TypeError for a signature that does not fit."""
+        found = [_tupled(s) for s in shapes] if shapes is not None else shapes_for(self.like)
+        if not found:
+            raise ValueError(f"{self.like}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
+        _check_signature(self.candidate, self.like, found[0])
+        self.shapes = found
+        draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
+        return probes(self.like, found, cases, seed, self.candidate.driver, draws)
+
+    def examine(self, planned: Iterable[Probe]) -> None:
+        """Run every probe in every precision."""
+        for number, probe in enumerate(planned):
+            for precision in self.precisions:
+                self._examine(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
+            self.ledger.cases += 1
+        for key, finding in self.ledger.found.items():
+            if not finding.known and finding.verdict != "convention":
+                self.ledger.found[key] = self._shrunk(finding)
+        everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and not f.diagnosis.condition}
+        for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
+            if finding.tensor in everywhere and finding.verdict in {"imprecise", "convention"}:
+                del self.ledger.found[key]
+
+    def _examine(self, probe: Probe, *, repeat: bool) -> None:
+        certificates, step, changed = self._judged(probe)
+        self.ledger.reach("regimes", probe.regime)
+        self.ledger.reach("conditions", _named(probe.condition))
+        for certificate in certificates:
+            self.ledger.count(self.adapter, probe.precision, certificate)
+            self._enter(probe, certificate, step)
+        for name in changed:
+            sentence = f"the candidate modifies its {name} in place: whoever else uses it reads other numbers"
+            self._error(probe, Diagnosis("mutation", sentence), name)
+        if repeat and step is not None:
+            self._compare(probe, step)
+
+    def _judged(self, probe: Probe) -> tuple[list[Certificate], LayerTrace | None, tuple[str, ...]]:
+        """Run a probe and certify what was asked for; what the candidate raises becomes an error, a mode it does not support a note."""
+        start = time.perf_counter()
+        try:
+            step, answer = probe.run(self.candidate.driver, self.candidate.function)
+        except UnsupportedError as error:
+            self.ledger.skipped[f"{_named(probe.condition)}: not supported by the candidate: {error}"] += 1
+            return [], None, ()
+        except Exception as error:  # noqa: BLE001  (whatever a candidate raises is a finding)
+            self._raised(probe, error)
+            return [], None, ()
+        finally:
+            self.ledger.seconds["frameworks"] += time.perf_counter() - start
+        start = time.perf_counter()
+        wanted = _wanted(probe)
+        found = [c for c in certify_layer(step, precision_named(probe.precision)) if c.tensor in wanted or c.verdict != "error"]
+        self.ledger.seconds["harness"] += time.perf_counter() - start
+        return found, step, answer.changed
+
+    def _raised(self, probe: Probe, error: Exception) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = str(error).strip().splitlines()
+        message = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        known = self.known.raised(self.adapter, probe.precision, [self.like], message)
+        own = [frame for frame in frames if Path(frame.filename).parent.name not in {"harness", "adapters", "backproof"}]
+        where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        kind = re.sub(r"\d+", "", message)  # numbers, of shapes and bytes, differ from case to case
+        self._error(probe, Diagnosis("raised", f"the candidate raised {message}{where}"), kind, known.reason if known else "")
+
+    def _error(self, probe: Probe, diagnosis: Diagnosis, kind: str, known: str = "") -> None:
+        certificate = Certificate("candidate", self.like, "", "error", 0, message=diagnosis.sentence)
+        key = ("", diagnosis.code, kind, known)
+        if not self.ledger.seen(key):
+            self.ledger.found[key] = self._finding(probe, certificate, None, "error", diagnosis, known=known)
+
+    def _compare(self, probe: Probe, step: LayerTrace) -> None:
+        """Run a probe once more: the same numbers must come out, bit by bit."""
+        _, again, _ = self._judged(probe)
+        if again is None:
+            return
+        for name, array in tensors(step).items():
+            other = tensors(again).get(name)
+            if array is not None and other is not None and np.asarray(array).tobytes() != np.asarray(other).tobytes():
+                sentence = f"two runs of one case give different {name}"
+                certificate = Certificate("candidate", self.like, name, "nondeterministic", int(array.size), message=sentence)
+                key = (name, "nondeterministic")
+                if not self.ledger.seen(key):
+                    self.ledger.found[key] = self._finding(probe, certificate, step, "nondeterministic",
+                                                           Diagnosis("nondeterministic", sentence))
+
+    def _enter(self, probe: Probe, certificate: Certificate, step: LayerTrace | None) -> None:
+        """Enter a certificate that did not agree as a finding, a known discrepancy or a convention."""
+        self.seen.setdefault(certificate.tensor, []).append((probe, certificate.failed))
+        if step is None or not (certificate.failed or certificate.verdict == "convention"):
+            return
+        if certificate.verdict == "convention":
+            key: tuple[str, ...] = (certificate.tensor, "convention")
+            if not self.ledger.seen(key):
+                sentence = "another valid subgradient than the reference's own, at a kink"
+                self.ledger.found[key] = self._finding(probe, certificate, step, "convention", Diagnosis("subgradient", sentence))
+            return
+        precision = precision_named(probe.precision)
+        loss = Loss.of(step, certificate, precision) if certificate.verdict != "error" else Loss(0.0, 0.0)
+        verdict = self._verdict(probe, certificate, loss)
+        rest, known = self._excused(probe, certificate, step, verdict)
+        key = (certificate.tensor, verdict, known)
+        if self.ledger.seen(key):
+            return
+        diagnosis = digits_lost(step, rest, loss.digits) if verdict == "imprecise" else diagnose(step, rest, precision)
+        self.ledger.found[key] = self._finding(probe, rest, step, verdict, diagnosis, digits=loss.digits, known=known)
+
+    def _verdict(self, probe: Probe, certificate: Certificate, loss: Loss) -> str:
+        """Tell `wrong` from `imprecise` by the same probe in the partner precision."""
+        if certificate.verdict != "outside":
+            return certificate.verdict
+        partner = replace(probe, precision=PARTNERS[probe.precision])
+        here, there = precision_named(probe.precision), precision_named(partner.precision)
+        try:
+            step, _ = partner.run(self.candidate.driver, self.candidate.function)
+        except Exception:  # noqa: BLE001  (without a partner the size of the error decides)
+            return classify(loss, None, here, there)
+        twin = next((c for c in certify_layer(step, there) if c.tensor == certificate.tensor), None)
+        return classify(loss, Loss.of(step, twin, there) if twin is not None else None, here, there)
+
+    def _excused(self, probe: Probe, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, str]:
+        """Judge a failed certificate again without the entries that are known of the framework; return it with the reasons."""
+        if certificate.actual is None or certificate.ball is None or verdict == "error":
+            return certificate, ""
+        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate)
+        if not met:
+            return certificate, ""
+        rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision_named(probe.precision), excused)
+        return (rest, "") if rest.failed else (certificate, " ".join(entry.reason for entry in met))
+
+    def _finding(self, probe: Probe, certificate: Certificate, step: LayerTrace | None, verdict: str, diagnosis: Diagnosis,
+                 **extra: Any) -> Finding:  # fmt: skip
+        return Finding.of(certificate, adapter=self.adapter, precision=probe.precision, verdict=verdict, diagnosis=diagnosis,
+                          case=probe, step=step, **extra)
+
+    def _shrunk(self, finding: Finding) -> Finding:
+        """Return a finding as the simplest probe shows it, with the conditions that it needs in its diagnosis."""
+        probe = finding.case
+        if not isinstance(probe, Probe) or finding.verdict == "nondeterministic":
+            return finding
+        attempts, seconds = SHRINKING
+
+        def shows(tried: Probe) -> bool:
+            return self._shown(finding, tried) is not None
+
+        small = shrink(probe, shows, simpler(self.shapes), attempts=attempts, seconds=seconds)
+        found = self._shown(finding, small) or finding
+        place = self._where(small, finding.tensor) if finding.step is not None else ""
+        said = condition(small, shows, dict(self.candidate.driver.modes), place)
+        if not said and all(not failed for p, failed in self.seen.get(finding.tensor, ()) if p.precision == "float64"):
+            said = f"only in {finding.precision}" if finding.precision != "float64" and "float64" in self.precisions else ""
+        return replace(found, count=finding.count, diagnosis=replace(found.diagnosis, condition=said))
+
+    def _shown(self, finding: Finding, probe: Probe) -> Finding | None:
+        """Return the same finding on another probe, or None where it does not show there."""
+        other = Checker(self.candidate, self.like, self.precisions)
+        other._examine(probe, repeat=False)
+        same = (finding.tensor, finding.verdict, finding.known, finding.diagnosis.code)
+        return next((f for f in other.ledger.found.values() if (f.tensor, f.verdict, f.known, f.diagnosis.code) == same), None)
+
+    def _where(self, probe: Probe, tensor: str) -> str:
+        """Say for which values of the input a tensor of an entry-by-entry layer is off, from some probes more."""
+        if not isinstance(self.like, Elementwise) or tensor not in {"output", "dx"}:
+            return ""
+        tried = [replace(probe, seed=seed, regime=regime, batch=16) for seed, regime in product(range(2), PLACES)]
+        found = [pair for one in tried if (pair := self._outside(one, tensor)) is not None]
+        if not found:
+            return ""
+        numbers, outside = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+
+        def evaluate(xs: np.ndarray) -> np.ndarray:
+            """Say which of some numbers are off."""
+            pair = self._outside(replace(probe, regime="normal", batch=64), tensor, xs)
+            return np.zeros(xs.shape, dtype=bool) if pair is None else pair[1][: xs.size]
+
+        return where(numbers, outside, evaluate)
+
+    def _outside(self, probe: Probe, tensor: str, xs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the inputs of a probe, or `xs` in their place, and which entries of a tensor are off; None where that cannot be run."""
+        try:
+            step, _ = replace(probe, xs=None if xs is None else tuple(xs.tolist())).run(self.candidate.driver, self.candidate.function)
+        except Exception:  # noqa: BLE001  (what is raised here was found before)
+            return None
+        found = next((c for c in certify_layer(step, precision_named(probe.precision)) if c.tensor == tensor), None)
+        if found is None or found.verdict == "error":
+            return None
+        outside = np.zeros(step.inputs[0].shape, dtype=bool)
+        if found.failed and found.actual is not None and found.ball is not None:
+            with quiet():
+                outside = ~(np.abs(found.actual.astype(np.float64) - found.ball.value) <= found.ball.radius())
+        return step.inputs[0].astype(np.float64).ravel(), outside.ravel()
+
+    def report(self, options: Mapping[str, Any]) -> Report:
+        """Return the report of what was done."""
+        ledger = self.ledger
+        return Report(
+            findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
+            conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
+            environment=environment(), options={"adapters": [self.adapter], "like": str(self.like), **options},
+            coverage=ledger.coverage, cases=ledger.cases,
+            seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
+        )  # fmt: skip
+
+
+def _wanted(probe: Probe) -> set[str]:
+    """Return the tensors that a probe asks for: all, or with one array that alone requires a gradient, the outputs and that gradient."""
+    layer, alone = probe.layer, probe.condition.alone
+    if isinstance(layer, Head):
+        return {"output", "dz"}
+    names = {**dict(enumerate(layer.input_names)), **{name: name for name in layer.parameters(*probe.shapes)}}
+    return {*layer.output_names, *(f"d{name}" for key, name in names.items() if alone in (None, key))}
+
+
+def _named(condition: Condition) -> str:
+    parts = [f"{what} {value}" for what, value in (("layout", condition.layout), ("upstream", condition.upstream), ("mode", condition.mode),
+                                                   ("alone", condition.alone)) if value not in ("dense", "plain", None)]
+    return ", ".join(parts) or "plain"
+
+
+def _tupled(shapes: Any) -> tuple[Shape, ...]:
+    """Return the shapes of one case's inputs; a single input's may be given as it is."""
+    found = tuple(shapes)
+    return tuple(tuple(shape) for shape in found) if found and not isinstance(found[0], int) else (found,)
+
+
+def _check_signature(candidate: Candidate, like: Any, shapes: tuple[Shape, ...]) -> None:
+    """Raise TypeError for a function that cannot be called with the layer's inputs and parameters."""
+    head = isinstance(like, Head)
+    inputs = ("z", "target") if head else like.input_names
+    names = [] if head else [*like.parameters(*shapes), *like.constants(*shapes)]
+    try:
+        signature = inspect.signature(candidate.function)
+        signature.bind(*inputs, **dict.fromkeys(names))
+    except ValueError:  # a builtin tells nothing of its arguments
+        return
+    except TypeError as error:
+        call = ", ".join((*inputs, *(f"{name}=..." for name in names)))
+        mapped = f'params={{"my_name": "{names[0] if names else "weight"}"}}'
+        raise TypeError(f"{candidate.name}{signature} cannot be called as candidate({call}): {error}. Give it these arguments, or map its "
+                        f"own names of parameters: {mapped}") from error

@@ -1,0 +1,103 @@
+"""Under which conditions a finding shows: the simplest probe that shows it, and what it still needs, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from .probe import Condition, Probe
+from .reference.layer import Shape
+
+__all__ = ["condition", "simpler", "where"]
+
+IN_MEMORY = {
+    "transposed": "transposed in memory", "stepped": "every second place of their storage", "channels last": "channels last in memory",
+    "rows expanded": "one row expanded, with stride 0", "expanded": "one number expanded, with stride 0: what the gradient of a sum is",
+}  # fmt: skip
+REFINEMENTS = 3
+REGIMES = {
+    "zeros": "where inputs or parameters are all zero", "kinks": "where inputs lie exactly on a knee, at 0, 1 or -1, say",
+    "ties": "where values are equal", "saturated": "for large inputs", "tiny": "for tiny numbers, down to the subnormal ones",
+    "wide-range": "where numbers of very different size meet",
+}  # fmt: skip
+
+
+def simpler(shapes: Sequence[tuple[Shape, ...]]) -> Callable[[Probe], Iterator[Probe]]:
+    """Return what yields simpler probes than a given one, boldest first; `shapes` are those that the layer takes."""
+    by_size = sorted(shapes, key=lambda every: (sum(int(np.prod(shape)) for shape in every), every))
+
+    def smaller(probe: Probe) -> Iterator[Probe]:
+        for part in fields(Condition):
+            if getattr(probe.condition, part.name) != part.default:
+                plain: dict[str, Any] = {part.name: part.default}
+                yield replace(probe, condition=replace(probe.condition, **plain))
+        if probe.regime != "normal":
+            yield replace(probe, regime="normal")
+        for batch in sorted({1, 2, probe.batch // 2}):
+            if 0 < batch < probe.batch:
+                yield replace(probe, batch=batch)
+        few = [s for s in by_size if replace(probe, shapes=s).size < probe.size]
+        yield from (replace(probe, shapes=s) for s in few[:8])
+        if probe.seed > 3:
+            yield from (replace(probe, seed=seed) for seed in range(4))
+
+    return smaller
+
+
+def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str], place: str) -> str:
+    """Say what a probe that cannot be made simpler still needs for its finding to show; nothing where it shows on any input.
+
+    `modes` are the driver's words for its modes; `place` says for which values of the inputs, where that is known.
+    """
+    how, found = probe.condition, []
+    if how.layout != "dense":
+        found.append(f"for inputs that are {IN_MEMORY[how.layout]}")
+    if how.upstream != "dense":
+        found.append(f"for an upstream gradient that is {IN_MEMORY[how.upstream].replace('their', 'its')}")
+    if how.mode != "plain":
+        found.append(modes[how.mode])
+    if how.alone is not None:
+        name = how.alone if isinstance(how.alone, str) else probe.layer.input_names[how.alone]
+        found.append(f"when {name} is the only array that requires a gradient")
+    if place or probe.regime != "normal":
+        found.append(place or REGIMES[probe.regime])
+    if probe.batch > 1 and not shows(replace(probe, batch=1)):
+        found.append("for a batch of more than one example")
+    return f"only {', and '.join(found)}" if found else ""
+
+
+def where(numbers: np.ndarray, outside: np.ndarray, evaluate: Callable[[np.ndarray], np.ndarray]) -> str:
+    """Say for which inputs an entry-by-entry layer is off, from numbers and which of them are; nothing where no rule is seen.
+
+    `evaluate` says of other numbers which are off: the end of a range is looked for between two of them.
+    """
+    wrong, right = numbers[outside], numbers[~outside]
+    if not wrong.size or not right.size:
+        return ""
+    points = np.unique(wrong)
+    if points.size <= 2 and not np.isin(points, right).any():
+        return f"at x = {' and '.join(f'{p:.6g}' for p in points)}"
+    ranges = {
+        "for x from about {:.4g} on": (right.max(), wrong.min()),
+        "for |x| from about {:.4g} on": (np.abs(right).max(), np.abs(wrong).min()),
+        "for x up to about {:.4g}": (-right.min(), -wrong.max()),
+        "for |x| up to about {:.4g}": (-np.abs(right).min(), -np.abs(wrong).max()),
+    }
+    for words, (inside, beyond) in ranges.items():
+        if beyond > inside:
+            sign = -1.0 if "up to" in words else 1.0
+            return words.format(sign * _end(inside, beyond, lambda xs, sign=sign: evaluate(sign * xs)))
+    return ""
+
+
+def _end(inside: float, beyond: float, evaluate: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return where numbers begin to be off, between one that is not and a larger one that is."""
+    for _ in range(REFINEMENTS):
+        tried = np.linspace(inside, beyond, 64)
+        off = evaluate(tried)
+        first = int(np.argmax(off)) if off.any() else 63
+        inside, beyond = (tried[first - 1] if first else inside), tried[first]
+    return float(beyond)
