@@ -143,10 +143,11 @@ def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
     certificates = [judge(step, name, actual.get(name), ball, precision) for name, ball in balls.items()]
     certificates += [_error(step, name, f"a gradient that the layer does not have: got {name}, expected one of {', '.join(balls)}")
                      for name in actual if name not in balls]
-    if own.ties and any(c.verdict == "outside" for c in certificates):
+    off = {"outside", "nonfinite"}  # NaN from above may go to any of several tied entries
+    if own.ties and any(c.verdict in off for c in certificates):
         hulls = expected(step, Arithmetic(precision, kinks="hull"))
         certificates = [_as_convention(c, judge(step, c.tensor, actual[c.tensor], hulls[c.tensor], precision))
-                        if c.verdict == "outside" and conserves(step, c.tensor, actual[c.tensor], precision) else c for c in certificates]
+                        if c.verdict in off and conserves(step, c.tensor, actual[c.tensor], precision) else c for c in certificates]
     return certificates
 
 
@@ -423,7 +424,7 @@ def _error(step: LayerTrace, name: str, message: str, actual: np.ndarray | None 
 
 def _as_convention(own: Certificate, hull: Certificate) -> Certificate:
     """Keep what stays outside of every subgradient; the rest is the framework's convention."""
-    if hull.failed:
+    if hull.failed or own.verdict == "nonfinite":
         return hull
     return replace(own, verdict="convention", outside=0, conventions=own.outside, inconclusive=hull.inconclusive, excess=hull.excess)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +32,7 @@ from .reference.trace import LayerTrace
 from .report import Report
 from .shrink import shrink
 
-__all__ = ["GradientMismatch", "assert_gradients", "check"]
+__all__ = ["GradientMismatch", "assert_gradients", "check", "check_again"]
 
 REPEAT_EVERY = 8  # one probe in eight is run twice
 PLACES = ("normal", "kinks", "saturated", "tiny", "wide-range")  # regimes in which the values are looked for that are off
@@ -73,7 +74,7 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
         raise ValueError(f"check needs at least one case: got {cases}")
     if not precisions:
         raise ValueError("check needs at least one precision: got none")
-    run = Checker(Candidate.of(candidate, like, framework, params or {}), like, precisions)
+    run = Checker(Candidate.of(candidate, framework, params or {}), like, precisions)
     run.examine(run.planned(cases, seed, shapes))
     report = run.report({"cases": cases, "seed": seed, "precisions": list(precisions)})
     if reports is not None:
@@ -83,47 +84,83 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it."""
+    """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it.
+
+    `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each with the reference's.
+    """
 
     function: Callable[..., Any]
     name: str
     driver: Driver
+    address: str = ""
+    names: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, given: Any, like: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
+    def of(cls, given: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
         """Return a candidate as the user gave it; raise TypeError or ValueError for one that cannot be called."""
         name = getattr(given, "__qualname__", None) or type(given).__name__
+        names = tuple(params.items())
         if _is_module(given):
             if framework not in (None, "torch"):
                 raise ValueError(f"framework: got {framework!r} for a torch.nn.Module, expected 'torch'")
             from .adapters.torch.candidate import from_module  # noqa: PLC0415  (torch is imported where it is used)
 
-            own = [name for name, _ in given.named_parameters()]
-            return cls(_renamed(from_module(given), _names_of(own, like, params)), name, driver("torch"))
+            _known_to([name for name, _ in given.named_parameters()], params)
+            return cls(_renamed(from_module(given), params), name, driver("torch"), _address(given), names)
         if framework is None:
             raise ValueError("framework: got none, and the candidate is no torch.nn.Module. Write framework='torch', 'jax' or 'numpy'")
         if not callable(given):
             raise TypeError(f"the candidate is a function or a torch.nn.Module: got {given!r}")
-        return cls(_renamed(given, params), name.replace("<lambda>", "lambda"), driver(framework))
+        name = name.rpartition("<locals>.")[2].replace("<lambda>", "lambda")
+        return cls(_renamed(given, params), name, driver(framework), _address(given), names)
 
 
 def _is_module(given: Any) -> bool:
     return any(cls.__module__ == "torch.nn.modules.module" and cls.__name__ == "Module" for cls in type(given).__mro__)
 
 
-def _names_of(own: Iterable[str], like: Any, params: Mapping[str, str]) -> Mapping[str, str]:
+def _known_to(own: Sequence[str], params: Mapping[str, str]) -> None:
+    """Raise ValueError for a name that the module has no parameter of."""
     if strange := sorted(set(params) - set(own)):
-        raise ValueError(f"params: the module has no parameter {', '.join(strange)}: got names for {', '.join(sorted(params))}, expected "
-                         f"some of {', '.join(own)}")
-    return params
+        raise ValueError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
+
+
+def _address(given: Any) -> str:
+    """Return MODULE:NAME of what another process can import; nothing for a lambda, a closure, or what stands in the script itself."""
+    name, module = getattr(given, "__qualname__", ""), getattr(given, "__module__", "")
+    home = sys.modules.get(module)
+    return f"{module}:{name}" if module != "__main__" and home is not None and getattr(home, name, None) is given else ""
 
 
 def _renamed(function: Callable[..., Any], params: Mapping[str, str]) -> Callable[..., Any]:
-    """Return the function with its own names of parameters in place of the reference's."""
+    """Return the function with its own names of parameters in place of the reference's; those of its gradients too, in NumPy."""
     if not params:
         return function
     back = {theirs: own for own, theirs in params.items()}
-    return lambda *inputs, **given: function(*inputs, **{back.get(name, name): a for name, a in given.items()})
+
+    def called(*inputs: Any, **given: Any) -> Any:
+        y = function(*inputs, **{back.get(name, name): a for name, a in given.items()})
+        if not (isinstance(y, tuple) and len(y) == 2 and callable(y[1])):
+            return y
+
+        def backward(*dys: Any) -> Any:
+            found = y[1](*dys)
+            if isinstance(found, tuple) and isinstance(found[-1], Mapping):
+                return (*found[:-1], {params.get(name, name): d for name, d in found[-1].items()})
+            return found
+
+        return y[0], backward
+
+    called.__wrapped__ = function  # type: ignore[attr-defined]  # whose signature is the one to check
+    return called
+
+
+def check_again(probe: Probe, candidate: Any) -> Report:
+    """Check a candidate on one probe and return the report."""
+    run = Checker(Candidate.of(candidate, probe.framework, dict(probe.names)), probe.layer, (probe.precision,))
+    run.shapes = (probe.shapes,)
+    run.examine([probe])
+    return run.report({"cases": 1, "seed": probe.seed, "precisions": [probe.precision]})
 
 
 class Checker:
@@ -272,8 +309,10 @@ class Checker:
 
     def _finding(self, probe: Probe, certificate: Certificate, step: LayerTrace | None, verdict: str, diagnosis: Diagnosis,
                  **extra: Any) -> Finding:  # fmt: skip
+        mine = self.candidate
+        case = replace(probe, candidate=mine.address, framework=mine.driver.framework, names=mine.names)
         return Finding.of(certificate, adapter=self.adapter, precision=probe.precision, verdict=verdict, diagnosis=diagnosis,
-                          case=probe, step=step, **extra)
+                          case=case, step=step, **extra)
 
     def _shrunk(self, finding: Finding) -> Finding:
         """Return a finding as the simplest probe shows it, with the conditions that it needs in its diagnosis."""
@@ -369,7 +408,8 @@ def _check_signature(candidate: Candidate, like: Any, shapes: tuple[Shape, ...])
     """Raise TypeError for a function that cannot be called with the layer's inputs and parameters."""
     head = isinstance(like, Head)
     inputs = ("z", "target") if head else like.input_names
-    names = [] if head else [*like.parameters(*shapes), *like.constants(*shapes)]
+    mine = {theirs: own for own, theirs in candidate.names}
+    names = [] if head else [mine.get(name, name) for name in (*like.parameters(*shapes), *like.constants(*shapes))]
     try:
         signature = inspect.signature(candidate.function)
         signature.bind(*inputs, **dict.fromkeys(names))

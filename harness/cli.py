@@ -6,11 +6,15 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .probe import Probe
+from .reference.case import Case
 from .replay import load_case, replay
 from .report import Report
 
@@ -77,15 +81,70 @@ def _installed() -> tuple[str, ...]:
     return tuple(found)
 
 
+@cli.command(name="check")
+@click.argument("candidate", metavar="MODULE:NAME")
+@click.option("--like", required=True, metavar="LAYER", help='The truth, such as "LayerNorm(eps=1e-5)".')
+@click.option("--framework", type=click.Choice(["torch", "jax", "numpy"]), help="Not needed for a torch.nn.Module.")
+@click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
+@click.option("--cases", type=click.IntRange(min=1), default=100, show_default=True, help="Draws of shapes, values and conditions.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
+@click.option("--param", "params", multiple=True, metavar="MINE=THEIRS", help="A parameter's own name and the layer's; repeatable.")
+@click.option("--reports", type=click.Path(file_okay=False), help="Where a report is written to; none is otherwise.")
+def check_command(candidate: str, like: str, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
+                  params: tuple[str, ...], reports: str | None) -> None:  # fmt: skip
+    """Check a layer or head that you wrote: a function, a torch.nn.Module, or hand-written NumPy."""
+    from .checker import check  # noqa: PLC0415
+    from .reference import library  # noqa: PLC0415
+    from .reference.layer import parse  # noqa: PLC0415
+
+    library.load_all()
+    names = dict(_pair(text) for text in params)
+    report = check(_imported(candidate), parse(like), framework=framework, precisions=precisions or ("float64", "float32"), cases=cases,
+                   seed=seed, params=names)  # fmt: skip
+    _show(report)
+    if reports is not None:
+        click.echo(f"report: {report.save(reports)}/report.md")
+    sys.exit(0 if report.ok else FINDINGS)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    mine, found, theirs = text.partition("=")
+    if not (mine and found and theirs):
+        raise click.UsageError(f"--param: got {text!r}, expected MINE=THEIRS, such as gain=weight")
+    return mine, theirs
+
+
+def _imported(name: str) -> Any:
+    """Return what `MODULE:NAME` names, looked for from the current folder on; raise UsageError for what is not there."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise click.UsageError(f"the candidate: got {name!r}, expected MODULE:NAME, such as my_layers:layer_norm")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return attrgetter(attribute)(import_module(module))
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"the candidate: no module {error.name!r} here or among the installed ones") from error
+    except AttributeError as error:
+        raise click.UsageError(f"the candidate: {error}") from error
+
+
 @cli.command(name="replay")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Default: the finding's own, or torch and jax:jit for a case.")
 def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
     """Run the one case of a finding.json, case.json or report.json again and print its report."""
     case, named = load_case(path)
-    report = replay(case, adapters or named or _installed())
+    report = replay(case, adapters or named or _installed()) if isinstance(case, Case) else _checked_again(case)
     _show(report)
     sys.exit(0 if report.ok else FINDINGS)
+
+
+def _checked_again(probe: Probe) -> Report:
+    from .checker import check_again  # noqa: PLC0415
+
+    if not probe.candidate:
+        raise click.UsageError("the candidate of this finding stood in a script or a closure, and cannot be imported. Do: python repro.py")
+    return check_again(probe, _imported(probe.candidate))
 
 
 def _show(report: Report) -> None:
@@ -109,7 +168,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         if _ours(error):
             click.echo(f"backproof: {_one_line(error)}", err=True)
             sys.exit(USAGE)

@@ -18,6 +18,7 @@ IN_MEMORY = {
     "rows expanded": "one row expanded, with stride 0", "expanded": "one number expanded, with stride 0: what the gradient of a sum is",
 }  # fmt: skip
 REFINEMENTS = 3
+SEVERAL = 3  # layouts that show the same, from which on it is not one of them
 REGIMES = {
     "zeros": "where inputs or parameters are all zero", "kinks": "where inputs lie exactly on a knee, at 0, 1 or -1, say",
     "ties": "where values are equal", "saturated": "for large inputs", "tiny": "for tiny numbers, down to the subnormal ones",
@@ -53,10 +54,10 @@ def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str
     `modes` are the driver's words for its modes; `place` says for which values of the inputs, where that is known.
     """
     how, found = probe.condition, []
-    if how.layout != "dense":
-        found.append(f"for inputs that are {IN_MEMORY[how.layout]}")
-    if how.upstream != "dense":
-        found.append(f"for an upstream gradient that is {IN_MEMORY[how.upstream].replace('their', 'its')}")
+    for part, words in (("layout", "inputs that are"), ("upstream", "an upstream gradient that is")):
+        if (own := getattr(how, part)) != "dense":
+            every = [name for name in IN_MEMORY if name == own or shows(_in_layout(probe, part, name))]
+            found.append(f"for {words} {_laid(every)}".replace("their", "its" if part == "upstream" else "their"))
     if how.mode != "plain":
         found.append(modes[how.mode])
     if how.alone is not None:
@@ -67,6 +68,19 @@ def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str
     if probe.batch > 1 and not shows(replace(probe, batch=1)):
         found.append("for a batch of more than one example")
     return f"only {', and '.join(found)}" if found else ""
+
+
+def _in_layout(probe: Probe, part: str, layout: str) -> Probe:
+    """Return the probe with another layout, and a batch that has one."""
+    other: dict[str, Any] = {part: layout}
+    return replace(probe, batch=max(3, probe.batch), condition=replace(probe.condition, **other))
+
+
+def _laid(layouts: Sequence[str]) -> str:
+    """Say in words what several layouts have in common."""
+    if len(layouts) >= SEVERAL:
+        return f"not contiguous in memory ({', '.join(layouts)})"
+    return " or ".join(IN_MEMORY[name] for name in layouts)
 
 
 def where(numbers: np.ndarray, outside: np.ndarray, evaluate: Callable[[np.ndarray], np.ndarray]) -> str:
@@ -89,15 +103,15 @@ def where(numbers: np.ndarray, outside: np.ndarray, evaluate: Callable[[np.ndarr
     for words, (inside, beyond) in ranges.items():
         if beyond > inside:
             sign = -1.0 if "up to" in words else 1.0
-            return words.format(sign * _end(inside, beyond, lambda xs, sign=sign: evaluate(sign * xs)))
+            return words.format(sign * _end(sign, inside, beyond, evaluate))
     return ""
 
 
-def _end(inside: float, beyond: float, evaluate: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Return where numbers begin to be off, between one that is not and a larger one that is."""
+def _end(sign: float, inside: float, beyond: float, evaluate: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return where numbers, times `sign`, begin to be off, between one that is not and a larger one that is."""
     for _ in range(REFINEMENTS):
         tried = np.linspace(inside, beyond, 64)
-        off = evaluate(tried)
+        off = evaluate(sign * tried)
         first = int(np.argmax(off)) if off.any() else 63
         inside, beyond = (tried[first - 1] if first else inside), tried[first]
     return float(beyond)

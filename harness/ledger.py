@@ -65,4 +65,4 @@ class Ledger:
             return "convention" if finding.verdict == "convention" else "known" if finding.known else "new"
 
         chosen = [f for f in self.found.values() if kind(f) == which]
-        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.adapter, f.layer, f.tensor)))
+        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.adapter, f.layer, f.tensor.startswith("d"), f.tensor)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from itertools import chain, islice, product
@@ -15,7 +15,7 @@ import numpy as np
 from .adapters.calls import DENSE, PLAIN, Answer, Call, Driver
 from .reference.graph import Graph
 from .reference.heads import Head
-from .reference.layer import Shape, describe, each_shape
+from .reference.layer import Shape, build, describe, each_shape
 from .reference.rounding import precision_named
 from .reference.trace import LayerTrace
 from .reference.values import REGIMES, sources, store, targets, upstreams
@@ -59,6 +59,11 @@ class Probe:
     condition: Condition = Condition()
     xs: tuple[float, ...] | None = None
     """Numbers that stand in the place of the first input's, over and over, where that is asked for."""
+    candidate: str = ""
+    """Where the candidate can be imported from, as MODULE:NAME; empty where it cannot."""
+    framework: str = ""
+    names: tuple[tuple[str, str], ...] = ()
+    """The candidate's own names of parameters, each with the layer's."""
 
     @property
     def size(self) -> int:
@@ -79,7 +84,19 @@ class Probe:
     def describe(self) -> dict[str, Any]:
         """Return the probe as JSON-ready data."""
         return {"layer": describe(self.layer), "shapes": [list(shape) for shape in self.shapes], "batch": self.batch, "seed": self.seed,
-                "regime": self.regime, "precision": self.precision, "condition": asdict(self.condition)}
+                "regime": self.regime, "precision": self.precision, "condition": asdict(self.condition), "candidate": self.candidate,
+                "framework": self.framework, "names": dict(self.names)}
+
+    @classmethod
+    def build(cls, data: Mapping[str, Any]) -> Probe:
+        """Return the probe that `describe` described; raise ValueError for data that describes none."""
+        try:
+            shapes = tuple(tuple(int(n) for n in shape) for shape in data["shapes"])
+            return cls(build(data["layer"]), shapes, int(data["batch"]), int(data["seed"]), str(data["regime"]),
+                       precision_named(data["precision"]).name, Condition(**data["condition"]), candidate=str(data["candidate"]),
+                       framework=str(data["framework"]), names=tuple(dict(data["names"]).items()))  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no probe: {type(error).__name__}: {error}") from error
 
     def to_json(self) -> str:
         return json.dumps(self.describe(), indent=2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters import Adapter
+from .probe import Probe
 from .reference.case import Case
 from .report import Report
 from .run import Run
@@ -17,8 +18,8 @@ __all__ = ["load_case", "replay"]
 LARGEST = 64 * 2**20  # bytes; a case or report is far below
 
 
-def load_case(path: Path) -> tuple[Case, tuple[str, ...]]:
-    """Return the case in a case.json, finding.json or report.json (its first finding) and the adapters it names.
+def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
+    """Return the case in a case.json, finding.json or report.json (its first finding) and the adapters it names; a check's is a probe.
 
     Raises ValueError, naming the file, for anything else.
     """
@@ -38,6 +39,8 @@ def load_case(path: Path) -> tuple[Case, tuple[str, ...]]:
     adapters = (found["adapter"],) if isinstance(found, dict) and isinstance(found.get("adapter"), str) else ()
     described = found.get("case", found) if isinstance(found, dict) else found
     try:
+        if isinstance(described, dict) and "condition" in described:
+            return Probe.build(described), ()
         return Case.build(described), adapters
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -11,8 +11,10 @@ import jinja2
 import numpy as np
 
 from .finding import Finding
+from .probe import Probe
 from .reference.heads import Head
 from .reference.layer import describe
+from .reference.trace import LayerTrace
 
 __all__ = ["script"]
 
@@ -25,6 +27,8 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     step, certificate = finding.step, finding.certificate
     if step is None or certificate is None or certificate.ball is None:
         raise ValueError(f"{finding.title}: a finding without its tensors has no reproduction")
+    if isinstance(finding.case, Probe):
+        return _of_candidate(finding, finding.case, step, templates)
     framework = finding.adapter.split(":")[0]
     whole = finding.tensor.startswith("end-to-end")  # no single layer shows it
     lowering = None if whole else _lowering(framework, type(step.layer))
@@ -47,6 +51,34 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
         "index": finding.index, "expected": finding.expected, "bound": finding.bound, "sentence": json.dumps(finding.diagnosis.sentence),
     }  # fmt: skip
     return templates.get_template("repro.py.j2").render(context)
+
+
+def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: jinja2.Environment) -> str:
+    """Return the script of a finding about a candidate, which it imports or asks for."""
+    head = isinstance(step.layer, Head)
+    names = ("x", "target") if head else step.layer.input_names
+    outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
+    theirs = {theirs: mine for mine, theirs in probe.names}
+    module, _, name = probe.candidate.partition(":")
+    real = [n for n, x in zip(names, step.inputs, strict=True) if x.dtype.kind not in "iub" and n != "target"]
+    context: dict[str, Any] = {
+        "finding": finding, "probe": probe, "module": module, "name": name, "framework": probe.framework, "inputs": list(names),
+        "real": real, "params": {n: theirs.get(n, n) for n in step.params}, "trained": [n for n in step.params if n in step.d_params],
+        "upstream": list(outputs), "alone_head": head and step.d_outputs[0].ndim == 0,
+        "tensor": "dx" if finding.tensor == "dz" else finding.tensor, "dtype": finding.precision,
+        "output": 0 if head or finding.tensor not in step.layer.output_names else step.layer.output_names.index(finding.tensor),
+        "is_output": finding.tensor in (("output",) if head else step.layer.output_names),
+        "layouts": _layouts(probe) if probe.framework == "torch" else {}, "sentence": json.dumps(finding.diagnosis.sentence),
+    }  # fmt: skip
+    return templates.get_template("candidate.py.j2").render(context)
+
+
+def _layouts(probe: Probe) -> dict[str, tuple[str, str]]:
+    """Return by layout the name and the source of the function that lays tensors out as the probe does."""
+    from .adapters.torch.candidate import LAYOUTS  # noqa: PLC0415  (torch is imported where it is used)
+
+    used = {probe.condition.layout, probe.condition.upstream} - {"dense"}
+    return {name: (LAYOUTS[name].__name__, inspect.getsource(LAYOUTS[name])) for name in sorted(used)}
 
 
 def _lowering(framework: str, layer: type) -> Any:

@@ -11,6 +11,7 @@ arrays positionally in that order, and hands back tuples: `forward(params, query
 
 from __future__ import annotations
 
+import ast
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 
 from .rounding import Array
 
-__all__ = ["Constant", "Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "each_shape", "register"]
+__all__ = ["Constant", "Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "each_shape", "parse", "register"]
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Array]
@@ -147,6 +148,36 @@ def build(data: Mapping[str, Any]) -> Any:
         return REGISTRY[name](**options)
     except TypeError as error:
         raise ValueError(f"{name}: wrong options: got {options}: {error}") from error
+
+
+def parse(text: str) -> Any:
+    """Return the layer or head that a call such as `LayerNorm(eps=1e-5)` describes; nothing else is evaluated.
+
+    Raises ValueError for what is no call of a registered class with literal options, layers among them.
+    """
+    wanted = f"not a layer: got {text!r}, expected a call such as LayerNorm(eps=1e-5)"
+    try:
+        layer = ast.parse(text.strip(), mode="eval").body
+        found = _parsed(layer) if isinstance(layer, ast.Call) else None
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{wanted}: {error}") from error
+    if found is None:
+        raise ValueError(wanted)
+    return found
+
+
+def _parsed(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id not in REGISTRY:
+            raise ValueError(f"unknown layer: got {node.func.id!r}, expected one of {', '.join(sorted(REGISTRY))}")
+        options = {str(keyword.arg): _parsed(keyword.value) for keyword in node.keywords}
+        return REGISTRY[node.func.id](*map(_parsed, node.args), **options)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(map(_parsed, node.elts))
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(f"an option is a number, a text, a truth value, a tuple or a layer: got {ast.unparse(node)}") from error
 
 
 def _built(value: Any) -> Any:

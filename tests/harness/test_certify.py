@@ -387,3 +387,12 @@ def test_what_comes_of_nan_is_inconclusive(layer: Any) -> None:
     output, dx = certify_layer(step, precision_named("float32"))
     assert output.verdict == "inconclusive"
     assert not dx.failed
+
+
+def test_nan_from_above_may_go_to_any_tied_entry() -> None:
+    """Where the gradient from above is NaN nothing is known of tied entries; an entry that is no maximum stays 0."""
+    x, nan = np.array([[[1.0, 1.0, 0.0]]]), np.nan
+    step = LayerTrace("0", bp.GlobalMaxPool(), (x,), np.array([[[1.0]]]), (np.array([[[nan, nan, 0.0]]]),), np.array([[[nan]]]), {}, {})
+    assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    wrong = replace(step, d_inputs=(np.array([[[nan, nan, nan]]]),))
+    assert [c.verdict for c in certify_layer(wrong, FLOAT64) if c.failed] == ["nonfinite"]

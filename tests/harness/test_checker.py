@@ -18,6 +18,7 @@ from backproof.probe import Condition, Probe, probes, shapes_for
 from backproof.report import Report
 
 Backward = Callable[[np.ndarray], Any]
+NORM = bp.LayerNorm()
 
 
 def norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, Backward]:
@@ -50,7 +51,7 @@ def altered(change: Callable[..., Any]) -> Callable[..., Any]:
     return candidate
 
 
-def found(candidate: Any, like: Any = bp.LayerNorm(), **options: Any) -> Report:
+def found(candidate: Any, like: Any = NORM, **options: Any) -> Report:
     """Check a candidate with few cases in float64."""
     return bp.check(candidate, like, **({"framework": "numpy", "cases": 40, "precisions": ("float64",)} | options))
 
@@ -210,12 +211,12 @@ def test_what_is_random_is_nondeterministic() -> None:
 
 
 @pytest.mark.parametrize(("candidate", "words"), [
-    (lambda x: 1 / 0, "ZeroDivisionError"),
+    (lambda x: x[0][len(x[0])], "IndexError"),
     (lambda x: (x[:, :-1], lambda dy: dy), "wrong shape of output"),
     (lambda x: (np.tanh(x).astype(np.float16), lambda dy: dy), "wrong dtype of output"),
     (lambda x: (np.tanh(x), lambda dy: (dy * (1 - np.tanh(x) ** 2))[:, :1]), "wrong shape of dx"),
     (lambda x: (np.tanh(x), lambda dy: None), "no dx came back"),
-    (lambda x: np.tanh(x), "expected (y, backward)"),
+    (np.tanh, "expected (y, backward)"),
     (lambda x: (np.tanh(x), lambda dy: "dx"), "expected an array"),
 ])  # fmt: skip
 def test_a_candidate_that_breaks_is_a_finding(candidate: Any, words: str) -> None:
@@ -247,7 +248,7 @@ def test_a_module_is_a_torch_candidate() -> None:
 def test_a_jax_candidate_with_its_own_rule() -> None:
     """A custom_vjp that forgets the upstream gradient is found, the right one is not."""
 
-    def made(right: bool) -> Any:  # noqa: FBT001
+    def made(right: bool) -> Any:
         @jax.custom_vjp
         def square(x: Any) -> Any:
             return jnp.tanh(x)
@@ -270,7 +271,7 @@ def test_heads_in_numpy_and_torch() -> None:
         return np.mean((z - target) ** 2), lambda: (z - target) / z.size
 
     assert found(mse, bp.MSELoss()).ok
-    assert only(found(forgot_two, bp.MSELoss()), "wrong", "dz").diagnosis.code in {"halved"}
+    assert only(found(forgot_two, bp.MSELoss()), "wrong", "dz").diagnosis.code == "halved"
     assert found(torch.nn.functional.cross_entropy, bp.CrossEntropyLoss(), framework="torch").ok
 
 
@@ -290,7 +291,7 @@ def test_several_inputs() -> None:
             return dy / 2
 
     report = found(lambda q, k, v: attention(q, Halved.apply(k), v), like, framework="torch", cases=6)
-    assert only(report, "wrong", "dkey").diagnosis.code in {"halved"}
+    assert only(report, "wrong", "dkey").diagnosis.code == "halved"
 
 
 def test_the_same_seed_gives_the_same_report() -> None:
