@@ -6,6 +6,7 @@ memory there, the `modes` in which a candidate may be called, and `run(candidate
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from backproof.adapters import MissingFrameworkError
 
-__all__ = ["DENSE", "FRAMEWORKS", "PLAIN", "Answer", "Call", "Driver", "UnsupportedError", "answered", "driver"]
+__all__ = ["DENSE", "FRAMEWORKS", "PLAIN", "Answer", "Call", "Driver", "UnsupportedError", "answered", "driver", "first_sentence"]
 
 FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
               (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}
@@ -107,3 +108,8 @@ def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> 
         if not isinstance(one, kind):
             raise TypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
     return ys
+
+
+def first_sentence(error: BaseException) -> str:
+    """Return what an error says, without the advice that follows."""
+    return re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0]

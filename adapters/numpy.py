@@ -84,7 +84,7 @@ def _backward(backward: Candidate, dys: tuple[np.ndarray, ...], call: Call) -> t
     found = backward(*dys)
     count = sum(call.real)
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping):
-        dx, d_params = found
+        dx, d_params = found[0], {_of(name, call): d for name, d in found[1].items()}
     elif not call.trained:
         dx, d_params = found, {}
     else:
@@ -96,6 +96,11 @@ def _backward(backward: Candidate, dys: tuple[np.ndarray, ...], call: Call) -> t
     if len(dxs) != count:
         raise TypeError(f"backward returned {len(dxs)} gradients of inputs, expected {count}")
     return dxs, d_params
+
+
+def _of(name: str, call: Call) -> str:
+    """Return the parameter that a gradient is of; `dweight` is another name for that of `weight`."""
+    return name[1:] if name not in call.params and name[:1] == "d" and name[1:] in call.params else name
 
 
 driver = NumpyDriver()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ IN_MEMORY = {
     "rows expanded": "one row expanded, with stride 0", "expanded": "one number expanded, with stride 0: what the gradient of a sum is",
 }  # fmt: skip
 REFINEMENTS = 3
+FEW_SHAPES = 12
+DEGENERATE = 2  # sizes up to which many a gradient is zero whatever the rule
 SEVERAL = 3  # layouts that show the same, from which on it is not one of them
 REGIMES = {
     "zeros": "where inputs or parameters are all zero", "kinks": "where inputs lie exactly on a knee, at 0, 1 or -1, say",
@@ -48,10 +51,12 @@ def simpler(shapes: Sequence[tuple[Shape, ...]]) -> Callable[[Probe], Iterator[P
     return smaller
 
 
-def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str], place: str) -> str:
+def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str], place: str,
+              shapes: Sequence[tuple[Shape, ...]] = ()) -> str:  # fmt: skip
     """Say what a probe that cannot be made simpler still needs for its finding to show; nothing where it shows on any input.
 
-    `modes` are the driver's words for its modes; `place` says for which values of the inputs, where that is known.
+    `modes` are the driver's words for its modes; `place` says for which values of the inputs, where that is known; `shapes` are those
+    that the layer takes.
     """
     how, found = probe.condition, []
     for part, words in (("layout", "inputs that are"), ("upstream", "an upstream gradient that is")):
@@ -67,6 +72,8 @@ def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str
         found.append(place or REGIMES[probe.regime])
     if probe.batch > 1 and not shows(replace(probe, batch=1)):
         found.append("for a batch of more than one example")
+    elif not found and (sizes := _sizes(probe, shows, shapes)):
+        found.append(sizes)
     return f"only {', and '.join(found)}" if found else ""
 
 
@@ -74,6 +81,28 @@ def _in_layout(probe: Probe, part: str, layout: str) -> Probe:
     """Return the probe with another layout, and a batch that has one."""
     other: dict[str, Any] = {part: layout}
     return replace(probe, batch=max(3, probe.batch), condition=replace(probe.condition, **other))
+
+
+def _sizes(probe: Probe, shows: Callable[[Probe], bool], shapes: Sequence[tuple[Shape, ...]]) -> str:
+    """Say for which sizes of the first input's last axis, or of all its entries, a finding shows, where that decides."""
+    tried = [every for every in shapes if len(every[0]) == len(probe.shapes[0])][:FEW_SHAPES]
+    shown = {every: shows(replace(probe, shapes=every)) for every in tried}
+    if all(shown.values()):
+        return ""
+    sizes: dict[str, Callable[[tuple[Shape, ...]], int]] = {
+        "a last axis of": lambda every: every[0][-1] if every[0] else 1,
+        "examples whose number of entries is": lambda every: prod(every[0]),
+    }
+    for words, size in sizes.items():
+        bad, good = ({size(every) for every, shows_it in shown.items() if shows_it is which} for which in (True, False))
+        if bad and not bad & good and max(good) > DEGENERATE:
+            return f"for {words} {_some(bad)}, not of {_some(good)}"
+    return ""
+
+
+def _some(sizes: set[int]) -> str:
+    listed = sorted(sizes)[:6]
+    return ", ".join(map(str, listed)) + (", ..." if len(sizes) > len(listed) else "")
 
 
 def _laid(layouts: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from .certify import Certificate, expected
 from .mistakes import MISTAKES
 from .reference.heads import Head
-from .reference.rounding import Arithmetic, Precision, Rounded, quiet
+from .reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
 __all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost", "source_of"]
@@ -31,7 +31,7 @@ class Diagnosis:
     condition: str = ""
 
 
-def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:  # noqa: PLR0911  (one per explanation)
+def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -> Diagnosis:  # noqa: C901, PLR0911  (one per explanation)
     """Return the first mistake that explains every entry of a failed certificate; say plainly when none does."""
     tensor, actual, ball = certificate.tensor, certificate.actual, certificate.ball
     equation = derivation(step.layer, tensor)
@@ -59,7 +59,10 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
     factor = _common_factor(numbers, ball)
     if factor is not None:
-        return Diagnosis(*_about_factor(factor, tensor, precision), equation)
+        return Diagnosis(*_about_factor(factor, step, tensor, precision), equation)
+    for coarse in COARSER.get(precision.name, ()):
+        if certificate.outside > actual.size / 2 and _explains(expected(step, Arithmetic(PRECISIONS[coarse]))[tensor], numbers):
+            return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
     if certificate.outside == 1:
         here, there = numbers[certificate.index], ball.value[certificate.index]
         what = "zero" if here == 0 else _ratio(here / there) if there else f"{here:.6g} in place of 0"
@@ -115,10 +118,19 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 
 
 SINGLE = 2.0**-24
+SEVERAL_ROUNDINGS = 64  # of a quotient of two gradients, each of a few operations
+COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
+"""The precisions in which a tensor may have been computed that should be in a finer one."""
 
 
-def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
+def _about_factor(factor: float, step: LayerTrace, tensor: str, precision: Precision) -> tuple[str, str]:
     """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
+    for name, p in step.params.items():
+        if p.size == 1 and p.dtype.kind not in "iub" and (value := float(p.reshape(()))):
+            for power, words in ((1, "multiplied by it once too often"), (-1, "not multiplied by it, or divided by it")):
+                if abs(factor - value**power) <= precision.store * SEVERAL_ROUNDINGS * abs(factor):
+                    said = f"{tensor} is {factor:.6g} times what it should be: {name} is {value:.6g}, and {tensor} is {words}"
+                    return "parameter-factor", said
     if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
         return "single-precision-constant", (f"{tensor} is off by {factor - 1:+.3g} of its value everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")

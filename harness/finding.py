@@ -70,7 +70,8 @@ class Finding:
 
     @property
     def title(self) -> str:
-        return f"{self.verdict}: {self.layer} {self.tensor} on {self.adapter} ({self.precision})"
+        what = " ".join(part for part in (self.layer, self.tensor) if part)
+        return f"{self.verdict}: {what} on {self.adapter} ({self.precision})"
 
     @classmethod
     def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis,

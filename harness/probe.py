@@ -45,6 +45,10 @@ class Condition:
     mode: str = PLAIN
     alone: int | str | None = None
 
+    def __str__(self) -> str:
+        parts = {"layout": self.layout, "upstream": self.upstream, "mode": self.mode, "alone": self.alone}
+        return ", ".join(f"{name} {value}" for name, value in parts.items() if value not in (DENSE, PLAIN, None))
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -103,7 +107,8 @@ class Probe:
 
     def __str__(self) -> str:
         shapes = " and ".join(str(shape) for shape in self.shapes)
-        return f"{self.layer} on input {shapes}, batch {self.batch}, regime {self.regime}, seed {self.seed}"
+        how = str(self.condition)
+        return f"{self.layer} on input {shapes}, batch {self.batch}, regime {self.regime}, seed {self.seed}{f', {how}' if how else ''}"
 
 
 def _one(items: Sequence[Any]) -> Any:
@@ -234,7 +239,8 @@ def _conditions(layer: Any, shapes: tuple[Shape, ...], driver: Driver) -> Iterat
             yield Condition(upstream=layout)
             yield Condition(layout=layout, upstream=layout)
     for mode in driver.modes:
-        yield Condition(mode=mode)
+        if mode != "vmap" or getattr(layer, "by_example", False):  # elsewhere the examples may depend on one another
+            yield Condition(mode=mode)
     if isinstance(layer, Head) or not driver.selective:
         return
     keys = [*(i for i, below in enumerate(layer.index_below()) if below is None), *layer.parameters(*shapes)]

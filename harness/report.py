@@ -144,3 +144,9 @@ class Report:
         from .text import render  # noqa: PLC0415
 
         return render(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from .text import render_html  # noqa: PLC0415
+
+        return render_html(self)

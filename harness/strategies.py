@@ -23,7 +23,7 @@ from .reference.rounding import PRECISIONS
 from .reference.values import REGIMES
 from .setting import SHAPES
 
-__all__ = ["BATCHES", "FAMILIES", "Arrays", "arrays_for", "batches", "cases", "heads", "layers", "lone", "networks"]
+__all__ = ["BATCHES", "FAMILIES", "Arrays", "arrays_for", "batches", "cases", "each_input", "heads", "layers", "lone", "networks"]
 
 BATCHES = (1, 2, 3, 4, 7, 16, 33)
 VERIFIED = ("float64", "float32")
@@ -66,7 +66,7 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
 
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
-    found = [_each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
+    found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
     if not found:
         raise ValueError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
     found.sort(key=lambda each: sum(map(prod, each)))
@@ -84,7 +84,7 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
     return drawn()
 
 
-def _each_input(shapes: Any) -> tuple[Shape, ...]:
+def each_input(shapes: Any) -> tuple[Shape, ...]:
     """Return the shapes of one call's inputs; a single input's may be given as it is."""
     found = tuple(shapes)
     return tuple(map(tuple, found)) if found and not isinstance(found[0], int) else (found,)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from backproof.adapters.calls import DENSE, Answer, Call, UnsupportedError, answered
+from backproof.adapters.calls import DENSE, Answer, Call, UnsupportedError, answered, first_sentence
 
 Candidate = Callable[..., Any]
 ARRAYS = (jax.Array, np.ndarray, np.generic)
@@ -69,7 +69,7 @@ class JaxDriver:
                 result = program(list(call.inputs), dict(call.params), call.dys)
             except (NotImplementedError, ValueError, TypeError) as error:
                 if call.mode in {"vmap", "checkpoint"}:
-                    raise UnsupportedError(str(error).strip().partition("\n")[0]) from error
+                    raise UnsupportedError(first_sentence(error)) from error
                 raise
             ys, (dx, d_params) = jax.tree.map(np.asarray, result)
         found = dict(zip(real, dx, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from backproof.adapters.calls import DENSE, PLAIN, Answer, Call, UnsupportedError, answered
+from backproof.adapters.calls import DENSE, PLAIN, Answer, Call, UnsupportedError, answered, first_sentence
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -183,7 +183,7 @@ class TorchDriver:
             ys, gradients = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
         except (RuntimeError, NotImplementedError) as error:
             if call.mode in OPTIONAL:
-                raise UnsupportedError(str(error).strip().partition("\n")[0]) from error
+                raise UnsupportedError(first_sentence(error)) from error
             raise
         changed = tuple(name for (name, old), new in zip(before.items(), _bits(inputs, params, dys).values(), strict=True)
                         if not torch.equal(old, new))  # fmt: skip
@@ -206,10 +206,12 @@ def _bits(inputs: tuple[Tensor, ...], params: Mapping[str, Tensor], dys: list[Te
 
 
 def from_module(module: torch.nn.Module) -> Candidate:
-    """Return a module as a function of its inputs and, by name, its parameters and buffers."""
+    """Return a module as a function of its inputs and, by name, its parameters; its buffers are copied for each call."""
 
     def run(*inputs: Tensor, **params: Tensor) -> Any:
-        return torch.func.functional_call(module, params, inputs)
+        dtype = next((t.dtype for t in (*inputs, *params.values()) if t.is_floating_point()), torch.float32)
+        buffers = {name: (b.to(dtype) if b.is_floating_point() else b).clone() for name, b in module.named_buffers()}
+        return torch.func.functional_call(module, {**buffers, **params}, inputs)
 
     run.__name__ = type(module).__name__
     return run

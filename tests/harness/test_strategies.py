@@ -28,7 +28,8 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import precision_named
 from backproof.reference.trace import Trace
 from backproof.reference.values import REGIMES
-from backproof.strategies import BATCHES, FAMILIES, VERIFIED, cases, heads, layers, networks
+from backproof.setting import Setting
+from backproof.strategies import BATCHES, FAMILIES, VERIFIED, Arrays, arrays_for, cases, heads, layers, lone, networks
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.statistics import collector
@@ -57,9 +58,9 @@ def collected(strategy: st.SearchStrategy[Any], examples: int = 80) -> tuple[lis
     return found, [test["status"] for test in reports[0]["generate-phase"]["test-cases"]]
 
 
-DRAWN = {"layers": layers(), "layers-odd": layers((5,)), "heads": heads(), "networks": networks(),
+DRAWN = {"layers": layers(), "layers-four": layers((4,)), "layers-odd": layers((5,)), "heads": heads(), "networks": networks(),
          "mixing": networks(["Softmax"]), "halving": networks(["GLU", "SwiGLU"]), "images": networks(["Conv2d", "MaxPool2d"]),
-         "cases": cases(),
+         "cases": cases(), "arrays": arrays_for(bp.BatchNorm()), "arrays-head": arrays_for(bp.CrossEntropyLoss()),
          "cases-mixed": cases(["PReLU", "GLU"])}  # fmt: skip
 
 
@@ -261,3 +262,85 @@ def test_a_shape_that_no_family_takes_is_refused() -> None:
     """Families that cannot take a shape are named with it."""
     with pytest.raises(ValueError, match=r"^no layer of GLU, SwiGLU takes an input of shape \(3,\)$"):
         layers((3,), ["GLU", "SwiGLU"])
+
+
+def test_layers_without_a_shape_draw_every_layer() -> None:
+    """`layers()` reaches all families, images and sequences and whole numbers too."""
+    found, _ = collected(layers(), 1500)
+    assert set().union(*({type(layer).__name__} | inner(layer) for layer in found)) >= FAMILIES.keys()
+
+
+def inner(layer: Layer) -> set[str]:
+    """Return the classes of the layers inside a layer."""
+    values = [part for value in vars(layer).values() for part in (value if isinstance(value, tuple) else (value,))]
+    return set().union(*({type(part).__name__} | inner(part) for part in values if isinstance(part, Layer)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_layer_takes_the_arrays_drawn_for_it(name: str) -> None:
+    """What `arrays_for` draws for any layer passes through it, forward and backward, with an upstream gradient for each output."""
+    found, statuses = collected(layers(families=[name]).flatmap(lambda layer: st.tuples(st.just(layer), arrays_for(layer))), 15)
+    assert "invalid" not in statuses
+    for layer, drawn in found:
+        setting = Setting(layer, tuple(x.shape[1:] for x in drawn.inputs))
+        with np.errstate(all="ignore"):
+            outputs, gradients = setting.run(drawn)
+            answers = gradients(*drawn.upstream)
+        assert [y.shape for y in outputs] == [dy.shape for dy in drawn.upstream]
+        assert {tensor: d.shape for tensor, d in answers.items()} == {tensor: shape for tensor, shape in setting.expected(
+            len(drawn.inputs[0])).items() if tensor.startswith("d")}  # fmt: skip
+
+
+def test_arrays_reach_every_regime_batch_and_shape() -> None:
+    """All value regimes but that of trained networks, all batches, shapes of several ranks, and zeros, ties and large numbers with them."""
+    found, _ = collected(arrays_for(bp.LayerNorm()), 800)
+    assert {drawn.regime for drawn in found} == REGIMES.keys() - {"trained"}
+    assert {len(drawn.inputs[0]) for drawn in found} == set(BATCHES)
+    assert len({drawn.inputs[0].shape[1:] for drawn in found}) > 20
+    assert {drawn.inputs[0].ndim for drawn in found} >= {2, 3, 4}
+    assert {bool(drawn.inputs[0].any()) for drawn in found} == {True, False}
+    assert max(np.abs(drawn.inputs[0]).max() for drawn in found) > 100
+
+
+def test_arrays_are_the_callers_own() -> None:
+    """They are in the format asked for and writable, and writing into them changes nothing that is drawn later."""
+
+    def spoiled(drawn: Arrays) -> bool:
+        assert {a.dtype for a in (*drawn.inputs, *drawn.params.values(), *drawn.upstream)} == {np.dtype("float32")}
+        seen = drawn.inputs[0].copy()
+        drawn.inputs[0][...] = np.nan
+        return bool(np.isnan(seen).any())
+
+    found, statuses = collected(st.booleans().flatmap(lambda _: arrays_for(bp.Linear(1), [(1,)], "float32")).map(spoiled), 200)
+    assert found.count(True) == 0
+    assert statuses.count("valid") == len(found)
+
+
+def test_arrays_shrink_to_a_small_batch_of_normal_numbers() -> None:
+    """The smallest arrays are one example of one number, of two where a single one has no variance; the regime stays if it is needed."""
+    seed = {"settings": QUIET, "random": Random(0)}  # noqa: S311  (a seed)
+    smallest = find(arrays_for(bp.Linear(1)), lambda drawn: True, **seed)
+    assert (smallest.inputs[0].shape, smallest.regime) == ((1, 1), "normal")
+    assert lone(bp.BatchNorm(), (1,))
+    assert find(arrays_for(bp.BatchNorm()), lambda drawn: True, **seed).inputs[0].shape == (2, 1)
+    wide = find(arrays_for(bp.ReLU(), [(9,), (3,), (1,)]), lambda drawn: drawn.inputs[0].shape[-1] > 2, **seed)
+    assert (wide.inputs[0].shape, wide.regime) == ((1, 3), "normal")
+    large = find(arrays_for(bp.ReLU()), lambda drawn: np.abs(drawn.inputs[0]).max() > 20, **seed)
+    assert large.regime == "saturated"
+
+
+@pytest.mark.parametrize(("layer", "shapes", "drawn"), [
+    (bp.Linear(2), [(3,), (2, 5)], {((3,),), ((2, 5),)}), (bp.Add(), [((3,), (1,))], {((3,), (1,))}), (bp.ReLU(), [()], {((),)})],
+    ids=["alternatives", "two-inputs", "scalar"])  # fmt: skip
+def test_arrays_take_the_shapes_given(layer: Layer, shapes: list[Any], drawn: set[Any]) -> None:
+    """Shapes are alternatives, batch axis left out; those of a layer with two inputs come in pairs."""
+    found, _ = collected(arrays_for(layer, shapes), 40)
+    assert {tuple(x.shape[1:] for x in arrays.inputs) for arrays in found} == drawn
+
+
+def test_a_layer_of_unknown_shapes_is_refused() -> None:
+    """Where no shape is known, the error says what to write; an unknown precision is named with those that exist."""
+    with pytest.raises(ValueError, match=r"^Reshape\(shape=\(11, 13\)\): no input shape is known that it takes. Write shapes="):
+        arrays_for(bp.Reshape((11, 13)))
+    with pytest.raises(ValueError, match=r"^unknown precision: got float12, expected one of float64, "):
+        arrays_for(bp.ReLU(), precision="float12")

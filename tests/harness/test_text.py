@@ -1,0 +1,96 @@
+"""The report as text and as HTML: what it says, and that names are text wherever it is shown."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from html.parser import HTMLParser
+from io import StringIO
+
+import backproof as bp
+import numpy as np
+import pytest
+from backproof.diagnose import Diagnosis
+from backproof.finding import Finding
+from backproof.report import Tally
+from backproof.text import render, render_html, view
+from rich.console import Console
+
+HOSTILE = ["<script>alert(1)</script>", '[link="><script>alert(1)</script>]x[/link]', "[bold red]", "&lt;b&gt;", "[/]", '"onload="alert(1)']
+
+
+def report_on(name: str) -> bp.Report:
+    """Return a report in which every name, and what is said of it, is the one given."""
+    finding = Finding(adapter=name, precision="float64", layer=name, path=name, tensor=name, verdict="wrong", excess=7.0, entries=(1, 2),
+                      index=(0,), actual=1.0, expected=2.0, bound=0.5, diagnosis=Diagnosis(name, name, name, name), case=None)  # fmt: skip
+    tally = Tally(compared=2, outside=1)
+    return bp.Report(findings=(finding,), known=(finding,), conventions=(finding,), stale=(name,), skipped={name: 1},
+                     tallies={(name, "float64", name, name): tally})  # fmt: skip
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_no_markup_in_a_notebook(name: str) -> None:
+    """Whatever a layer or an adapter is called, the page holds our own tags alone, and shows the name as it is."""
+    page = Tags(report_on(name)._repr_html_())
+    assert page.tags == {"pre", "span"}
+    assert page.attributes == {"style"}
+    assert page.text.count(name) >= 5
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_no_markup_in_a_terminal(name: str) -> None:
+    """Brackets in a name reach a terminal as they are, by our own console or another."""
+    page = StringIO()
+    Console(file=page, width=200, emoji=False).print(view(report_on(name)))
+    for text in (render(report_on(name), 200), page.getvalue()):
+        assert text.count(name) >= 9
+        assert f"1. wrong: {name} {name} on {name} (float64)" in text
+
+
+def halved(x: np.ndarray) -> object:
+    return np.maximum(x, 0), lambda dy: dy * (x > 0) / 2
+
+
+def test_a_notebook_shows_what_a_terminal_shows() -> None:
+    """The HTML of a real report is its text in colours; a report without findings has its own too."""
+    wrong = bp.check(halved, bp.ReLU(), framework="numpy", cases=4)
+    page = render_html(wrong)
+    assert Tags(page).text.strip() == str(wrong).strip()
+    assert re.search(r"color: #[0-9a-f]{6}", page)
+    assert "NOT OK" in Tags(bp.Report()._repr_html_()).text
+
+
+def test_in_a_notebook_a_report_is_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`str(report)` is the same in a notebook, where a console that knows of it would display the text and return none."""
+    shell = type("ZMQInteractiveShell", (), {})
+    expected = str(report_on("ReLU"))
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)
+    assert Console().is_jupyter
+    assert str(report_on("ReLU")) == expected
+    assert Tags(report_on("ReLU")._repr_html_()).text.strip() == expected.strip()
+
+
+def test_a_brief_report_leaves_out_the_tables() -> None:
+    """The brief text has the panels of the findings and the last lines, nothing of what is explained."""
+    text = render(report_on("ReLU"), brief=True)
+    assert "1. wrong: ReLU ReLU on ReLU (float64)" in text
+    assert text.endswith("NOT OK: wrong; 1 unexplained finding")
+    assert not any(title in text for title in ("What was compared", "Known discrepancies", "Conventions", "Stale"))
