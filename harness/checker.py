@@ -22,16 +22,19 @@ from .condition import condition, simpler, where
 from .diagnose import Diagnosis, diagnose, digits_lost
 from .environment import environment
 from .finding import Finding
+from .isolation import CandidateDiedError, Isolated
 from .known import KnownList
 from .ledger import Ledger
 from .probe import Condition, Probe, probes, shapes_for
 from .reference.heads import Head
 from .reference.layer import Elementwise, Layer, Shape
+from .reference.network import Network
 from .reference.rounding import precision_named, quiet
 from .reference.trace import LayerTrace
 from .report import Report
 from .shrink import shrink
 from .strategies import each_input
+from .whole import WholeNetwork, spread
 
 __all__ = ["GradientMismatch", "assert_gradients", "check", "check_again"]
 
@@ -62,26 +65,36 @@ def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
 
 def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: str | Sequence[str] = ("float64", "float32"),
           cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, str] | None = None,
-          shapes: Sequence[Any] | None = None) -> Report:  # fmt: skip
-    """Check a candidate against a layer or head of the reference and return the report.
+          shapes: Sequence[Any] | None = None, timeout: float | None = None) -> Report:  # fmt: skip
+    """Check a candidate against a layer, head or network of the reference and return the report.
 
     `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
-    `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. `params`
+    `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. For a
+    network it is `candidate(x, target, **params) -> loss` with parameters named as `layers.0.weight`, in numpy with `backward()`. `params`
     maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
     anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
-    write the report to.
+    write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
+    that kills its process, becomes a finding.
 
     Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
     """
-    if not isinstance(like, (Layer, Head)):
-        raise TypeError(f"like is a bp.Layer or a bp.Head: got {like!r}. Write like=bp.LayerNorm(), say")
+    if not isinstance(like, (Layer, Head, Network)):
+        raise TypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say")
     if cases < 1:
         raise ValueError(f"check needs at least one case: got {cases}")
     if not precisions:
         raise ValueError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
-    run = Checker(Candidate.of(candidate, framework, params or {}), like, precisions)
-    run.examine(run.planned(cases, seed, shapes))
+    given = Candidate.of(candidate, framework, params or {})
+    if isinstance(like, Network):
+        given, like = replace(given, function=spread(given.function)), WholeNetwork(like)
+    isolated = None if timeout is None else Isolated(given.driver, timeout)
+    run = Checker(given if isolated is None else replace(given, driver=isolated), like, precisions)
+    try:
+        run.examine(run.planned(cases, seed, shapes))
+    finally:
+        if isolated is not None:
+            isolated.close()
     report = run.report({"cases": cases, "seed": seed, "precisions": list(precisions)})
     if reports is not None:
         report.save(reports)
@@ -212,6 +225,9 @@ class Checker:
     def examine(self, planned: Iterable[Probe]) -> None:
         """Run every probe in every precision."""
         for number, probe in enumerate(planned):
+            if isinstance(self.candidate.driver, Isolated) and self.candidate.driver.exhausted:
+                self.ledger.skipped["cases not run: the candidate hung or died too often"] += 1
+                continue
             for precision in self.precisions:
                 self._examine(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
             self.ledger.cases += 1
@@ -247,6 +263,7 @@ class Checker:
 
     def _judged(self, probe: Probe) -> tuple[list[Certificate], LayerTrace | None, tuple[str, ...]]:
         """Run a probe and certify what was asked for; what the candidate raises becomes an error, a mode it does not support a note."""
+        probe.call()  # what fails here is not the candidate's
         start = time.perf_counter()
         try:
             step, answer = probe.run(self.candidate.driver, self.candidate.function)
@@ -272,7 +289,10 @@ class Checker:
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent not in ours]
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
         kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
-        self._error(probe, Diagnosis("raised", f"the candidate raised {message}{where}"), kind, known.reason if known else "")
+        diagnosis = Diagnosis("raised", f"the candidate raised {message}{where}")
+        if isinstance(error, CandidateDiedError):
+            diagnosis = Diagnosis("lost", f"the candidate was lost: {error}")
+        self._error(probe, diagnosis, kind, known.reason if known else "")
 
     def _error(self, probe: Probe, diagnosis: Diagnosis, kind: str, known: str = "") -> None:
         certificate = Certificate("candidate", self.like, "", "error", 0, message=diagnosis.sentence)
@@ -349,7 +369,8 @@ class Checker:
     def _shrunk(self, finding: Finding) -> Finding:
         """Return a finding as the simplest probe shows it, with the conditions that it needs in its diagnosis."""
         probe = finding.case
-        if not isinstance(probe, Probe) or finding.verdict == "nondeterministic":
+        lost = isinstance(self.candidate.driver, Isolated) and self.candidate.driver.exhausted
+        if not isinstance(probe, Probe) or finding.verdict == "nondeterministic" or lost:
             return finding
         attempts, seconds = SHRINKING
 

@@ -89,9 +89,10 @@ def _installed() -> tuple[str, ...]:
 @click.option("--cases", type=click.IntRange(min=1), default=100, show_default=True, help="Draws of shapes, values and conditions.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
 @click.option("--param", "params", multiple=True, metavar="MINE=THEIRS", help="A parameter's own name and the layer's; repeatable.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for each call, made in a process of its own.")
 @click.option("--reports", type=click.Path(file_okay=False), help="Where a report is written to; none is otherwise.")
 def check_command(candidate: str, like: str, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
-                  params: tuple[str, ...], reports: str | None) -> None:  # fmt: skip
+                  params: tuple[str, ...], timeout: float | None, reports: str | None) -> None:  # fmt: skip
     """Check a layer or head that you wrote: a function, a torch.nn.Module, or hand-written NumPy."""
     from .checker import check  # noqa: PLC0415
     from .reference import library  # noqa: PLC0415
@@ -100,7 +101,7 @@ def check_command(candidate: str, like: str, framework: str | None, precisions: 
     library.load_all()
     names = dict(_pair(text) for text in params)
     report = check(_imported(candidate), parse(like), framework=framework, precisions=precisions or ("float64", "float32"), cases=cases,
-                   seed=seed, params=names)  # fmt: skip
+                   seed=seed, params=names, timeout=timeout)  # fmt: skip
     _show(report)
     if reports is not None:
         click.echo(f"report: {report.save(reports)}/report.md")

@@ -21,6 +21,7 @@ from .reference.trace import LayerTrace
 from .reference.values import REGIMES, sources, store, targets, upstreams
 from .setting import fitting
 from .strategies import BATCHES, lone
+from .whole import WholeNetwork
 
 __all__ = ["Condition", "Probe", "probes", "shapes_for"]
 
@@ -129,6 +130,8 @@ def _call(probe: Probe) -> Call:
     found = {wire.removeprefix("layer."): store(a, precision) for wire, a in
              sources(rng, graph, probe.regime, probe.batch, precision).items()}
     inputs = tuple(found.pop(name) for name in layer.input_names)
+    if isinstance(layer, WholeNetwork):
+        inputs = (inputs[0], store(targets(rng, layer.network.head, (probe.batch, *layer.network.output_shape)), precision))
     if probe.xs is not None:
         inputs = (store(np.resize(np.array(probe.xs), inputs[0].shape), precision), *inputs[1:])
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
@@ -144,6 +147,8 @@ def shapes_for(layer: Any, limit: int = POOL) -> list[tuple[Shape, ...]]:
 
     Sizes are 1, primes, powers of two and their neighbours. A size that inputs have in common is varied in all of them and in one alone.
     """
+    if isinstance(layer, WholeNetwork):
+        return [layer.shapes]
     bases = list(islice(_bases(layer), 6))
     found = dict.fromkeys(bases)
     for varied in _in_turn([_varied(base) for base in bases]):
@@ -220,7 +225,7 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         at = n // draws
         own = shapes[order[at % len(order)]]
         batch = int(batches[at])
-        if batch == 1 and not isinstance(layer, Head) and lone(layer, own[0]):
+        if batch == 1 and not isinstance(layer, Head) and any(lone(*placed) for placed in _placed(layer, own)):
             batch = 2
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
@@ -228,6 +233,13 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
             condition = replace(condition, alone=None)
         yield Probe(layer, own, batch, int(rng.integers(2**31)), regime, condition=condition)
+
+
+def _placed(layer: Any, shapes: tuple[Shape, ...]) -> Iterator[tuple[Any, Shape]]:
+    """Yield the single layers of a layer, each with the shape of its first input."""
+    inputs = dict(zip(layer.input_names, shapes, strict=True))
+    graph = layer.network.graph if isinstance(layer, WholeNetwork) else Graph.of([("layer", layer)], inputs)
+    yield from ((step.layer, graph.shapes[step.inputs[0]]) for step in graph.steps)
 
 
 def _conditions(layer: Any, shapes: tuple[Shape, ...], driver: Driver) -> Iterator[Condition]:

@@ -66,13 +66,18 @@ class Standardised:
             scale = tiny if self.mean is None else few * (_most(self.rstd) * most) + tiny
             return arithmetic.overflowing(value, bound + self.reach * scale)
 
-    def weighted(self, dy: Array) -> Array:
-        """Return dy unit, the terms of the weight's gradient."""
+    def weighted(self, dy: Array, also: Array | None = None) -> Array:
+        """Return dy unit, the terms of the weight's gradient.
+
+        Kernels may add up dy x, or `also` x, before anything is multiplied by rstd: what underflows there is in the bound, and where a
+        sum of it may overflow the term is unknown.
+        """
         terms = dy * self.summed
         if not isinstance(terms, Rounded):
             return terms
-        with quiet():  # dy x may underflow before it is multiplied by rstd, and sums of it overflow
-            precision, size = terms.arithmetic.precision, _most(dy)
+        with quiet():
+            precision = terms.arithmetic.precision
+            size = _most(dy) if also is None else np.maximum(_most(dy), _most(also))
             ball = _widened(terms, precision.underflow * _most(self.rstd))
             largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(terms.size, 1)
             if np.max(size, initial=0.0) * np.max(self.reach, initial=0.0) <= largest:
@@ -84,7 +89,7 @@ class Standardised:
         g = dy if weight is None else dy * weight
         if self.constant:
             return self._reordered(g * self.rstd, dy, g, weight)
-        projection = _average(self.weighted(g), self.axes)
+        projection = _average(self.weighted(g, dy), self.axes)
         mean_g = 0 if self.mean is None else _average(g, self.axes)
         if isinstance(g, Rounded):
             return self._combined(g, weight, mean_g, projection)

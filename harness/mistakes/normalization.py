@@ -109,7 +109,7 @@ class WeightedLate(Standardised):
 class FromInput(Standardised):
     """The weight's gradient is formed with x."""
 
-    def weighted(self, dy: Array) -> Array:
+    def weighted(self, dy: Array, also: Array | None = None) -> Array:
         x = self.unit / self.rstd
         return dy * (x if self.mean is None else x + self.mean)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import torch
 from backproof.adapters.torch import to_numpy, to_torch
+from backproof.adapters.torch.candidate import LAYOUTS, laid
 from backproof.certify import Certificate, certify_layer, judge, tensors
 from backproof.classify import PARTNERS, Loss, classify
 from backproof.known import KnownList
@@ -22,7 +23,8 @@ from backproof.reference.layer import Constant, Layer, Shape, each_shape
 from backproof.reference.rounding import Precision, precision_named
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
-from torch import Tensor
+
+__all__ = ["KNOWN", "LAYOUTS", "REGIMES", "Numbers", "Single", "drawn"]
 
 REGIMES = ("normal", "zeros", "kinks", "ties", "saturated", "tiny", "wide-range")
 
@@ -83,54 +85,6 @@ class Numbers:
         constants = {name: _constant(rng, constant, batch, precision) for name, constant in layer.constants(*shapes).items()}
         dys = tuple(drawn(rng, (batch, *shape), mild, precision) for shape in each_shape(layer.output_shape(*shapes)))
         return cls(inputs, params, constants, dys)
-
-
-def _dense(t: Tensor) -> Tensor:
-    return t
-
-
-def _transposed(t: Tensor) -> Tensor:
-    """The axes lie in storage in the opposite order."""
-    back = tuple(reversed(range(t.ndim)))
-    return t.permute(back).contiguous().permute(back)
-
-
-def _stepped(t: Tensor) -> Tensor:
-    """Every second place of a storage that holds NaN in between; from the middle of it, so that the offset counts too."""
-    gaps = torch.full((*t.shape[:-1], 2 * t.shape[-1] + 1), torch.nan if t.is_floating_point() else 0, dtype=t.dtype)
-    view = gaps[..., 1::2]
-    return view.copy_(t)
-
-
-def _channels_inside(t: Tensor) -> Tensor:
-    """The channels lie next to one another in storage, as convolutions like images; a single image as it comes without its batch."""
-    if t.ndim < 3:
-        return t
-    single = t.shape[0] == 1
-    image, channels = (t[0], 0) if single else (t, 1)
-    moved = image.movedim(channels, -1).contiguous().movedim(-1, channels)
-    return moved[None] if single else moved
-
-
-def _rows_expanded(t: Tensor) -> Tensor:
-    """One row stands for all, with stride 0."""
-    return t[:1].expand(t.shape)
-
-
-def _expanded(t: Tensor) -> Tensor:
-    """One number stands for all, with stride 0 along every axis: what the gradient of a sum is."""
-    return t.flatten()[:1].reshape([1] * t.ndim).expand(t.shape)
-
-
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "dense": _dense, "transposed": _transposed, "stepped": _stepped, "channels inside": _channels_inside, "rows expanded": _rows_expanded,
-    "expanded": _expanded,
-}  # fmt: skip
-
-
-def _in_layout(array: np.ndarray, layout: str) -> Tensor:
-    tensor = to_torch(array)
-    return LAYOUTS[layout](tensor) if tensor.ndim and tensor.numel() else tensor
 
 
 @dataclass(frozen=True)
@@ -231,13 +185,14 @@ def _trace(case: Single, inputs: Any, outputs: Any, d_inputs: Any, dys: Any, par
 
 def _torch_trace(case: Single) -> LayerTrace:
     numbers = case.numbers
-    inputs = [_in_layout(x, case.layout) for x in numbers.inputs]
-    params, constants = ({name: _in_layout(a, case.layout) for name, a in named.items()} for named in (numbers.params, numbers.constants))
+    inputs = [laid(to_torch(x), case.layout) for x in numbers.inputs]
+    given = (numbers.params, numbers.constants)
+    params, constants = ({name: laid(to_torch(a), case.layout) for name, a in named.items()} for named in given)
     leaves = [t for t in ((inputs[:1] if isinstance(case.layer, Head) else inputs) + [*params.values()]) if t.is_floating_point()]
     for leaf in leaves:
         leaf.requires_grad_()
     ys = each(_called(on_torch.LOWERINGS, on_torch.HEADS, case.layer, {**params, **constants}, inputs))
-    dys = [_in_layout(dy, case.upstream) for dy in numbers.dys]
+    dys = [laid(to_torch(dy), case.upstream) for dy in numbers.dys]
     torch.autograd.backward(ys, dys)
     return _trace(case, map(to_numpy, inputs), map(to_numpy, ys), [to_numpy(x.grad) if x.requires_grad else None for x in inputs],
                   map(to_numpy, dys), {name: to_numpy(t) for name, t in {**params, **constants}.items()},

@@ -149,7 +149,7 @@ def test_every_tensor_is_compared(name: str) -> None:
 def layouts(batch: int, precision: str) -> list[tuple[str, str]]:
     """Return pairs of layouts, of the inputs and of the upstream gradient: one for both, and in float32 each beside a dense one."""
     if batch == 1:  # where a stride of the batch axis means nothing
-        return [pair for layout in ("transposed", "channels inside") for pair in (("dense", layout), (layout, "dense"))]
+        return [pair for layout in ("transposed", "channels last") for pair in (("dense", layout), (layout, "dense"))]
     both = [(layout, layout) for layout in LAYOUTS]
     return both if precision != "float32" else [*both, *(("dense", u) for u in LAYOUTS), *((layout, "dense") for layout in LAYOUTS)]
 
@@ -263,9 +263,9 @@ def test_torch_batch_norm_misreads_the_gradient_of_a_single_image(layer: Any, pr
     """
     dense = Single("torch", layer, IMAGE, 1, precision=precision)
     assert list(dense.doubts()) == []
-    found = list(replace(dense, upstream="channels inside").doubts())
+    found = list(replace(dense, upstream="channels last").doubts())
     assert [sentence for sentence in found if ": dx wrong" in sentence]
-    assert list(replace(dense, batch=2, upstream="channels inside").doubts()) == []
+    assert list(replace(dense, batch=2, upstream="channels last").doubts()) == []
 
 
 def test_torch_group_norm_loses_the_variance_of_channels_inside() -> None:
@@ -280,7 +280,7 @@ def test_torch_group_norm_loses_the_variance_of_channels_inside() -> None:
 
     dense = Raised("torch", GroupNorm(2), IMAGE)
     assert list(dense.doubts()) == []
-    assert "output imprecise" in "".join(replace(dense, layout="channels inside").doubts())
+    assert "output imprecise" in "".join(replace(dense, layout="channels last").doubts())
 
 
 def test_a_planted_mistake_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import backproof as bp
@@ -245,6 +249,116 @@ def test_a_module_is_a_torch_candidate() -> None:
     assert report.options["adapters"] == ["torch:TorchNorm"]
 
 
+def test_a_module_is_checked_for_its_names_and_sizes() -> None:
+    """Names that do not fit are said at once; shapes that its own parameters cannot take are left out; its buffers stay as they are."""
+    with pytest.raises(ValueError, match=r'params=\{"gain": "bias", "shift": "weight"\}'):
+        bp.check(TorchNorm(), bp.LayerNorm(), cases=2)
+    assert bp.check(torch.nn.Linear(4, 3), bp.Linear(3), cases=6).ok
+    module = torch.nn.BatchNorm1d(3)
+    before = module.running_mean.clone()
+    assert bp.check(module, bp.BatchNorm(), cases=4, shapes=[(3,)]).ok
+    assert torch.equal(module.running_mean, before)
+
+
+def test_what_is_computed_in_single_precision_is_said_so() -> None:
+    """A float64 gradient with the digits of float32 has its own diagnosis."""
+    coarse = lambda x: torch.tanh(x.float()).to(x.dtype)  # noqa: E731
+    report = found(coarse, bp.Tanh(), framework="torch", cases=8)
+    assert {f.diagnosis.code for f in report.findings if f.verdict == "wrong"} <= {"coarse-precision"}
+    assert report.findings
+
+
+def test_a_parameter_left_out_is_named() -> None:
+    """A factor that is one over the only entry of a parameter is told as that."""
+
+    @dataclass(frozen=True)
+    class Scaled(bp.Layer):
+        def parameters(self, *shapes: Any, **_: Any) -> dict[str, Any]:
+            return {"scale": (1,)}
+
+        def forward(self, params: Any, x: Any, **_: Any) -> Any:
+            scale = params["scale"]
+            return x * x * scale, lambda dy: (2 * dy * x * scale, {"scale": np.sum(dy * x * x).reshape((1,))})
+
+    def left_out(x: np.ndarray, scale: np.ndarray) -> Any:
+        return x * x * scale, lambda dy: (2 * dy * x, {"scale": np.sum(dy * x * x).reshape(1)})
+
+    finding = only(found(left_out, Scaled(), shapes=[(3,)], cases=6), "wrong", "dx")
+    assert finding.diagnosis.code == "parameter-factor"
+    assert "scale" in finding.diagnosis.sentence
+
+
+def test_the_condition_is_a_size() -> None:
+    """What is right for multiples of a block only says so."""
+
+    def blocks(x: np.ndarray) -> Any:
+        def backward(dy: np.ndarray) -> np.ndarray:
+            dx = dy.copy()
+            dx[..., dy.shape[-1] // 4 * 4 :] = 0
+            return dx
+
+        return x * 1, backward
+
+    finding = only(found(blocks, bp.Identity()), "wrong", "dx")
+    assert finding.diagnosis.condition.startswith("only for a last axis of ")
+    assert ", not of 4, 8" in finding.diagnosis.condition
+
+
+NETWORK = bp.Network((4,), (bp.Linear(3), bp.Tanh(), bp.Linear(2)), bp.MSELoss())
+
+
+def by_hand(x: np.ndarray, target: np.ndarray, **params: np.ndarray) -> Any:
+    """NETWORK's loss and its backward, with the bias of the last layer over the batch once too often."""
+    w1, b1, w2, b2 = (params[f"layers.{i}.{name}"] for i in (0, 2) for name in ("weight", "bias"))
+    a = np.tanh(x @ w1.T + b1)
+    z = a @ w2.T + b2
+
+    def backward() -> Any:
+        dz = 2 * (z - target) / z.size
+        dh = dz @ w2 * (1 - a * a)
+        return dh @ w1, {"layers.0.weight": dh.T @ x, "layers.0.bias": dh.sum(0), "layers.2.weight": dz.T @ a,
+                         "layers.2.bias": dz.sum(0) / len(x)}  # fmt: skip
+
+    return np.mean((z - target) ** 2), backward
+
+
+class TorchNetwork(torch.nn.Module):
+    """NETWORK as a module, whose parameters bear the same names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)])
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return torch.nn.functional.mse_loss(x, target)
+
+
+def test_a_whole_network_is_a_truth() -> None:
+    """A candidate that computes the loss of all of it: parameters are named by layer, and the one that is wrong is blamed."""
+    assert bp.check(TorchNetwork(), NETWORK, cases=12).ok
+    finding = only(found(by_hand, NETWORK), "wrong", "dlayers.2.bias")
+    assert finding.diagnosis.code == "over-batch"
+
+    def loss(x: Any, target: Any, **params: Any) -> Any:
+        h = jnp.tanh(x @ params["layers.0.weight"].T + params["layers.0.bias"])
+        return jnp.mean((h @ params["layers.2.weight"].T + params["layers.2.bias"] - target) ** 2)
+
+    assert found(loss, NETWORK, framework="jax", cases=6).ok
+
+
+def test_a_container_is_a_truth() -> None:
+    """Layers in sequence against one function; its parameters are named by place."""
+
+    def both(x: torch.Tensor, **params: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x @ params["0.weight"].T + params["0.bias"])
+
+    assert found(both, bp.Sequential((bp.Linear(3), bp.ReLU())), framework="torch", cases=20).ok
+    only(found(lambda x, **p: both(x, **{**p, "0.bias": p["0.bias"].detach()}), bp.Sequential((bp.Linear(3), bp.ReLU())), framework="torch",
+               cases=20), "error", "d0.bias")  # fmt: skip
+
+
 def test_a_jax_candidate_with_its_own_rule() -> None:
     """A custom_vjp that forgets the upstream gradient is found, the right one is not."""
 
@@ -302,6 +416,31 @@ def test_the_same_seed_gives_the_same_report() -> None:
     assert {k: v for k, v in first.describe().items() if k not in timed} == {k: v for k, v in second.describe().items() if k not in timed}
 
 
+def test_a_candidate_that_hangs_or_dies_is_a_finding() -> None:
+    """In a process of its own neither takes the check with it; the calls before are compared, those after are counted as not run."""
+
+    def hangs(x: np.ndarray) -> Any:
+        if x.shape[-1] == 5:
+            time.sleep(600)
+        return np.tanh(x), lambda dy: dy * (1 - np.tanh(x) ** 2)
+
+    def dies(x: np.ndarray) -> Any:
+        if x.shape[-1] == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.tanh(x), lambda dy: dy * (1 - np.tanh(x) ** 2)
+
+    for candidate, words in ((hangs, "no answer within 2 s"), (dies, "the process died")):
+        report = found(candidate, bp.Tanh(), cases=12, shapes=[(4,), (5,)], timeout=2)
+        finding = only(report, "error", "")
+        assert finding.diagnosis.code == "lost"
+        assert words in finding.diagnosis.sentence
+        assert report.compared
+        assert report.skipped["cases not run: the candidate hung or died too often"] > 0
+    assert found(norm, cases=4, timeout=30).ok
+    with pytest.raises(ValueError, match="seconds above 0"):
+        found(norm, timeout=0)
+
+
 def test_assert_gradients_raises_with_the_report(tmp_path: Any) -> None:
     """The exception is an AssertionError, reads like the report, and the report is on disk when asked for."""
     bp.assert_gradients(norm, bp.LayerNorm(), framework="numpy", cases=4)
@@ -315,7 +454,7 @@ def test_assert_gradients_raises_with_the_report(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    ({"candidate": norm, "like": "LayerNorm"}, "like is a bp.Layer or a bp.Head"),
+    ({"candidate": norm, "like": "LayerNorm"}, "like is a bp.Layer, a bp.Head or a bp.Network"),
     ({"candidate": norm, "like": bp.LayerNorm(), "framework": None}, "Write framework="),
     ({"candidate": norm, "like": bp.LayerNorm(), "framework": "tensorflow"}, "unknown framework"),
     ({"candidate": 3, "like": bp.LayerNorm()}, "a function or a torch.nn.Module"),

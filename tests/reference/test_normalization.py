@@ -57,8 +57,10 @@ def test_a_product_with_the_input_may_overflow(layer: Any) -> None:
     step = step_of(layer, (4,), "float32", batch=6, scale=1e6)
     for size, finite in ((1e30, True), (1e33, False)):
         dy = (size * step.d_output).astype(np.float32)
-        ball = balls(replace(step, d_output=dy), "float32")["dx"]
-        assert np.isfinite(ball.radius()).all() == finite, size
+        for weight in (1.0, 1e-6):  # which kernels may multiply by before or after
+            params = {**step.params, "weight": np.full_like(step.params["weight"], weight)}
+            ball = balls(replace(step, d_output=dy, params=params), "float32")["dx"]
+            assert np.isfinite(ball.radius()).all() == finite, (size, weight)
 
 
 # The definition, entry by entry.
