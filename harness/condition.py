@@ -133,7 +133,11 @@ def where(numbers: np.ndarray, outside: np.ndarray, evaluate: Callable[[np.ndarr
         if beyond > inside:
             sign = -1.0 if "up to" in words else 1.0
             return words.format(sign * _end(sign, inside, beyond, evaluate))
-    return ""
+    low, high = wrong.min(), wrong.max()
+    if ((right > low) & (right < high)).any():
+        return ""
+    ends = _end(1.0, right[right < low].max(), low, evaluate), -_end(-1.0, -right[right > high].min(), -high, evaluate)
+    return "for x between about {:.4g} and {:.4g}".format(*ends)
 
 
 def _end(sign: float, inside: float, beyond: float, evaluate: Callable[[np.ndarray], np.ndarray]) -> float:

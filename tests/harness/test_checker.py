@@ -140,6 +140,17 @@ def test_the_condition_is_a_range() -> None:
     assert finding.diagnosis.condition.startswith("only for x from about 709.8 on")
 
 
+def test_the_condition_is_a_band() -> None:
+    """What is off in a tail and right beyond it, where all is 0, says both ends."""
+
+    def silu(x: np.ndarray) -> Any:
+        s = 0.5 * (1 + np.tanh(x / 2))
+        return x / (1 + np.exp(-x)), lambda dy: dy * (s + x * s * (1 - s))
+
+    conditions = [f.diagnosis.condition for f in found(silu, bp.SiLU(), cases=80).findings if f.tensor == "dx"]
+    assert any(text.startswith("only for x between about -7") for text in conditions), conditions
+
+
 def test_the_condition_is_a_batch() -> None:
     """A bias gradient of the first example is right for a batch of one."""
     change = lambda dx, dp, dy, x: (dx, {**dp, "bias": dy[0].reshape(-1, dy.shape[-1]).sum(0)})  # noqa: E731
