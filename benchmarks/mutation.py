@@ -33,7 +33,7 @@ TARGET = ROOT / "docs" / "mutation.md"
 COMMAND = "tox run -e mutation"
 COPIED = ("tests", "benchmarks", "docs")
 RULES = "tests/reference/test_rules.py"
-KILLED = ("killed", "timeout")
+KILLED, WAITING = ("killed", "timeout"), "not checked"
 CHANGED = " (changed since)"
 RAISED = 255  # pytest could not be run, which is no kill, though mutmut counts it with the timeouts
 UNESCAPED = "disable_test_id_escaping_and_forfeit_all_rights_to_community_support"  # escaped names change each time they are collected
@@ -59,7 +59,13 @@ class Result:
 
     @property
     def mutants(self) -> int:
-        return sum(self.statuses.values())
+        """How many were run."""
+        return sum(self.statuses.values()) - self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many were not, since a run was broken off."""
+        return self.statuses.get(WAITING, 0)
 
     @property
     def killed(self) -> int:
@@ -143,8 +149,13 @@ def run(module: str, work: Path, *, again: bool, jobs: int) -> Result:
     if names or not again:
         command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(jobs), *names]
         subprocess.run(command, cwd=work, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    return gather(module, work)
+
+
+def gather(module: str, work: Path) -> Result:
+    """Return what became of a module's mutants so far."""
     found = statuses(module, work)
-    survivors = [_survivor(name, module, work) for name, status in found.items() if status not in KILLED]
+    survivors = [_survivor(name, module, work) for name, status in found.items() if status not in (*KILLED, WAITING)]
     counts = dict(sorted(Counter(found.values()).items()))
     return Result(digest(module), f"mutmut {version('mutmut')}", counts, tuple(sorted(survivors)))
 
@@ -190,32 +201,32 @@ def keep(module: str, found: Result) -> None:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why survivors are no mistakes: of single ones, by module, line and mutant, and of kinds, by pattern."""
+    """Why survivors are no mistakes: of single ones, by module and survivor, and of kinds, by pattern."""
 
-    survivors: Mapping[tuple[str, str, str], str]
+    survivors: Mapping[tuple[str, Survivor], str]
     kinds: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def read(cls, text: str) -> Reasons:
         data = tomllib.loads(text)
-        single: dict[tuple[str, str, str], str] = {}
+        single: dict[tuple[str, Survivor], str] = {}
         for entry in data.get("survivor", ()):
             for now in entry["now"]:
-                if (key := (entry["module"], entry["was"], now)) in single:
+                if (key := (entry["module"], Survivor(entry["function"], entry["was"], now))) in single:
                     raise ValueError(f"mutation_survivors.toml: explained twice: got {key}")
                 single[key] = entry["reason"]
         return cls(single, tuple(data.get("kind", ())))
 
     def of(self, module: str, survivor: Survivor) -> str | None:
         """Return the reason of a survivor; None where nobody gave one."""
-        if (module, survivor.was, survivor.now) in self.survivors:
-            return self.survivors[module, survivor.was, survivor.now]
+        if (module, survivor) in self.survivors:
+            return self.survivors[module, survivor]
         return next((kind["reason"] for kind in self.kinds if survivor.now in _rewritten(kind, survivor.was)), None)
 
-    def stale(self, found: Mapping[str, Result]) -> list[tuple[str, str, str]]:
+    def stale(self, found: Mapping[str, Result]) -> list[tuple[str, Survivor]]:
         """Return the single reasons for which there is no survivor any more in the modules that were run."""
-        alive = {(module, s.was, s.now) for module, result in found.items() for s in result.survivors}
-        return sorted(key for key in self.survivors if key[0] in found and key not in alive)
+        return sorted((module, survivor) for module, survivor in self.survivors
+                      if module in found and survivor not in found[module].survivors)
 
 
 def _rewritten(kind: Mapping[str, Any], text: str) -> Iterator[str]:
@@ -243,22 +254,23 @@ leaves out: class attributes, module constants, decorated functions such as prop
 def page(found: Mapping[str, Result], reasons: Reasons, modules: Sequence[str]) -> str:
     """Return docs/mutation.md."""
     rows, sections = [], []
-    total: Counter[str] = Counter()
+    total = Counter(unexplained=0, waiting=0)
     for module in modules:
         if module not in found:
-            rows.append(f"| `{module}` | not run | | | | | |")
+            rows.append(f"| `{module}` | not run | | | | | | |")
             continue
         result = found[module]
         explained = {survivor: reasons.of(module, survivor) for survivor in result.survivors}
         without = sum(explained[survivor] is None for survivor in result.survivors)
         equivalent = len(result.survivors) - without
-        counts = {"mutants": result.mutants, "killed": result.killed, "equivalent": equivalent, "unexplained": without}
+        counts = {"mutants": result.mutants, "killed": result.killed, "equivalent": equivalent, "unexplained": without,
+                  "waiting": result.waiting}
         total.update(counts)
         rows.append(_row(f"`{module}`" + ("" if result.source == digest(module) else CHANGED), counts))
         if explained:
             sections.append(_section(module, result.survivors, explained))
-    lines = ["| module | mutants | killed | equivalent | unexplained | killed of all | killed of those not equivalent |",
-             "| --- | --- | --- | --- | --- | --- | --- |", *rows, _row("all that were run", total)]
+    lines = ["| module | mutants run | killed | equivalent | unexplained | not run | killed of all | killed of those not equivalent |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |", *rows, _row("all that were run", total)]
     tools = ", ".join(sorted({result.tool for result in found.values()}))
     return HEAD + "\n".join(lines) + f"\n\nRun with {tools}.\n\n# Survivors\n\n" + "\n".join(sections)
 
@@ -266,7 +278,7 @@ def page(found: Mapping[str, Result], reasons: Reasons, modules: Sequence[str]) 
 def _row(name: str, counts: Mapping[str, int]) -> str:
     mutants, killed, equivalent = (counts.get(key, 0) for key in ("mutants", "killed", "equivalent"))
     scores = (f"{killed / size:.1%}" if size else "-" for size in (mutants, mutants - equivalent))
-    return f"| {name} | {mutants} | {killed} | {equivalent} | {counts.get('unexplained', 0)} | {' | '.join(scores)} |"
+    return f"| {name} | {mutants} | {killed} | {equivalent} | {counts['unexplained']} | {counts['waiting']} | {' | '.join(scores)} |"
 
 
 def _section(module: str, survivors: Sequence[Survivor], explained: Mapping[Survivor, str | None]) -> str:
@@ -288,6 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as reference/linear.py; all of mutation.toml if left out")
     parser.add_argument("--again", action="store_true", help="run the survivors once more")
+    parser.add_argument("--gather", action="store_true", help="run nothing, take what there is of a run that was broken off")
     parser.add_argument("--report", action="store_true", help="run nothing, write docs/mutation.md")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutation", help="where mutmut works; results are kept there")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
@@ -297,13 +310,15 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown module: got {', '.join(unknown)}, expected some of {', '.join(known)}")
     for module in () if options.report else options.modules or [*known]:
-        found = run(module, options.work.absolute() / module.removesuffix(".py").replace("/", "-"), again=options.again, jobs=options.jobs)
-        keep(module, found)
+        work = options.work.absolute() / module.removesuffix(".py").replace("/", "-")
+        found = gather(module, work) if options.gather else run(module, work, again=options.again, jobs=options.jobs)
+        if found.statuses:
+            keep(module, found)
         print(f"{module}: {found.killed} of {found.mutants} killed", flush=True)
     reasons = Reasons.read(REASONS.read_text(encoding="utf-8"))
     TARGET.write_text(page(results(), reasons, [*known]), encoding="utf-8")
-    for key in reasons.stale(results()):
-        print("explained, but no survivor:", *key, sep="\n    ")
+    for module, survivor in reasons.stale(results()):
+        print("explained, but no survivor:", module, survivor, sep="\n    ")
 
 
 if __name__ == "__main__":

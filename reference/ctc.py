@@ -20,7 +20,7 @@ from .rounding import Array, either
 __all__ = ["CTCLoss"]
 
 Moves = tuple[tuple[np.ndarray, np.ndarray], ...]
-"""From where a state is entered, and whether it may be: two arrays of shape (batch, states) each."""
+"""From where each state is entered, (states,), and whether it may be, (states,) or (batch, states)."""
 
 
 def _logaddexp(x: Array, y: Array) -> Array:
@@ -33,22 +33,17 @@ def _added(x: Array, has_x: np.ndarray, y: Array, has_y: np.ndarray) -> tuple[Ar
     return np.where(has_x & has_y, _logaddexp(x, y), np.where(has_x, x, y)), has_x | has_y
 
 
-def _moves(states: np.ndarray, lengths: np.ndarray, blank: int) -> tuple[Moves, Moves]:
+def _moves(states: np.ndarray) -> tuple[Moves, Moves]:
     """Return the moves into a state from states before it, and from states after it.
 
-    From s - 1 always; from s - 2 over a blank, unless s is a blank itself or repeats the label of s - 2.
+    From s - 1 always; from s - 2 over a blank, unless s repeats the label of s - 2, as every blank does the blank. What stands behind
+    the end of a shorter target is entered as well, but no path comes to the end from there.
     """
     s = np.arange(states.shape[1])
-    inside = s < 2 * lengths[:, None] + 1
-    skips = inside & (states != blank) & (states != states[:, np.maximum(s - 2, 0)]) & (s >= 2)
     last = s[-1]
-
-    def after(allowed: np.ndarray, by: int) -> np.ndarray:
-        return allowed[:, np.minimum(s + by, last)] & (s + by <= last)
-
-    forward = ((np.maximum(s - 1, 0), inside & (s >= 1)), (np.maximum(s - 2, 0), skips))
-    backward = ((np.minimum(s + 1, last), after(inside, 1)), (np.minimum(s + 2, last), after(skips, 2)))
-    return forward, backward
+    skips = (states != states[:, np.maximum(s - 2, 0)]) & (s >= 2)
+    one, two = np.minimum(s + 1, last), np.minimum(s + 2, last)  # the last state is a blank, into which nothing skips
+    return ((np.maximum(s - 1, 0), s >= 1), (np.maximum(s - 2, 0), skips)), ((one, s < last), (two, skips[:, two]))
 
 
 def _paths(emitted: Array, start: np.ndarray, moves: Moves, times: range) -> tuple[list[Array], list[np.ndarray]]:
@@ -82,7 +77,7 @@ def ctc(z: Array, target: np.ndarray, blank: int) -> tuple[Array, Array, np.ndar
     log_a, _ = LogSoftmax().forward({}, z)
     spread = np.broadcast_to(states[:, None, :], (batch, frames, states.shape[1]))
     emitted = np.take_along_axis(log_a, spread, axis=2)
-    forward, backward = _moves(states, lengths, blank)
+    forward, backward = _moves(states)
     s, ends = np.arange(states.shape[1]), 2 * lengths[:, None]
     first, last = (s <= 1) & (s <= ends), (s == ends) | (s == ends - 1)
     alphas, to = _paths(emitted, first, forward, range(frames))

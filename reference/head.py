@@ -96,10 +96,9 @@ class Head:
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
 
     def __post_init__(self) -> None:
-        own = {self._default("output"), self._default("loss")} if self.fixed else set()
         for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
                                       ("reduction", self.reduction, self.reductions)):
-            if value not in choices and value not in own:
+            if value not in choices and value != self._default(name):  # a class that is fixed may have a loss of its own
                 raise self._error(f"unknown {name}: got {value!r}, expected one of {', '.join(choices)}")
         what, wanted = WANTED.get(self.loss, ("", (self.output,)))
         if self.output not in wanted:

@@ -214,7 +214,7 @@ class ClassTargets(Head):
         """Return the sum of the targets' weights, in z's arithmetic since it rounds; their number where there are no weights."""
         keep, target = self._kept(target)
         weights = keep if self.weight is None else np.array(self.weight)[target] * keep
-        if keep.size and not weights.any():
+        if not weights.any():
             raise self._error("every target is ignored or of weight 0: the mean over none is not defined. Do: reduction='sum'")
         return int(np.count_nonzero(keep)) if self.weight is None else np.sum(z[..., 0] * 0 + weights)
 

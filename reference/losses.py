@@ -150,7 +150,7 @@ def cosine(a: Array, y: Array) -> tuple[Array, Array]:
     return 1 - c[..., 0], -((unit_y - np.where(square > floor, c, 0 * c) * unit) / norm)
 
 
-def cosine_embedding(z: Array, y: Array, margin: float = 0.0) -> tuple[Array, Array]:
+def cosine_embedding(z: Array, y: Array, margin: float) -> tuple[Array, Array]:
     """J = 1 - c for y = 1, max(0, c - margin) for y = -1, of pairs u, v = z_n0, z_n1 and c = sum_k u_k v_k / r.
 
     r = sqrt((sum u^2 + eps) (sum v^2 + eps)), eps = 1e-12; dc/du = v / r - c u / (sum u^2 + eps), and likewise for v;

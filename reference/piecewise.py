@@ -133,7 +133,7 @@ class PReLU(Elementwise):
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dx = np.where(x > 0, dy, weight * dy)
             others = tuple(axis for axis in range(x.ndim) if axis != channels)
-            dweight = np.sum(np.where(x > 0, 0, dy * x), axis=others, keepdims=True)
+            dweight = np.sum(np.where(x > 0, 0, dy * x), axis=others)
             return dx, {"weight": dweight.reshape((self.num_parameters,))}
 
         return y, backward

@@ -61,7 +61,7 @@ class _Pool(Layer):
         room = size + 2 * padding - dilation * (kernel - 1) - 1
         count = room // stride + 1
         reaches_out = getattr(self, "ceil_mode") and room % stride and count * stride < size + padding  # noqa: B009  (of subclasses)
-        return max(count + bool(reaches_out), 0) if size else 0
+        return max(count + bool(reaches_out), 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != self.axes + 1:
@@ -69,7 +69,8 @@ class _Pool(Layer):
         positions = self.positions(shape[1:])
         if any(not along.shape[1] for along in positions):
             raise ShapeError(self, shape, "room for at least one window")
-        if any(not ((along >= 0) & (along < n)).any(axis=0).all() for along, n in zip(positions, shape[1:], strict=True)):
+        # a step over the whole axis leaves room for one window at most: along an axis either all windows hold an entry or none does
+        if any(not ((along >= 0) & (along < n)).any() for along, n in zip(positions, shape[1:], strict=True)):
             raise ShapeError(self, shape, "an entry in every window")
         return (shape[0], *(along.shape[1] for along in positions))
 

@@ -251,8 +251,8 @@ def mixed(left: Array, z: Array, n: Array, h: Array) -> Array:
         # n' + z'(h' - n') - n - z (h - n) = (1 - z')(n' - n) + z'(h' - h) + (z' - z)(h - n)
         spread = (np.abs(left.value) + left.bound) * n.bound + (np.abs(z.value) + z.bound) * h.bound
         spread = spread + np.abs(h.value - n.value) * np.maximum(z.bound, left.bound)
-    # in either form each term meets three roundings at most
-    return rounded_more(Rounded(value, spread, arithmetic), 3, size(n) + size(z) * (size(h) + size(n)))
+        magnitude = size(n) + size(z) * (size(h) + size(n))
+    return rounded_more(Rounded(value, spread, arithmetic), 3, magnitude)  # in either form each term meets three roundings at most
 
 
 def size(x: Rounded) -> np.ndarray:

@@ -197,7 +197,7 @@ def _gathered(dy: Array, shape: Shape) -> Array:
     """Return the sum of dy over the entries that one entry of an input of this shape was spread to."""
     lent = dy.ndim - len(shape)
     axes = tuple(i for i in range(1, dy.ndim) if i <= lent or (shape[i - lent] == 1 and dy.shape[i] != 1))
-    return (np.sum(dy, axis=axes, keepdims=True) if axes else dy).reshape(shape)
+    return np.sum(dy, axis=axes).reshape(shape)
 
 
 @register

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from backproof.certify import expected
 from backproof.mistakes.attention import MISTAKES
-from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention
+from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups, _recomputed
 from backproof.reference.layer import Constant, ShapeError
 from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
@@ -267,6 +267,47 @@ def test_balls_hold_the_mean_taken_from_a_stored_output() -> None:
     assert excess(dquery, balls_of(step, "float16")["dquery"]) <= 1
 
 
+def test_sums_by_group_may_be_stored() -> None:
+    """In bfloat16 what the heads of a group give their key may be stored head by head; of one head there is nothing to store."""
+    held, rng, arithmetic = PRECISIONS["bfloat16"].held, np.random.default_rng(0), Arithmetic(PRECISIONS["bfloat16"])
+    a, b = (held(rng.standard_normal((200, 1, 4, 1))) for _ in range(2))
+    heads = [held(np.swapaxes(one, -1, -2) @ other) for one, other in zip(np.split(a, 2, axis=-2), np.split(b, 2, axis=-2), strict=True)]
+    stored = held(heads[0] + heads[1])
+    assert excess(stored, _over_groups(arithmetic.exact(a), arithmetic.exact(b), 2)) <= 1
+    assert excess(stored, _over_groups(arithmetic.exact(a), arithmetic.exact(b), 1)) > 1
+
+
+def test_heads_of_a_group_may_be_stored_one_by_one() -> None:
+    """In bfloat16 what 64 heads give the value that they share may be added to what is stored, where 1 + 2^-8 is 1."""
+    layer, arithmetic = MultiheadAttention(64, 64, num_kv_heads=1), Arithmetic(PRECISIONS["bfloat16"])
+    _, pullback = layer.attention(arithmetic.exact(np.zeros((1, 1, 66))))
+    dz = np.full((1, 1, 64), 2.0**-8)
+    dz[..., 0] = 1.0
+    dvalue = pullback(arithmetic.exact(dz))[..., -1]
+    assert excess(1.0, dvalue) <= 1
+
+
+def test_the_root_of_the_scale_may_be_on_both_factors() -> None:
+    """Its rounding counts twice in a float32 score of -64, and 64 times that in the weight e^-64."""
+    scale, rng = 1.003, np.random.default_rng(0)  # whose root is off by nearly half an ulp
+    query = rng.uniform(1, 1.02, (4096, 1, 1)).astype(np.float32)
+    key = (rng.uniform(-65, -64, (4096, 1, 1)) * [[0], [1]]).astype(np.float32)
+    root = np.float32(math.sqrt(scale))
+    score = ((query * root) * (key[:, 1:] * root)).astype(np.float64)
+    value = np.broadcast_to([[0.0], [1.0]], key.shape)
+    step = LayerTrace("it", ScaledDotProductAttention(scale=scale), (query, key, value), None, (), query, {}, {})
+    assert excess(1 / (1 + np.exp(-score)), balls_of(step, "float32")["output"]) <= 1
+
+
+def test_a_kept_logarithm_is_as_good_as_the_format_has_it() -> None:
+    """Where log sum e^s alone is kept, weights carry the 8 roundoffs that an elementary function may be off by."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    weight, top, total = (arithmetic.exact(np.array(v)) for v in (1.0, 0.0, 2.0**60))
+    log = 60 * math.log(2)
+    kept = log * (1 + PRECISIONS["float32"].ulps * PRECISIONS["float32"].store)
+    assert excess(math.exp(log - kept), _recomputed(weight, top, total)) <= 1
+
+
 @pytest.mark.parametrize("example", [(MultiheadAttention(8, 4, 2, is_causal=True), (6, 8)), (RotaryEmbedding(), (6, 8)),
                                      (ScaledDotProductAttention(is_causal=True), (6, 8), (6, 8), (6, 8))], ids=str)  # fmt: skip
 def test_a_thousandth_leaves_the_balls(example: Any) -> None:
@@ -293,6 +334,15 @@ def test_a_query_that_sees_no_key_gives_zero(mask: str) -> None:
     for name in ("dkey", "dvalue"):
         assert np.isfinite(balls[name].radius()).all()
         assert excess(rest[name], balls[name]) <= 1
+
+
+def test_a_boolean_mask_may_come_as_numbers() -> None:
+    """Ones and zeros, in rounded arithmetic too, say what True and False do."""
+    step = step_of(ScaledDotProductAttention(is_causal=True, mask="boolean"), (4, 2), (5, 2), (5, 3))
+    numbers = LayerTrace("it", step.layer, step.inputs, None, (), step.d_output, {"attn_mask": step.params["attn_mask"] * 1.0}, {})
+    for name, tensor in run(step).items():
+        assert (run(numbers)[name] == tensor).all()
+        assert excess(tensor, run(numbers, Arithmetic(PRECISIONS["float32"]).exact)[name]) <= 1
 
 
 def test_minus_infinity_hides_a_key() -> None:

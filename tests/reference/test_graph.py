@@ -12,6 +12,7 @@ import pytest
 from backproof.reference.graph import Graph, by_path, by_wire
 from backproof.reference.layer import Layer, ShapeError, build, describe
 from backproof.reference.network import Network
+from backproof.reference.rounding import PRECISIONS, Arithmetic
 
 LOSS = bp.MSELoss()
 TIED = bp.Shared(bp.Linear(3, bias=False), "w")
@@ -127,15 +128,71 @@ def test_what_does_not_fit_is_named(layers: tuple[Layer, ...], message: str) -> 
     (lambda: bp.Shared(bp.Linear(2), "a.b"), "Shared: wrong key: got 'a.b', expected a name without"),
     (lambda: bp.Parallel(()), "Parallel: no branches"),
     (lambda: bp.Transpose(0, 1), "Transpose: wrong axes: got 0 and 1"),
+    (lambda: bp.Transpose(1, 0), "Transpose: wrong axes: got 1 and 0"),
     (lambda: bp.Concatenate(0), "Concatenate: wrong dim: got 0"),
     (lambda: bp.Concatenate(1, 0), "Concatenate: wrong number of inputs: got 0"),
     (lambda: bp.Fork(0), "Fork: wrong number of copies: got 0"),
     (lambda: bp.Reshape((-1, -1)), r"Reshape: wrong shape: got \(-1, -1\)"),
+    (lambda: bp.Reshape((2, -2)), r"Reshape: wrong shape: got \(2, -2\), expected sizes of which one may be -1"),
 ])  # fmt: skip
 def test_wrong_options_are_named(make: Any, message: str) -> None:
     """An option that makes no sense is refused when the layer is made."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("layer", "shapes", "message"), [
+    (bp.Reshape((2, 2)), ((8,),), r"got \(8,\), expected 4 entries \(batch"),
+    (bp.Reshape((0, -1)), ((0,),), r"got \(0,\), expected 0 entries or a multiple \(batch"),
+    (bp.Transpose(1, 2), ((3,),), r"got \(3,\), expected axes 1 and 2 behind the batch axis"),
+    (bp.Transpose(-1, -2), ((3,),), r"got \(3,\), expected axes -1 and -2 behind the batch axis"),
+    (bp.Transpose(-3, 1), ((3,),), r"got \(3,\), expected axes -3 and 1 behind the batch axis"),
+    (bp.Concatenate(-2), ((3,), (3,)), "expected an axis -2 behind the batch axis"),
+    (bp.Concatenate(), ((2, 3), (3, 3)), r"got \(\(2, 3\), \(3, 3\)\), expected the same sizes but along axis -1"),
+    (bp.Concatenate(1), ((2, 3), (2, 1)), "expected the same sizes but along axis 1"),
+    (bp.Concatenate(), ((3,), (1, 3)), "expected the same sizes but along axis -1"),
+    (bp.Multiply(), ((2, 3), (2,)), r"^Multiply\(\): wrong input shape: got \(\(2, 3\), \(2,\)\), expected sizes that are equal or 1"),
+])  # fmt: skip
+def test_a_wrong_shape_is_refused(layer: Layer, shapes: Any, message: str) -> None:
+    """What a layer cannot take is named."""
+    with pytest.raises(ShapeError, match=message):
+        layer.output_shape(*shapes)
+
+
+@pytest.mark.parametrize(("layer", "shapes", "expected"), [
+    (bp.Flatten(), ((2, 3, 4),), (24,)), (bp.Reshape((2, -1)), ((0,),), (2, 0)), (bp.Transpose(1, 3), ((2, 3, 4),), (4, 3, 2)),
+    (bp.Transpose(-1, 1), ((2, 3, 4),), (4, 3, 2)), (bp.Concatenate(1), ((2, 3), (4, 3)), (6, 3)),
+    (bp.Concatenate(2), ((2, 3), (2, 1)), (2, 4)), (bp.Concatenate(-3, 3), ((1, 2, 3),) * 3, (3, 2, 3)), (bp.Add(), ((2,), (3, 1)), (3, 2)),
+])  # fmt: skip
+def test_shapes_that_come_out(layer: Layer, shapes: Any, expected: Any) -> None:
+    """Axes count from either end, the batch axis among them."""
+    assert layer.output_shape(*shapes) == expected
+
+
+@pytest.mark.parametrize("shapes", [((1, 2), (1, 2)), ((3, 2), (3, 2)), ((2,), (1, 2))])
+def test_what_is_not_spread_is_not_summed(shapes: Any) -> None:
+    """The gradient of an input that is used once is dy, in bfloat16 too, where a sum of one number would be stored again."""
+    arithmetic = Arithmetic(PRECISIONS["bfloat16"])
+    a, b = (arithmetic.exact(np.ones((3, *shape))) for shape in shapes)
+    y, backward = bp.Add().forward({}, a, b)
+    dy = arithmetic.exact(np.random.default_rng(0).standard_normal(y.shape))
+    for d, of in zip(backward(dy)[0], (a, b), strict=True):
+        assert d.value.tolist() == dy.value.reshape(of.shape).tolist()
+        assert not d.radius().any()
+
+
+def test_an_only_input_or_output_is_no_tuple() -> None:
+    """Concatenating one input gives one gradient, and a fork to one place one output of one shape."""
+    x = np.ones((2, 3))
+    assert isinstance(bp.Concatenate(-1, 1).forward({}, x)[1](x)[0], np.ndarray)
+    assert isinstance(bp.Fork(1).forward({}, x)[0], np.ndarray)
+    assert bp.Fork(1).output_shape((3,)) == (3,)
+
+
+def test_whole_numbers_have_no_gradient_behind_a_fork() -> None:
+    """Where no use has a gradient there is nothing to add up."""
+    _, backward = bp.Fork(2).forward({}, np.arange(3))
+    assert backward(None, None)[0] is None
 
 
 def test_a_nested_network_survives_json() -> None:

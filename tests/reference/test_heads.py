@@ -113,7 +113,7 @@ def draw_target(head: Head, shape: tuple[int, ...], rng: np.random.Generator) ->
             classes.flat[-1] = ignored
         return classes
     if kind == "distribution":
-        return rng.multinomial(64, np.full(shape[-1], 1 / shape[-1]), size=shape[:-1]) / 64
+        return rng.multinomial(4, np.full(shape[-1], 1 / shape[-1]), size=shape[:-1]) / 4  # with zeros
     if kind == "log_distribution":
         numbers = rng.standard_normal(wanted)
         return numbers - np.log(np.sum(np.exp(numbers), axis=-1, keepdims=True))
@@ -173,6 +173,49 @@ def test_gradient_is_the_complex_step_of_the_loss(head: Head, route: str) -> Non
             plain, backward = head.forward({}, z, target, route=route)
             assert outside(loss, plain) == 0
             assert outside(dz, backward(upstream)) == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("head", HEADS, ids=named)
+def test_gradient_and_bounds_keep_their_digits(head: Head, route: str) -> None:
+    """The plain dz is the complex step within 2^6 roundoffs of its largest entry, and no bound is wider than 2^14."""
+    for shape, seed in itertools.product((shape for shape in shapes_of(head) if shape[-1] > 1), range(2)):
+        z, target = draw(head, shape, seed)
+        upstream = np.random.default_rng(seed).standard_normal(head.loss_shape(shape))
+        truth = complex_step(head, z, target, route, upstream)
+        loss, backward = head.forward({}, z, target, route=route)
+        balls = ball_of(head, z, target, upstream, route)
+        assert np.max(np.abs(backward(upstream) - truth)) <= 2**6 * FLOAT64.store * np.max(np.abs(truth))
+        for ball, numbers in zip(balls, (loss, truth), strict=True):
+            assert np.max(ball.radius()) <= 2**14 * FLOAT64.store * np.max(np.abs(numbers))
+
+
+def test_the_general_route_of_log_probabilities_keeps_its_digits() -> None:
+    """Where one class is all but certain, its dz is minus the sum of the others' probabilities, not a difference from 1."""
+    z = np.array([[40.0, 1.0, 0.0]])
+    dz = Head("log_softmax", "nll").forward({}, z, np.array([0]), route="general")[1]()
+    others = np.exp(z[0, 1:] - 40)
+    assert np.abs(dz[0] / [-others.sum(), *others] - 1).max() < 2.0**-48
+
+
+@pytest.mark.parametrize(("head", "kind"), [
+    (Head(), "real"), (Head("sigmoid", "bce"), "binary"), (Head("softmax", "kl"), "distribution"), (Head("linear", "hinge"), "sign"),
+    (Head("log_softmax", "nll"), "classes"), (KLDivLoss(log_target=True), "log_distribution"), (KLDivLoss(), "distribution"),
+    (CTCLoss(), "ctc"), (CrossEntropyLoss(), "classes"), (BCEWithLogitsLoss(), "binary"), (CosineEmbeddingLoss(), "sign"),
+], ids=lambda of: named(of) if isinstance(of, Head) else of)  # fmt: skip
+def test_targets_are_of_the_kind_that_a_head_says(head: Head, kind: str) -> None:
+    """The kind is one of those that targets are drawn by."""
+    assert head.target_kind() == kind
+
+
+def test_the_rules_of_a_head_are_told() -> None:
+    """The derivation of the fused form where there is one, else of the loss and of the output."""
+    assert Head("sigmoid", "bce").rules().startswith("J = p y softplus(-z) + (1 - y) softplus(z)")
+    loss, output = Head("tanh", "mse").rules().split("\n")
+    assert loss == "J = (a - y)^2, dJ/da = 2 (a - y)."
+    assert output.startswith("a = tanh z, da/dz = 1 - tanh^2 z")
+    assert CosineEmbeddingLoss().rules().startswith("J = 1 - c for y = 1, max(0, c - margin) for y = -1")
+    assert CTCLoss().rules().startswith("J = -log sum over alignments of prod_t a_t,pi_t")
 
 
 @pytest.mark.parametrize("head", FUSED_HEADS, ids=named)
@@ -357,12 +400,14 @@ def test_balls_of_the_fused_route_hold_the_truth_at_extremes(pair: tuple[str, st
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("head", [head for head in HEADS if type(head) is Head and head.reduction == "sum"], ids=named)
 def test_balls_hold_the_definition(head: Head, route: str) -> None:
-    """The loss and gradient of the definition, in 50 digits, lie in the balls of either route."""
-    z, target = draw(head, (1, 5), 6)
-    loss, dz = ball_of(head, z, target, route=route)
-    loss_truth, truth = high_precision(head, z[0], target[0], digits=50)
-    assert outside(loss, float(loss_truth)) == 0
-    assert outside(dz, np.array([float(t) for t in truth])[None]) == 0
+    """The loss and gradient of the definition, in 50 digits and row by row, lie in the balls of either route."""
+    for shape in ((1, 5), (3, 5), (2, 2, 5)):
+        z, target = draw(head, shape, 6)
+        loss, dz = ball_of(head, z, target, route=route)
+        rows = zip(z.reshape((-1, 5)), target.reshape((-1, *target.shape[len(shape) - 1 :])), strict=True)
+        losses, truth = zip(*(high_precision(head, row, wanted, digits=50) for row, wanted in rows), strict=True)
+        assert outside(loss, float(sum(losses))) == 0
+        assert outside(dz, np.array([[float(t) for t in row] for row in truth]).reshape(shape)) == 0
 
 
 def test_everything_has_a_high_precision_definition() -> None:
@@ -407,6 +452,7 @@ def test_l1_counts_its_ties() -> None:
 def test_huber_has_no_kink() -> None:
     """At e = 0 the gradient is 0 and at |e| = 1 it is +-1; the hull adds nothing."""
     z, y = np.array([[2.0, 3.0, 1.0]]), np.array([[2.0, 2.0, 2.0]])
+    assert Head("linear", "huber", "sum").forward({}, z, y)[1]().tolist() == [[0.0, 1.0, -1.0]]
     for kinks in ("own", "hull"):
         _, dz = ball_of(Head("linear", "huber", "sum"), z, y, kinks=kinks)
         assert outside(dz, np.array([[0.0, 1.0, -1.0]])) == 0
@@ -463,10 +509,10 @@ def test_the_mean_is_over_examples_or_over_entries() -> None:
     """Losses of whole examples are divided by the number of examples, the others by the number of entries."""
     for head in HEADS:
         if head.reduction == "mean" and head.loss in LOSSES and not isinstance(head, CrossEntropyLoss | NLLLoss | BCEWithLogitsLoss):
-            z, target = draw(head, (8, 2), 5)
-            summed = replace(head, reduction="sum")
-            count = 8 if head.loss in PER_EXAMPLE else 16
-            assert head.forward({}, z, target)[0] * count == summed.forward({}, z, target)[0]
+            count, summed = 8 if head.loss in PER_EXAMPLE else 16, replace(head, reduction="sum")
+            for shape in ((8, 2), (4, 2, 2)):
+                z, target = draw(head, shape, 5)
+                assert head.forward({}, z, target)[0] * count == summed.forward({}, z, target)[0]
     assert PER_EXAMPLE == ("cross_entropy", "half_squared_error", "nll", "kl", "cosine")
 
 
@@ -501,13 +547,22 @@ def test_losses_of_probabilities_take_their_own_output_only(output: str, loss: s
         (lambda: Head("relu"), r"Head: unknown output: got 'relu', expected one of linear, sigmoid, softmax, tanh, log"),
         (lambda: Head("linear", "mae"), r"Head: unknown loss: got 'mae', expected one of mse, half_squared_error, l1, huber"),
         (lambda: Head(reduction="batchmean"), r"Head: unknown reduction: got 'batchmean', expected one of mean, sum, none"),
+        (lambda: Head(reduction="mse"), r"Head: unknown reduction: got 'mse', expected one of mean, sum, none"),
+        (lambda: MSELoss(reduction="linear"), r"MSELoss: unknown reduction: got 'linear', expected one of mean, sum, none"),
+        (lambda: Head("mse"), r"Head: unknown output: got 'mse', expected one of linear"),
         (lambda: Head("linear", "ctc"), r"Head: unknown loss: got 'ctc', expected one of mse"),
         (lambda: KLDivLoss(reduction="average"), r"KLDivLoss: unknown reduction: got 'average', expected .* none, batchmean"),
         (lambda: H.HuberLoss(delta=0.0), r"HuberLoss: wrong delta: got 0.0, expected a finite number > 0"),
+        (lambda: H.HuberLoss(delta=float("inf")), r"HuberLoss: wrong delta: got inf, expected a finite number > 0"),
+        (lambda: H.SmoothL1Loss(beta=float("inf")), r"SmoothL1Loss: wrong beta: got inf, expected a finite number >= 0"),
         (lambda: H.SmoothL1Loss(beta=-1.0), r"SmoothL1Loss: wrong beta: got -1.0, expected a finite number >= 0"),
         (lambda: H.HingeLoss(margin=float("inf")), r"HingeLoss: wrong margin: got inf, expected a finite number"),
         (lambda: CosineEmbeddingLoss(margin=2.0), r"CosineEmbeddingLoss: wrong margin: got 2.0, expected a number from -1 to 1"),
+        (lambda: CosineEmbeddingLoss(margin=-2.0), r"CosineEmbeddingLoss: wrong margin: got -2.0, expected a number from -1 to 1"),
+        (lambda: CrossEntropyLoss(weight=(-1.0,)), r"CrossEntropyLoss: wrong weight: got \(-1.0,\), expected None or a tuple"),
+        (lambda: CrossEntropyLoss(label_smoothing=-0.5), r"CrossEntropyLoss: label_smoothing must lie in \[0, 1\]: got -0.5"),
         (lambda: NLLLoss(weight=(1.0, -1.0)), r"NLLLoss: wrong weight: got \(1.0, -1.0\), expected None or a tuple of finite numb"),
+        (lambda: NLLLoss(weight=(1.0, float("inf"))), r"NLLLoss: wrong weight: got \(1.0, inf\), expected None or a tuple of finite numb"),
         (lambda: BCEWithLogitsLoss(pos_weight=()), r"BCEWithLogitsLoss: wrong pos_weight: got \(\), expected None or a tuple"),
         (lambda: CTCLoss(blank=-1), r"CTCLoss: wrong blank: got -1, expected a class"),
         (lambda: MSELoss("tanh"), r"MSELoss: the output is fixed: got 'tanh', expected 'linear'. Do: Head\('tanh', 'mse'\)"),
@@ -523,6 +578,67 @@ def test_configuration_mistakes_are_named(make: Callable[[], Head], message: str
         make()
 
 
+@pytest.mark.parametrize(("cls", "option", "numbers"), [
+    (CosineEmbeddingLoss, "margin", (-1.0, 1.0)), (CrossEntropyLoss, "label_smoothing", (0.0, 1.0)), (H.SmoothL1Loss, "beta", (0.0,)),
+    (CTCLoss, "blank", (0, 1)),
+])  # fmt: skip
+def test_the_ends_of_a_range_are_allowed(cls: Any, option: str, numbers: tuple[float, ...]) -> None:
+    """A number at the edge of what an option may be is taken as it is."""
+    assert tuple(getattr(cls(**{option: number}), option) for number in numbers) == numbers
+
+
+@pytest.mark.parametrize(("head", "shape", "message"), [
+    (CosineEmbeddingLoss(), (3, 4), r"got \(3, 4\), expected \(2, features\)"),
+    (CosineEmbeddingLoss(), (2, 3, 4), r"got \(2, 3, 4\), expected \(2, features\)"),
+    (CTCLoss(), (0, 3), r"got \(0, 3\), expected \(time, classes\), with more than 0 classes"),
+    (CTCLoss(), (2, 3, 4), r"got \(2, 3, 4\), expected \(time, classes\)"),
+    (CTCLoss(blank=2), (4, 2), r"got \(4, 2\), expected \(time, classes\), with more than 2 classes"),
+    (NLLLoss(weight=(1.0, 2.0)), (2, 3), r"got \(2, 3\), expected 2 classes, one for each weight"),
+    (BCEWithLogitsLoss(pos_weight=(1.0, 2.0)), (2, 3), r"got \(2, 3\), expected 2 outputs, one for each pos_weight"),
+    *((head, (), r"got \(\), expected at least one axis of outputs") for head in (CrossEntropyLoss(), BCEWithLogitsLoss())),
+])  # fmt: skip
+def test_shapes_that_a_head_cannot_take(head: Head, shape: tuple[int, ...], message: str) -> None:
+    """A network output of a wrong shape is refused before anything is computed."""
+    with pytest.raises(ShapeError, match=message):
+        head.check_shape(shape)
+
+
+def test_shapes_that_a_head_can_take() -> None:
+    """The smallest of each kind."""
+    CosineEmbeddingLoss().check_shape((2, 1))
+    CTCLoss(blank=2).check_shape((1, 3))
+    NLLLoss(weight=(1.0, 2.0)).check_shape((3, 2))
+    BCEWithLogitsLoss(pos_weight=(1.0, 2.0)).check_shape((3, 2))
+
+
+def test_a_single_class_may_have_a_weight() -> None:
+    """Weighted or not, the mean is over the targets that are not ignored."""
+    z = np.array([[-1.0], [-3.0], [-7.0]])
+    for weight in (None, (0.5,)):
+        assert NLLLoss(weight=weight).forward({}, z, np.array([0, 0, -100]))[0] == 2
+
+
+def test_the_number_of_targets_is_exact() -> None:
+    """Without weights the mean is over a whole number, also one that bfloat16 does not hold."""
+    z = Arithmetic(PRECISIONS["bfloat16"]).exact(np.zeros((258, 2)))
+    assert CrossEntropyLoss().divisor(z, np.append(np.zeros(257, int), -100)) == 257
+
+
+def test_means_over_the_batch() -> None:
+    """The cosine embedding loss and `batchmean` divide by the number of examples, whatever else z has."""
+    rng = np.random.default_rng(0)
+    pairs, log_p, y = rng.standard_normal((4, 2, 3)), -rng.random((4, 3)), np.full((4, 3), 0.25)
+    for head, z, target in ((CosineEmbeddingLoss(), pairs, np.array([1.0, -1.0, 1.0, 1.0])), (KLDivLoss(reduction="batchmean"), log_p, y)):
+        assert head.forward({}, z, target)[0] * 4 == replace(head, reduction="sum").forward({}, z, target)[0]
+
+
+def test_smoothing_counts_the_classes() -> None:
+    """Axes between the batch and the classes are examples like any other."""
+    z, target = np.random.default_rng(0).standard_normal((2, 3, 4)), np.array([[0, 1, 2], [3, 0, 0]])
+    head = CrossEntropyLoss(reduction="none", label_smoothing=0.25)
+    assert head.forward({}, z, target)[0].ravel().tolist() == head.forward({}, z.reshape((6, 4)), target.ravel())[0].tolist()
+
+
 @pytest.mark.parametrize(
     ("head", "target", "message"),
     [
@@ -530,6 +646,7 @@ def test_configuration_mistakes_are_named(make: Callable[[], Head], message: str
         (Head("sigmoid", "bce"), np.zeros((3, 1)), r"Head: wrong target shape: got \(3, 1\), expected \(3, 2\)"),
         (CrossEntropyLoss(), np.zeros((3, 2), int), r"CrossEntropyLoss: wrong target shape: got \(3, 2\), expected \(3,\)"),
         (CrossEntropyLoss(), np.zeros(3), r"CrossEntropyLoss: targets are class indices: got dtype float64, expected int"),
+        (CrossEntropyLoss(), np.zeros(3, bool), r"CrossEntropyLoss: targets are class indices: got dtype bool, expected int"),
         (CrossEntropyLoss(), np.array([0, -1, 1]), r"CrossEntropyLoss: no such class: got -1, expected 0 to 1"),
         (CrossEntropyLoss(), np.array([0, 2, 1]), r"CrossEntropyLoss: no such class: got 2, expected 0 to 1"),
         (CrossEntropyLoss(), np.full(3, -100), r"CrossEntropyLoss: every target is ignored or of weight 0: .* reduction='sum'"),

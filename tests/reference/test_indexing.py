@@ -9,7 +9,7 @@ import pytest
 from backproof.certify import expected, expected_plain
 from backproof.mistakes.indexing import MISTAKES
 from backproof.reference.indexing import Dropout, Embedding, Gather, IndexSelect, ScatterAdd
-from backproof.reference.layer import Layer, Shape, ShapeError
+from backproof.reference.layer import Constant, Layer, Shape, ShapeError
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -105,6 +105,35 @@ def test_sums_over_repeated_indices_may_be_stored_at_each_step() -> None:
     ball = expected(step, Arithmetic(PRECISIONS["bfloat16"]))["dweight"]
     assert not outside(total.astype(float), ball).any()
     assert np.all(ball.radius() < 0.2 * ball.value)
+
+
+@pytest.mark.parametrize(("layer", "tensor"), [(Embedding(1, 1), "dweight"), (Gather(1, 3), "dx"), (IndexSelect(1, 3), "dx"),
+                                               (ScatterAdd(1, 1), "output")], ids=str)  # fmt: skip
+def test_what_meets_in_a_place_may_be_stored_at_each_step(layer: Any, tensor: str) -> None:
+    """256 + 1 - 256 is 0 where bfloat16 stores the first sum."""
+    terms = np.array([[256.0, 1.0, -256.0]])
+    x = np.zeros((1, 3), dtype=int) if isinstance(layer, Embedding) else terms if isinstance(layer, ScatterAdd) else np.zeros((1, 1))
+    index = {"index": np.zeros(3 if isinstance(layer, IndexSelect) else (1, 3), dtype=int), "weight": np.zeros((1, 1))}
+    dy = np.zeros((1, 1)) if isinstance(layer, ScatterAdd) else terms.reshape((1, *layer.output_shape(x.shape[1:])))
+    step = LayerTrace("layers.0", layer, (x,), dy, (x,), dy, index, {})
+    for precision, held in (("bfloat16", True), ("float32", False)):
+        ball = expected(step, Arithmetic(PRECISIONS[precision]))[tensor]
+        assert outside(0.0, ball).any() != held
+
+
+def test_constants_are_announced_as_what_they_are() -> None:
+    """A mask keeps with the probability 1 - p; an index stays below the size of the axis that it names places of."""
+    assert Dropout(0.25).constants((3,)) == {"mask": Constant((3,), "keep", batched=True, p=0.75)}
+    assert Gather(1, 6).constants((3, 2)) == {"index": Constant((6, 2), "index", batched=True, below=3)}
+    assert ScatterAdd(1, 3).constants((6, 2)) == {"index": Constant((6, 2), "index", batched=True, below=3)}
+    assert IndexSelect(2, 6).constants((3, 2)) == {"index": Constant((6,), "index", below=2)}
+
+
+def test_the_padding_row_is_fixed() -> None:
+    """The row `padding_idx`, which may be counted from the end, is announced as never trained; without one all are."""
+    assert Embedding(3, 2).fixed((4,)) == {}
+    assert Embedding(3, 2, padding_idx=-3).fixed((4,)) == {"weight": -3}
+    assert Embedding(3, 2).index_below() == (3,)
 
 
 def test_the_padding_row_is_read_and_not_trained() -> None:

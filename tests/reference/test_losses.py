@@ -14,6 +14,7 @@ from backproof.certify import expected, expected_plain
 from backproof.mistakes.losses import MISTAKES
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.ctc import CTCLoss
+from backproof.reference.functions import softplus
 from backproof.reference.heads import (
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
@@ -165,6 +166,55 @@ def test_pos_weight_is_of_the_positive_term() -> None:
     assert one.forward({}, Z, ROWS)[0] == two.forward({}, Z, ROWS)[0]
 
 
+def test_the_weight_of_a_small_positive_term_may_be_formed_from_one() -> None:
+    """In float32 p y + 1 - y may be formed as (p - 1) y + 1, which at y = 1 loses digits of p = 0.001; at y = 0 nothing is lost."""
+    head, z = BCEWithLogitsLoss(reduction="none", pos_weight=(0.001,)), np.array([[-3.0], [-30.0]])
+    loss, _ = balls(head, z, np.array([[1.0], [0.0]]), np.ones((2, 1)), "float32")
+    formed = (np.float32(0.001) - np.float32(1) + np.float32(1)) * np.log1p(np.exp(np.float32(3)))
+    exact = np.float64(np.float32(0.001)) * np.log1p(np.exp(3))
+    assert 2.0**-17 < abs(formed / exact - 1) < 2.0**-16
+    assert outside(loss[:1], formed) == 0
+    assert outside(loss[:1], formed * (1 + 2.0**-10)) == 1
+    assert loss.radius()[1] < 1e-16
+
+
+def test_a_stored_exponential_is_forgiven_where_results_are_short() -> None:
+    """In bfloat16 log(1 + e^-x) may be taken of a stored e^-x; in float32, and far out, that makes no ball wider."""
+    held = PRECISIONS["bfloat16"].held
+    x = np.append(held(np.linspace(-9, 9, 2001)), [40.75, 50.0, 100.0])[None]
+    y = -np.ones_like(x)  # the loss is log(1 + e^x)
+    short, _ = balls(H.SoftMarginLoss(reduction="none"), x, y, np.ones_like(x), "bfloat16")
+    stored = np.where(x > 40, x, held(np.log1p(held(np.exp(np.minimum(x, 40))))))
+    arithmetic = Arithmetic(PRECISIONS["bfloat16"])
+    assert outside(short, stored) == 0
+    assert outside(softplus(arithmetic.exact(x)), stored) > 0
+    assert (short.radius() <= 2.0**-6 * short.value).all()
+    wide, _ = balls(H.SoftMarginLoss(reduction="none"), x, y, np.ones_like(x), "float32")
+    assert (wide.radius() == softplus(Arithmetic(PRECISIONS["float32"]).exact(x)).radius()).all()
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.25, -0.5])
+def test_cosine_embedding_is_its_definition(margin: float) -> None:
+    """1 - c for pairs that belong together, max(0, c - margin) for the others, pair by pair."""
+    pairs = np.concatenate([PAIRS, PAIRS * [[[1.0], [-1.0]]]])
+    c = np.array([np.dot(u, v) / np.sqrt((np.dot(u, u) + 1e-12) * (np.dot(v, v) + 1e-12)) for u, v in pairs])
+    for sign, wanted in ((1.0, 1 - c), (-1.0, np.maximum(0, c - margin))):
+        loss, _ = balls(CosineEmbeddingLoss(reduction="none", margin=margin), pairs, np.full(len(pairs), sign), np.ones(len(pairs)))
+        assert outside(loss, wanted) == 0
+        assert (loss.radius() < 2.0**-40).all()
+
+
+def test_cosine_embedding_at_its_edges() -> None:
+    """At c = margin the gradient is 0 by the reference's own choice; a zero vector has c = 0 and the gradient of its direction."""
+    right_angle = np.array([[[1.0, 0.0], [0.0, 2.0]]])
+    loss, backward = CosineEmbeddingLoss(reduction="sum").forward({}, right_angle, np.array([-1.0]))
+    assert loss == 0
+    assert not backward(1.0).any()
+    loss, backward = CosineEmbeddingLoss(reduction="sum").forward({}, np.array([[[0.0, 0.0], [1.0, 0.0]]]), np.array([1.0]))
+    assert loss == 1
+    assert np.abs(backward(1.0) - [[[-1e6, 0], [0, 0]]]).max() < 1e-5
+
+
 def test_zero_targets_contribute_nothing_to_the_divergence() -> None:
     """Where y is 0 the divergence is 0 and finite, which y log y taken literally is not."""
     with np.errstate(all="ignore"):
@@ -178,13 +228,22 @@ def test_zero_targets_contribute_nothing_to_the_divergence() -> None:
     assert Head("softmax", "kl", "none").forward({}, np.log(ROWS[2:3]), ROWS[2:3])[0] <= 2.0**-50
 
 
+def test_a_certain_outcome_has_a_divergence() -> None:
+    """A log-probability of 0 is a number like any other."""
+    q = np.array([[0.25, 0.75]])
+    loss, backward = KLDivLoss(reduction="none", log_target=True).forward({}, np.zeros((1, 2)), np.log(q))
+    assert np.abs(loss - q * np.log(q)).max() < 1e-15
+    assert np.abs(backward(np.ones((1, 2))) + q).max() < 1e-15
+
+
 def test_cosine_of_short_vectors() -> None:
-    """A norm below 1e-8 counts for 1e-8 and has no derivative; the zero vector too."""
+    """A norm below 1e-8 counts for 1e-8 and has no derivative; the zero vector too, and one of just that norm by own choice."""
     y = np.array([[3.0, 4.0]])
-    for z in (np.array([[0.0, 0.0]]), np.array([[3e-9, -1e-9]])):
+    for z in (np.array([[0.0, 0.0]]), np.array([[3e-9, -1e-9]]), np.array([[1e-8, 0.0]])):
         loss, dz = balls(Head("linear", "cosine", "sum"), z, y)
         assert outside(loss, 1 - np.sum(z * y) / 5e-8) == 0
         assert outside(dz, -y / 5e-8) == 0
+        assert np.abs(Head("linear", "cosine", "sum").forward({}, z, y)[1]() + y / 5e-8).max() < 1e-6
     loss, dz = balls(Head("linear", "cosine", "sum"), y, 2 * y)
     assert outside(loss, 0.0) == 0
     assert outside(dz, np.zeros((1, 2))) == 0
@@ -229,18 +288,40 @@ def test_ctc_mean_is_over_labels_then_examples() -> None:
     assert outside(balls(CTCLoss(), FRAMES, LABELS)[0], np.mean(each / [2, 2, 1, 1])) == 0
 
 
+def test_ctc_has_room_for_labels_that_fit_in_any_case() -> None:
+    """Equal labels need a frame between them: of 7 frames there are 3 of them, of one frame a single one."""
+    assert CTCLoss().target_shape((4, 7, 2)) == (4, 3)
+    assert CTCLoss().target_shape((4, 1, 2)) == (4, 1)
+
+
 def test_ctc_of_a_target_that_does_not_fit() -> None:
     """Without an alignment zero_infinity gives 0 for that example alone; otherwise it is an error that names the target."""
     target = np.array([[1, 1, 1], [1, 2, 1]])
     z = FRAMES[:2, :4]
-    with pytest.raises(ValueError, match=r"CTCLoss: a target that does not fit: got \[1, 1, 1\] in 4 frames, .* zero_infinity=True"):
-        CTCLoss().forward({}, z, target)
+    for targets in (target, target[::-1]):
+        with pytest.raises(ValueError, match=r"CTCLoss: a target that does not fit: got \[1, 1, 1\] in 4 frames, .* zero_infinity=True"):
+            CTCLoss().forward({}, z, targets)
     loss, backward = CTCLoss(reduction="none", zero_infinity=True).forward({}, z, target)
     dz = backward(np.ones(2))
     assert loss[0] == 0
     assert not dz[0].any()
     assert loss[1] > 0
     assert dz[1].any()
+
+
+def test_ctc_of_a_certain_path() -> None:
+    """Where every frame is sure the loss and its gradient are 0, also where states have no path, or a target has none."""
+    sure = np.array([[[1000.0, 0.0], [0.0, 1000.0]]])
+    for z, target in ((sure, [[1]]), (sure[:, 1:], [[1, 1]])):
+        loss, backward = CTCLoss(reduction="none", zero_infinity=True).forward({}, z, np.array(target))
+        assert loss.tolist() == [0]
+        assert not backward(np.ones(1)).any()
+
+
+def test_ctc_of_a_target_without_room_for_labels() -> None:
+    """An array of no columns says that there are none."""
+    loss, _ = balls(CTCLoss(reduction="none"), FRAMES[:1], np.zeros((1, 0), int), np.ones(1))
+    assert outside(loss, naive_ctc(FRAMES[0], [], 0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -251,12 +332,24 @@ def test_ctc_of_a_target_that_does_not_fit() -> None:
         (np.array([[1], [0], [1], [1]]), r"CTCLoss: no such label: got 0, expected 0 to 2 other than the blank 0, or -1"),
         (np.array([[1], [3], [1], [1]]), r"CTCLoss: no such label: got 3"),
         (np.array([[1, 1], [-1, 2], [1, 1], [1, 1]]), r"CTCLoss: labels after padding: expected -1 at the end of a target only"),
+        (np.array([[1, -1, 2]] * 4), r"CTCLoss: labels after padding: expected -1 at the end of a target only"),
+        (np.ones((3, 1), int), r"CTCLoss: wrong target shape: got \(3, 1\), expected \(4, labels\)"),
+        (np.array([[1], [-2], [1], [1]]), r"CTCLoss: no such label: got -2, expected 0 to 2"),
     ],
 )
 def test_ctc_targets_that_make_no_sense(target: np.ndarray, message: str) -> None:
     """Labels that are not there are refused."""
     with pytest.raises(ValueError, match=message):
         CTCLoss().forward({}, FRAMES, target)
+
+
+def test_ctc_labels_that_are_zero() -> None:
+    """With another blank 0 is a label, which may stand before others and not behind padding."""
+    head = CTCLoss(reduction="none", blank=2)
+    assert outside(balls(head, FRAMES[:1], np.array([[0, 1]]), np.ones(1))[0], naive_ctc(FRAMES[0], [0, 1], 2)) == 0
+    assert outside(balls(CTCLoss(blank=2), FRAMES[:1], np.array([[0, 1]]))[0], naive_ctc(FRAMES[0], [0, 1], 2) / 2) == 0
+    with pytest.raises(ValueError, match=r"labels after padding"):
+        head.forward({}, FRAMES[:1], np.array([[-1, 0]]))
 
 
 def test_the_upstream_gradient_of_unreduced_losses_has_their_shape() -> None:

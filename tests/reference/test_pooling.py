@@ -207,6 +207,16 @@ def test_the_largest_entry_is_exact(layer: Any, shape: Shape) -> None:
         assert not np.any(dx.bound)
 
 
+@pytest.mark.parametrize(("layer", "shape"), [e for e in EXAMPLES if isinstance(e[0], (MaxPool1d, MaxPool2d, GlobalMaxPool))])
+def test_a_channel_hands_on_what_it_is_given(layer: Any, shape: Shape) -> None:
+    """Ties or not, the gradients of a channel's entries sum to those of its windows, example by example."""
+    x = np.random.default_rng(2).integers(-1, 2, (3, *shape)) / 1.0
+    _, dy, dx = whole(layer, x)
+    rows, given = layer.conserved(dx, dy)
+    assert rows.tolist() == [entries.ravel().tolist() for example in dx for entries in example]
+    assert rows.sum(axis=1).tolist() == given.sum(axis=1).tolist()
+
+
 @pytest.mark.parametrize("layer", [MaxPool1d(4), GlobalMaxPool()])
 @pytest.mark.parametrize(("x", "own", "low", "high"), [
     ([1, 3, 3, 2], [0, 2, 0, 0], [0, 0, 0, 0], [0, 2, 2, 0]),
@@ -247,6 +257,21 @@ def test_padding_never_wins_and_never_ties() -> None:
         assert y.value.ravel().tolist() == [number, number - 1]
         assert dx.value.ravel().tolist() == [1, 10]
         assert not np.any(dx.bound)
+
+
+def test_the_first_of_many_equal_entries_wins_beside_padding() -> None:
+    """In windows of 24, the first of them half padding, the own choice is the first entry that is there."""
+    _, backward = MaxPool1d(24, stride=24, padding=12).forward({}, np.zeros((1, 1, 40)))
+    dx, _ = backward(np.ones((1, 1, 2)))
+    assert np.flatnonzero(dx).tolist() == [0, 12]
+
+
+@pytest.mark.parametrize("cls", [Sum, Mean])
+def test_a_reduction_drops_its_axis(cls: Any) -> None:
+    """The last axis and the first one behind the batch, counted from either end; with `keepdim` its size is 1."""
+    assert [cls(dim).output_shape((2, 3)) for dim in (-1, 1, 2, -2)] == [(2,), (3,), (2,), (3,)]
+    assert cls(2, keepdim=True).output_shape((2, 3)) == (2, 1)
+    assert cls().output_shape((4,)) == ()
 
 
 def test_partial_sums_stored_in_half_precision_are_allowed_for() -> None:
@@ -293,7 +318,12 @@ def test_a_wrong_configuration_is_refused(make: Any, message: str) -> None:
     (MaxPool2d(2), (1, 4), r"expected \(channels, height, width\)"),
     (AvgPool1d(3), (1, 2), "expected room for at least one window"),
     (MaxPool1d(2, stride=1, padding=1, dilation=3), (1, 2), "expected an entry in every window"),
+    (MaxPool1d(2), (1, 0), "expected room for at least one window"),
+    (MaxPool1d(2, padding=1), (1, 0), "expected an entry in every window"),
+    (MaxPool1d(2, stride=2, padding=1, dilation=4, ceil_mode=True), (1, 2), "expected an entry in every window"),
+    (AvgPool2d(2, padding=(0, 1)), (1, 4, 0), "expected an entry in every window"),
     (AdaptiveAvgPool2d(2), (1, 4), r"expected \(channels, height, width\)"),
+    (AdaptiveAvgPool2d(2), (1, 0, 4), r"got \(1, 0, 4\), expected \(channels, height, width\)"),
     (GlobalAvgPool(), (3,), "with at least one axis"),
     (GlobalMaxPool(), (3, 0), "no empty one"),
     (Sum(2), (3,), "expected an axis 2 behind the batch axis"),

@@ -12,7 +12,7 @@ import pytest
 from backproof.mistakes.recurrent import MISTAKES
 from backproof.reference.functions import sum_of_products
 from backproof.reference.layer import ShapeError, build, describe
-from backproof.reference.recurrent import GRU, LSTM, RNN, mixed, mixed_pullback, tanh_slope
+from backproof.reference.recurrent import GRU, LSTM, RNN, mixed, mixed_pullback, rounded_more, tanh_slope
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -227,14 +227,62 @@ def test_both_forms_of_the_gru_mean_are_inside() -> None:
     assert not inside(ball.value * (1 + 2.0**-10), ball).all()
 
 
+def test_the_bound_of_the_gru_mean_counts_its_roundings() -> None:
+    """Of exact operands, n + z (h - n) rounds each product three times; dy h - dy n and dy - dy z round twice. Nothing else is added."""
+    arithmetic = Arithmetic(PRECISIONS["float64"])
+    z, n, h, dy = 0.25, 3.0, -5.0, 3.0
+    ball = mixed(*(arithmetic.exact(np.array(v)) for v in (1 - z, z, n, h)))
+    dz, dn, _ = mixed_pullback(*(arithmetic.exact(np.array(v)) for v in (dy, 1 - z, z, n, h)))
+    u = arithmetic.roundoff
+    for got, own, roundings, magnitude in ((ball, 0.0, 3, n + z * (-h + n)), (dz, 2 * u * dy * (n - h), 2, dy * (-h + n)),
+                                           (dn, u * dy * (1 - z), 2, dy * (1 + z))):  # fmt: skip
+        other = roundings * u / (1 - roundings * u) * magnitude
+        assert 0.9999 * (own + other) <= got.radius() <= 1.0001 * (own + other)
+
+
+def test_the_bound_of_an_equal_expression() -> None:
+    """k roundings of terms that sum to m add gamma_k m and k + 1 underflows, and no warning; a sum that may overflow gives up."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    u, least, most = arithmetic.roundoff, PRECISIONS["float32"].underflow, PRECISIONS["float32"].largest
+    ball = rounded_more(Rounded(np.array([1.0, 0.0]), np.array([0.5, 0.0]), arithmetic), 3, np.array([2.0, 0.0]))
+    gamma = 3 * u / (1 - 3 * u)
+    assert ball.bound.tolist() == [0.5 + gamma * 2 + 4 * (1 + gamma) * least, 4 * (1 + gamma) * least]
+    ball = rounded_more(Rounded(np.zeros(3), np.array([0.0, 0.0, 1.7e308]), arithmetic), 2, np.array([most / 64, 2 * most, 1.7e308]))
+    assert np.isinf(ball.bound).tolist() == [False, True, True]
+    coarse = Arithmetic(PRECISIONS["bfloat16"])
+    assert np.isinf(rounded_more(Rounded(np.zeros(1), np.array([1.79e308]), coarse), 2, np.array([1.7e308])).bound).all()
+
+
+def test_balls_that_have_given_up_pass_through_the_gru_mean() -> None:
+    """Infinite bounds and magnitudes stay infinite, without a warning."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    zero, huge = (arithmetic.exact(np.array([v])) for v in (0.0, 1e38))
+    lost = Rounded(np.zeros(1), np.array([np.inf]), arithmetic)
+    assert np.isinf(mixed(zero, zero, lost, lost).bound).all()
+    assert np.isinf(mixed_pullback(huge, zero, lost, huge, huge)[0].bound).all()
+    assert np.isinf(mixed_pullback(zero, zero, zero, lost, lost)[0].bound).all()
+
+
+@pytest.mark.parametrize(("bn", "bh"), [(0.0, 0.125), (0.125, 0.0)])
+def test_the_gru_mean_of_balls_holds_its_extremes(bn: float, bh: float) -> None:
+    """With z off by 1/8, and n or h too, the furthest value is inside and half as far again is not."""
+    arithmetic = Arithmetic(PRECISIONS["float64"])
+    z, left, n, h = (Rounded(np.array(v), np.array(b), arithmetic) for v, b in ((0.5, 0.125), (0.5, 0.125), (1.0, bn), (1.0, bh)))
+    furthest = 0.625 * (bn + bh)  # of (1 - z) n + z h, at the z that gives the one that is off more weight
+    ball = mixed(left, z, n, h)
+    assert inside(np.array(1 + furthest), ball).all()
+    assert not inside(np.array(1 + 1.5 * furthest), ball).any()
+
+
 def test_saturated_tanh_slope_allows_for_a_fused_multiply_add() -> None:
     """On the left (dy + dy y)(1 - y), y = -1, may leave a rounding of dy, and nothing more; on the right it is 0."""
     arithmetic = Arithmetic(PRECISIONS["float32"])
     a = arithmetic.exact(np.array([-30.0, 30.0]))
     slope = tanh_slope(a, np.tanh(a))
     assert inside(np.array([2.0**-23, 0.0]), slope).all()
-    assert not inside(np.array([2.0**-21, 1e-20]), slope).any()
+    assert not inside(np.array([1.25 * 2.0**-23, 4.5 * np.exp(-60)]), slope).any()
     assert inside(4 * np.exp(np.array([-60.0, -60.0])), slope).all()
+    assert inside(np.array([3 * 2.0**-23, 0.0]), 3 * slope).all()
 
 
 def test_kinks_of_the_relu() -> None:
