@@ -11,6 +11,7 @@ _HOMES = {
     "check": ".checker",
     "assert_gradients": ".checker",
     "GradientMismatch": ".checker",
+    "check_gradients": ".handwritten",
     "prove": ".proof",
     "Proof": ".proof",
     "Report": ".report",

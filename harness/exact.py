@@ -17,7 +17,7 @@ import numpy as np
 from flint import arb, fmpq
 from scipy import special
 
-__all__ = ["Ball", "BallArray", "Dual", "DualArray", "NotAnalyticError", "Stepped", "balls", "duals", "precise", "stepped"]
+__all__ = ["Ball", "BallArray", "Dual", "DualArray", "Lifted", "NotAnalyticError", "Stepped", "balls", "duals", "precise", "stepped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,16 +201,16 @@ class NotAnalyticError(TypeError):
     """A rule took of a complex step what is no analytic function of it."""
 
 
-class _Lifted(np.ndarray[Any, Any]):
+class Lifted(np.ndarray[Any, Any]):
     """An array whose kind of numbers NumPy's functions do not know in every place: `rules` says what they do instead."""
 
     rules: ClassVar[dict[Any, Any]] = {}
     kind: ClassVar[str]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [np.asarray(x) if isinstance(x, _Lifted) else x for x in inputs]
+        plain = [np.asarray(x) if isinstance(x, Lifted) else x for x in inputs]
         if "out" in kwargs:
-            kwargs["out"] = tuple(x.view(np.ndarray) if isinstance(x, _Lifted) else x for x in kwargs["out"])
+            kwargs["out"] = tuple(x.view(np.ndarray) if isinstance(x, Lifted) else x for x in kwargs["out"])
         rule = self.rules.get(ufunc) if method == "__call__" and not kwargs else None
         return self._lifted(getattr(ufunc, method)(*plain, **kwargs) if rule is None else rule(*plain))
 
@@ -227,7 +227,7 @@ class _Lifted(np.ndarray[Any, Any]):
         return result
 
 
-class DualArray(_Lifted):
+class DualArray(Lifted):
     """An array of rationals with their slopes; a sum over all of it stays an array."""
 
     kind = "O"
@@ -242,7 +242,7 @@ _ndtr = np.frompyfunc(lambda x: (-Ball.of(x) / Ball(2).sqrt()).erfc() / 2, 1, 1)
 _log_sum = np.frompyfunc(lambda x, y: (Ball.of(x).exp() + Ball.of(y).exp()).log(), 2, 1)
 
 
-class BallArray(_Lifted):
+class BallArray(Lifted):
     """An array of balls, in which plain numbers may stand too."""
 
     kind = "O"
@@ -267,7 +267,7 @@ def _refused(x: Any) -> Any:
     raise NotAnalyticError("the rule takes the conjugate of its numbers, which is no analytic function")
 
 
-class Stepped(_Lifted):
+class Stepped(Lifted):
     """A complex array: real numbers with a small step into the imaginary direction."""
 
     kind = "c"

@@ -87,7 +87,7 @@ def _panel(finding: Finding, number: int) -> Panel:
     where = f"{finding.layer} at {finding.path}" if finding.layer else "the run"
     tensor = f", tensor {finding.tensor}" if finding.tensor else ""
     lines.append(f"{where}{tensor}, on {finding.adapter} in {finding.precision}; seen {finding.count} times\n")
-    if finding.tensor and finding.verdict not in {"error", "nondeterministic"}:
+    if finding.tensor and finding.verdict not in {"error", "nondeterministic"} and finding.entries[1]:
         index = "".join(f"[{i}]" for i in finding.index)
         lines.append(f"{finding.entries[0]} of {finding.entries[1]} entries outside; worst {finding.tensor}{index}\n")
         lines.append(f"  actual    {finding.actual!r}\n  expected  {finding.expected!r} +- {finding.bound:.3g}\n")

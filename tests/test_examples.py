@@ -30,6 +30,13 @@ def test_example_of_tests_passes(path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_notebook_names_its_mistake(tmp_path: Path) -> None:
+    """The network of a notebook is reported with the factor that it forgets."""
+    done = subprocess.run([sys.executable, str(ROOT / "examples" / "notebook_network.py")], capture_output=True, text=True, cwd=tmp_path,
+                          timeout=300, check=False)  # fmt: skip
+    assert "db1 is 50 times what it should be, everywhere: a division by 50 is missing" in done.stdout
+
+
 def test_the_page_on_custom_layers_shows_what_is_printed(tmp_path: Path) -> None:
     """Every line that docs/custom-layers.md shows is one that its examples print."""
     page = (ROOT / "docs" / "custom-layers.md").read_text()
