@@ -105,12 +105,12 @@ def staged(module: str) -> Path:
 def selection(module: str) -> list[str]:
     """Return what pytest is told: the module's test files, and from test_rules.py its own layers and those of the configuration."""
     own = config()["modules"][module]
-    files = [f"tests/{name}" for name in own.get("tests", ())]
+    files, without = [f"tests/{name}" for name in own.get("tests", ())], [f"not {word}" for word in own.get("without", ())]
     words = [*(f"[{name}" for name in registered(ROOT / module)), *own.get("rules", ())]
     if not words:
-        return files
+        return [*files, "-k", " and ".join(without)] if without else files
     chosen = " or ".join([*(Path(name).stem for name in files), "wrong_options", *words])
-    return [*files, RULES, "-k", f"({chosen}) and not wrong_scale"]  # which plants mistakes of its own, in vain here
+    return [*files, RULES, "-k", " and ".join([f"({chosen})", "not wrong_scale", *without])]  # which plants mistakes of its own, in vain
 
 
 def registered(path: Path) -> Iterator[str]:

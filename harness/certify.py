@@ -14,6 +14,7 @@ from .reference.heads import Head
 from .reference.layer import each_shape
 from .reference.rounding import BOUND_SLACK, Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
+from .reference.wiring import Fork
 
 __all__ = [
     "Certificate",
@@ -65,8 +66,8 @@ class Certificate:
 
 
 def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
-    """Return what a layer produced, by the tensor's name: `output`, `dx` (or `dz`), `dweight`, ..."""
-    return named(step.layer, step.outputs, step.d_inputs, step.d_params)
+    """Return what a layer produced, by the tensor's name: `output`, `dx` (or `dz`), `dweight`, ...; whole numbers are left out."""
+    return {} if _copies_whole_numbers(step) else named(step.layer, step.outputs, step.d_inputs, step.d_params)
 
 
 def named(layer: Any, outputs: tuple[Any, ...], d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +77,11 @@ def named(layer: Any, outputs: tuple[Any, ...], d_inputs: tuple[Any, ...], d_par
     below = dict(zip(d_by_name, (None,) if isinstance(layer, Head) else layer.index_below(), strict=False))
     return {**dict(zip(names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
             **{f"d{name}": d for name, d in d_params.items()}}
+
+
+def _copies_whole_numbers(step: LayerTrace) -> bool:
+    """Say whether a step is a fork of indices: nothing of it is rounded, and nothing has a gradient."""
+    return isinstance(step.layer, Fork) and all(np.asarray(x).dtype.kind in "iub" for x in step.inputs)
 
 
 def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (), upstream: Sequence[Any] = ()) -> dict[str, Rounded]:
@@ -97,9 +103,11 @@ def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Seque
     def real(array: np.ndarray) -> Any:
         return array if array.dtype.kind in "iub" else wrap(array)
 
+    if _copies_whole_numbers(step):
+        return {}
     params = {name: real(p) for name, p in step.params.items()}
     xs = tuple(inputs) or tuple(real(x) for x in step.inputs)
-    dys = tuple(upstream) or tuple(wrap(dy) if dy is not None else None for dy in step.d_outputs)
+    dys = tuple(upstream) or tuple(wrap(dy) for dy in step.d_outputs)
     if isinstance(step.layer, Head):
         y, head_backward = step.layer.forward(params, xs[0], real(step.inputs[1]))
         return named(step.layer, (y,), (head_backward(*dys),), {})
@@ -158,7 +166,7 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
     """
     if isinstance(step.layer, Head) or not step.layer.by_example or step.d_params:
         return None
-    batch, size = len(step.inputs[0]), max(a.size for a in (*step.inputs, *step.outputs))
+    batch, size = len(step.inputs[0]), max(a.size for a in (*step.inputs, *step.outputs) if a is not None)
     if batch < 2 or size < 2 * BLOCK:
         return None
     constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
@@ -168,7 +176,7 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
         part = slice(start, start + rows)
         params = {**step.params, **{k: step.params[k][part] for k in batched}}
         few = replace(step, inputs=tuple(x[part] for x in step.inputs), params=params,
-                      d_output=tuple(None if dy is None else dy[part] for dy in step.d_outputs))  # fmt: skip
+                      d_output=tuple(dy[part] for dy in step.d_outputs))  # fmt: skip
         balls = expected(few, arithmetic)
         for name, ball in balls.items():
             actual = whole.get(name)
@@ -274,7 +282,7 @@ def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[C
         if plan is not None:
             wanted += [f"d{name}" for name, wire in zip(step.layer.input_names, plan.inputs, strict=True) if wire in leaves]
             wanted += [f"d{name}" for name, wire in plan.params if wire in leaves]
-        certificates += [judge(step, name, found[name], arithmetic.lift(balls[name]), precision) for name in wanted]
+        certificates += [judge(step, name, found[name], arithmetic.lift(balls[name]), precision) for name in wanted if name in balls]
     return certificates
 
 
@@ -303,8 +311,7 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
     outside = known & ~(difference <= bound)
     if excused is not None:
         outside &= ~excused
-    agreeing = known & ~outside
-    margin = float(np.max(excess, initial=0.0, where=agreeing & (bound <= np.abs(ball.value) / 2) & (difference <= bound)))
+    margin = float(np.max(excess, initial=0.0, where=(difference <= bound) & (bound <= np.abs(ball.value) / 2)))
     judged = Certificate(step.path, step.layer, name, "agrees", int(actual.size), outside=int(np.count_nonzero(outside)),
                          inconclusive=int(np.count_nonzero(open_)), excess=margin, margin=margin)  # fmt: skip
     if not judged.outside:
@@ -348,8 +355,8 @@ def _agreement(actual: np.ndarray, ball: Rounded) -> float | None:
                 return None
             if top > margin * BOUND_SLACK:
                 worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
-                if not bound[worst] <= abs(value[worst]) / 2:
-                    excess *= bound <= np.abs(value) / 2
+                if not bound[worst] < abs(value[worst]) / 2:
+                    excess *= bound < np.abs(value) / 2
                     top = float(np.max(excess))
                 margin = max(margin, top / BOUND_SLACK)
             largest, widest = max(largest, float(value.max()), -float(value.min())), max(widest, float(bound.max()))
@@ -377,7 +384,7 @@ def conserves(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Prec
         magnitude = sum(np.sum(np.abs(row.value) + row.bounds(), axis=1) for row in rows)
         bound = sum(np.sum(row.bounds(), axis=1) for row in rows) + m * n * precision.underflow
         bound = bound + arithmetic.gamma(m + n, arithmetic.roundoff) * magnitude
-        return not bool((np.abs(left - right) > bound).any())
+        return bool(((np.abs(left - right) <= bound) | ~np.isfinite(right)).all())  # of a dy that is not finite nothing is known
 
 
 def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (one per fault)
@@ -388,8 +395,8 @@ def _malformed(step: LayerTrace) -> tuple[str, str] | None:  # noqa: PLR0911  (o
     for name, array in {**arrays, **produced}.items():
         if not isinstance(array, np.ndarray | np.generic):
             return name, f"no array for {name}: got {type(array).__name__}"
-    if len(step.d_inputs) != (1 if isinstance(step.layer, Head) else len(step.inputs)):
-        return "dx", f"wrong number of input gradients: got {len(step.d_inputs)}, expected {len(step.inputs)}"
+    if len(step.d_inputs) != (count := 1 if isinstance(step.layer, Head) else len(step.inputs)):
+        return "dx", f"wrong number of input gradients: got {len(step.d_inputs)}, expected {count}"
     if isinstance(step.layer, Head):
         if len(step.inputs) != 2:
             return "input 1", f"wrong number of inputs of the head: got {len(step.inputs)}, expected z and target"
@@ -413,8 +420,8 @@ def _shapes(step: LayerTrace) -> dict[str, Index]:
         raise ValueError(f"{step.layer} takes {len(step.layer.input_names)} inputs: got {len(step.inputs)}")
     batch, shapes = step.inputs[0].shape[:1], [x.shape[1:] for x in step.inputs]
     constants = {name: (*batch * c.batched, *c.shape) for name, c in step.layer.constants(*shapes).items()}
-    outputs = {f"d_output {i}": (*batch, *shape) for i, shape in enumerate(each_shape(step.layer.output_shape(*shapes)))
-               if i >= len(step.d_outputs) or step.d_outputs[i] is not None}  # fmt: skip
+    d_shapes = () if _copies_whole_numbers(step) else each_shape(step.layer.output_shape(*shapes))
+    outputs = {f"d_output {i}": (*batch, *shape) for i, shape in enumerate(d_shapes)}
     return {**step.layer.parameters(*shapes), **constants, **outputs}
 
 

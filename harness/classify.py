@@ -61,9 +61,8 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
 
     For an element-wise layer that is an array, entry by entry; otherwise the largest number that enters.
     """
-    x, dy = (np.abs(a.astype(np.float64)) for a in (step.inputs[0], step.d_outputs[0]))
     if isinstance(step.layer, Elementwise) and tensor in {"output", "dx"}:
-        return x if tensor == "output" else dy
+        return np.abs((step.inputs if tensor == "output" else step.d_outputs)[0].astype(np.float64))
     largest_x, largest_dy = _largest(*step.inputs), _largest(*step.d_outputs)
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
@@ -88,10 +87,7 @@ def classify(here: Loss, there: Loss | None, precision: Precision, partner: Prec
     Digits lost leave K as it is; a wrong formula's K grows by the ratio of the unit roundoffs, 2^29 from float32 to float64. What
     changes by less than half of those bits is imprecise.
     """
-    few_here = here.roundoffs <= FEW_ROUNDOFFS
     if there is None:
-        return "imprecise" if few_here else "wrong"
-    if few_here and there.roundoffs <= FEW_ROUNDOFFS:
-        return "imprecise"
+        return "imprecise" if here.roundoffs <= FEW_ROUNDOFFS else "wrong"
     ratio = max(here.roundoffs, 1.0) / max(there.roundoffs, 1.0)
     return "imprecise" if 1 / comparable(precision, partner) <= ratio <= comparable(precision, partner) else "wrong"

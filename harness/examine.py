@@ -308,19 +308,21 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
         made |= {wire: (step, name, y, dy) for wire, name, y, dy in named}
     found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
 
-    def handed_on(step: LayerTrace, tensor: str, array: np.ndarray) -> bool:
-        same = array.tobytes() == tensors(step)[tensor].tobytes()
-        return same or not judge(step, tensor, array, expected(step, Arithmetic(precision))[tensor], precision).failed
+    def handed_on(step: LayerTrace, tensor: str, own: np.ndarray, array: np.ndarray) -> bool:
+        if array.tobytes() == own.tobytes():
+            return True
+        balls = expected(step, Arithmetic(precision))
+        return tensor in balls and not judge(step, tensor, array, balls[tensor], precision).failed  # whole numbers have no ball
 
     for step, (taken, _) in zip(steps, trace.wires, strict=True):
         names = ("z",) if step is steps[-1] else step.layer.input_names
         for wire, name, array in zip(taken, names, step.inputs, strict=False):
             if wire not in made:
                 continue
-            before, output, _, dy = made[wire]
-            if not handed_on(before, output, array):
+            before, output, y, dy = made[wire]
+            if not handed_on(before, output, y, array):
                 found.append((step, f"what came of {output} of {before.path}"))
-            if dy is not None and not handed_on(step, f"d{name}", dy):
+            if dy is not None and not handed_on(step, f"d{name}", tensors(step)[f"d{name}"], dy):
                 found.append((before, f"what came of d{name} of {step.path}"))
     return [Certificate(step.path, step.layer, "input 0", "error", 0, message=f"{what} is another number: a wrong connection")
             for step, what in found]  # fmt: skip

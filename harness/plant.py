@@ -59,7 +59,7 @@ def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
 
 
 def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision) -> np.ndarray:
-    """Return the entries that count: those that no exact tie leaves a choice for, and those that lie outside of every subgradient.
+    """Return the entries that count: all of them, or where an exact tie leaves a choice those that lie outside of every subgradient.
 
     Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
     """
@@ -68,8 +68,8 @@ def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precisi
     if not own.ties or not conserves(step, tensor, wrong, precision):
         return np.ones(ball.shape, dtype=bool)
     hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
-    decided: np.ndarray = (hull.value == ball.value) & (hull.radius() == ball.radius())
-    return decided | (np.abs(wrong.astype(np.float64) - hull.value) > hull.radius())
+    outside: np.ndarray = np.abs(wrong.astype(np.float64) - hull.value) > hull.radius()
+    return outside
 
 
 def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, precision: Precision, *, fused: bool) -> bool:

@@ -53,13 +53,12 @@ def sigmoid(x: Array) -> Array:
     """1 / (1 + e^-x), by e^x / (1 + e^x) on the left so that nothing overflows.
 
     A rounded array takes it as one function, which no other bound is as tight as; where results are stored in fewer digits than they
-    are computed in, it may also be composed of stored steps.
+    are computed in, it may also be composed of stored steps, whose bound is the wider one.
     """
     if isinstance(x, Rounded) and not x.arithmetic.precision.wide:
         return special.expit(x)
     e = np.exp(-absolute(x))
-    composed = np.where(x < 0, e, 1) / (1 + e)
-    return either(special.expit(x), composed) if isinstance(x, Rounded) else composed
+    return np.where(x < 0, e, 1) / (1 + e)
 
 
 def sigmoid_complement(x: Array, s: Array) -> Array:

@@ -66,14 +66,14 @@ class Known:
     def speaks_of(self, adapter: str, precision: str, layer: Any) -> bool:
         return (
             type(layer).__name__ in self.layers
-            and adapter.split(":", maxsplit=1)[0] == self.framework
+            and adapter.partition(":")[0] == self.framework
             and (not self.adapters or adapter in self.adapters)
             and (not self.precisions or precision in self.precisions)
             and all(getattr(layer, name, None) == value for name, value in self.options.items())
             and _in_range(self.framework, self.versions)
         )
 
-    def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str = "dx") -> np.ndarray:
+    def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
         """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
         inside = _between(argument(step, tensor, shape), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
@@ -88,7 +88,7 @@ class Known:
 
     def shows(self, step: LayerTrace) -> bool:
         """Say whether some input of the layer lies where the discrepancy must show."""
-        if not np.isfinite(self.shows_above) and self.shows_above > 0:
+        if self.shows_above == np.inf:
             return False
         numbers = argument(step, "dx", step.inputs[0].shape)
         return bool((_between(numbers, self.above, self.below) & _between(numbers, self.shows_above, self.shows_below)).any())

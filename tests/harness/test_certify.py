@@ -10,12 +10,24 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.certify import Certificate, certify, certify_end_to_end, certify_layer, judge, tensors
+from backproof.certify import (
+    Certificate,
+    certify,
+    certify_end_to_end,
+    certify_layer,
+    certify_step,
+    conserves,
+    expected,
+    expected_plain,
+    expected_with_neighbours,
+    judge,
+    tensors,
+)
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import Arithmetic, Rounded, precision_named
+from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 
 LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), bp.SwiGLU(), Linear(3), bp.Softmax())
@@ -90,6 +102,7 @@ def test_nothing_is_found_in_a_correct_trace(head: str, precision: str) -> None:
     trace = traced("torch", Case(NETWORKS[head], 1, precision=precision))
     certificates = certify(trace, precision_named(precision))
     assert [(c.path, c.tensor) for c in certificates] == PLACES
+    assert all(c.layer == step_of(trace, c.path).layer for c in certificates)
     assert {c.verdict for c in certificates} == {"agrees"}
     assert [c.compared for c in certificates] == [tensors(step_of(trace, path))[tensor].size for path, tensor in PLACES]
     assert all(0 <= c.excess == c.margin <= 1 for c in certificates)
@@ -136,16 +149,88 @@ def test_looking_at_neighbours_hides_no_mistake(path: str, tensor: str, adapter:
     assert (found.path, found.tensor, found.verdict, found.index) == (path, tensor, "outside", at)
 
 
-def test_neighbours_explain_another_rounding_of_the_input() -> None:
-    """A layer that took its input before it was rounded is outside on its own, and agrees together with its neighbour."""
-    network = Network((1,), (Linear(1), bp.Hardtanh(-0.5, 2.0), Linear(1)), MSELoss())
-    trace = traced("torch", Case(network, 1, batch=1))
-    step = trace.layers[0]
-    unit = np.spacing(np.abs(step.output))
-    shifted = replace(trace, layers=(replace(step, output=step.output + unit),
-                                     replace(trace.layers[1], inputs=(step.output + unit,)), *trace.layers[2:]))
-    assert failed(certify(shifted, FLOAT64)) == [("layers.1", "output", "outside")]
-    assert failed(certify(shifted, FLOAT64, fused=True)) == []
+WIDE = bp.Hardtanh(-64.0, 64.0)
+
+
+def around(*between: Any) -> Trace:
+    """Return a trace of layers between two linear ones, on numbers that are far from the kinks of WIDE and from 0."""
+    network = Network((1,), (Linear(1), *between, Linear(1)), MSELoss())
+    for seed in range(99):
+        trace = traced("torch", Case(network, seed, batch=1))
+        arrays = [a for step in trace.layers[1:-1] for a in (*step.inputs, *step.outputs, *step.d_inputs, *step.d_outputs)]
+        if all(2.0**-6 < float(np.abs(a).min()) <= float(np.abs(a).max()) < 32 for a in arrays):
+            return trace
+    raise AssertionError("no such numbers")
+
+
+def moved(trace: Trace, to: int, tensor: str) -> Trace:
+    """Record what goes into layer `to` a rounding off, from the first layer on or from the last one back, but not what comes out."""
+    layers = list(trace.layers)
+    if tensor == "output":
+        off = layers[0].output + np.spacing(np.abs(layers[0].output))
+        for i in range(to):
+            layers[i], layers[i + 1] = replace(layers[i], output=off), replace(layers[i + 1], inputs=(off,))
+    else:
+        off = layers[-2].d_inputs[0] + np.spacing(np.abs(layers[-2].d_inputs[0]))
+        for i in range(len(layers) - 3, to - 1, -1):
+            layers[i + 1], layers[i] = replace(layers[i + 1], d_inputs=(off,)), replace(layers[i], d_output=off)
+    return replace(trace, layers=tuple(layers))
+
+
+@pytest.mark.parametrize("tensor", ["output", "dx"])
+@pytest.mark.parametrize("between", [1, 2, 3])
+def test_neighbours_explain_another_rounding_at_most_two_layers_away(between: int, tensor: str) -> None:
+    """A layer that took a number before it was rounded is outside on its own, and agrees together with the layer that made it."""
+    others = (bp.Identity(),) * (between - 1)
+    to, layers = (between, (*others, WIDE)) if tensor == "output" else (1, (WIDE, *others))
+    trace = moved(around(*layers), to, tensor)
+    alone, together = certify(trace, FLOAT64), certify(trace, FLOAT64, fused=True)
+    assert failed(certify_step(trace, to, FLOAT64)) == failed(alone)
+    outside = [(f"layers.{to}", tensor, "outside")]
+    assert failed(alone) == outside
+    assert failed(together) == (outside if between > 2 else [])
+    assert [(c.path, c.tensor) for c in together] == [(c.path, c.tensor) for c in alone]
+    if between <= 2:
+        (found,) = (c for c in together if (c.path, c.tensor) == (f"layers.{to}", tensor))
+        nearest = expected_with_neighbours(trace, to, FLOAT64, between)[tensor]
+        assert found == judge(trace.layers[to], tensor, tensors(trace.layers[to])[tensor], nearest, FLOAT64)
+        assert 0 < found.excess <= 1
+
+
+def test_neighbours_explain_both_tensors_of_a_layer() -> None:
+    """Also where nothing of a layer agrees together with the nearest neighbours, those behind them are asked."""
+    trace = moved(moved(around(bp.Identity(), WIDE, bp.Identity()), 2, "output"), 2, "dx")
+    assert failed(certify(trace, FLOAT64)) == [("layers.2", "output", "outside"), ("layers.2", "dx", "outside")]
+    assert failed(certify(trace, FLOAT64, fused=True)) == []
+
+
+def cancelling(layer: Any, x: Any, dx: Any) -> Trace:
+    """Return a layer before a linear one whose gradient cancels to 2, and so is 2 only up to 200 roundoffs; the layer's own is dx."""
+    weight, one = np.array([[100.0], [-98.0]], np.float32), np.ones((1, 2), np.float32)
+    first = one_layer(layer, x, np.full((1,) * x.ndim, 2.0), np.float32)
+    first = replace(first, d_inputs=(np.asarray(dx, np.float32),))
+    hidden = first.output.reshape(1, 1)
+    second = one_layer(Linear(2, bias=False), hidden, one, np.float32, weight=weight)
+    assert second.d_inputs[0].item() == 2
+    flat = replace(one_layer(bp.Flatten(), first.output, hidden * 0 + 2, np.float32), path="layers.1")
+    layers = (first, flat, replace(second, path="layers.2"))
+    return Trace(first.output, layers, tuple(((f"w{i}",), (f"w{i + 1}",)) for i in range(3)))
+
+
+OFF = 2 * (1 + 100 * 2.0**-24)  # as another order of the sum may give it
+
+
+@pytest.mark.parametrize(("layer", "x", "dx"), [
+    (bp.LeakyReLU(0.25), [[0.0]], [[OFF]]), (bp.MaxPool1d(2), [[[1.0, 1.0]]], [[[0.0, OFF]]]),
+    (bp.MaxPool1d(2), [[[1.0, 1.0]]], [[[OFF / 2, OFF / 2]]]),
+], ids=["slope", "first", "shared"])  # fmt: skip
+def test_neighbours_explain_another_rounding_at_a_kink(layer: Any, x: Any, dx: Any) -> None:
+    """Any subgradient of what a neighbour may have handed on is accepted; a tie that hands on more than that is not."""
+    trace, float32 = cancelling(layer, np.asarray(x), np.asarray(dx)), precision_named("float32")
+    assert failed(certify(trace, float32)) == [("layers.0", "dx", "outside")]
+    assert failed(certify(trace, float32, fused=True)) == []
+    twice = planted(trace, "layers.0", d_inputs=(np.full_like(trace.layers[0].d_inputs[0], OFF + 0.25),))
+    assert failed(certify(twice, float32, fused=True)) == [("layers.0", "dx", "outside")]
 
 
 ZEROS = Network((3,), (bp.LeakyReLU(0.25),), MSELoss())
@@ -180,6 +265,35 @@ def test_only_slopes_between_both_sides_are_conventions(slope: float, verdict: s
     assert found.verdict == verdict
     if verdict != "agrees":
         assert (found.index, found.conventions + found.outside) == ((2, 1), 1)
+    whole = certify_end_to_end(with_tensor(trace, "layers.0", "dx", dx), ZERO_CASE, FLOAT64)
+    assert [c.verdict for c in whole if c.tensor == "dx"] == ["outside" if verdict == "outside" else "agrees"]
+    assert expected_with_neighbours(trace, 0, FLOAT64)["dx"].radius()[2, 1] >= 0.375 * abs(trace.layers[0].d_output[2, 1])
+
+
+def test_a_convention_beside_a_wrong_output_is_still_one() -> None:
+    """Another subgradient is no mistake, though nothing else of the layer agrees."""
+    step = one_layer(bp.LeakyReLU(0.25), [[0.0, 1.0]], [[4.0, 1.0]])
+    found = certify_layer(replace(step, output=step.output + 1, d_inputs=(np.array([[3.0, 1.0]]),)), FLOAT64)
+    assert [(c.tensor, c.verdict) for c in found] == [("output", "outside"), ("dx", "convention")]
+
+
+def test_a_loss_of_every_example_has_an_upstream_gradient_of_each() -> None:
+    """Where nothing is reduced the upstream gradient has the loss's shape, which is the target's or that of z."""
+    for head in (CrossEntropyLoss(reduction="none"), MSELoss(reduction="none")):
+        trace = traced("torch", Case(Network((5,), (Linear(3),), head), 1))
+        assert {c.verdict for c in certify(trace, FLOAT64)} == {"agrees"}
+        (found,) = certify_layer(replace(trace.layers[-1], d_output=np.float64(1)), FLOAT64)
+        assert found.message == f"wrong shape of d_output 0: got (), expected {trace.layers[-1].output.shape}"
+
+
+def test_a_convention_keeps_what_is_inconclusive() -> None:
+    """Entries of which nothing can be said are counted beside those that are another subgradient."""
+    step = one_layer(bp.LeakyReLU(0.25), [[0.0, 1.0, 1.0]], [[4.0, np.inf, 1.0]])
+    found = certify_layer(replace(step, d_inputs=(np.array([[3.0, np.inf, 1.0]]),)), FLOAT64)[1]
+    assert (found.verdict, found.conventions, found.inconclusive, found.outside) == ("convention", 1, 1, 0)
+    wide = one_layer(bp.ReLU(), [[0.0, 1.0]], [[4.0, 1.0]])  # the hull, [0, 4], is as wide as the largest number is far from 0
+    found = certify_layer(replace(wide, d_inputs=(np.array([[3.0, 1.0]]),)), FLOAT64)[1]
+    assert (found.verdict, found.conventions, found.inconclusive, found.outside) == ("convention", 1, 1, 0)
 
 
 def test_a_mistake_beside_a_convention_is_caught() -> None:
@@ -221,6 +335,9 @@ def test_a_wrong_shape_is_an_error(path: str, tensor: str) -> None:
     found = the_failed(certify(with_tensor(trace, path, tensor, right[None]), FLOAT64))
     assert (found.path, found.tensor, found.verdict, found.compared) == (path, tensor, "error", 0)
     assert found.message == f"wrong shape of {tensor}: got {(1, *right.shape)}, expected {right.shape}"
+    assert found.actual is not None
+    assert found.ball is not None
+    assert (found.actual.shape, found.ball.shape) == ((1, *right.shape), right.shape)
 
 
 @every_place
@@ -231,6 +348,9 @@ def test_a_wrong_dtype_is_an_error(path: str, tensor: str) -> None:
     found = the_failed(certify(with_tensor(trace, path, tensor, right.astype(np.float32)), FLOAT64))
     assert (found.path, found.tensor, found.verdict) == (path, tensor, "error")
     assert found.message == f"wrong dtype of {tensor}: got float32, expected float64"
+    assert found.actual is not None
+    assert found.ball is not None
+    assert (found.actual.dtype, found.ball.shape) == (np.float32, right.shape)
 
 
 @pytest.mark.parametrize("tensor", ["dweight", "dbias"])
@@ -245,12 +365,21 @@ def test_a_missing_parameter_gradient_is_an_error(tensor: str) -> None:
         assert found.message == f"no {tensor} came back: expected an array of shape {shape}"
 
 
-@pytest.mark.parametrize(("path", "tensor"), [("layers.1", "dx"), ("head", "dz"), ("layers.0", "output")])
+@pytest.mark.parametrize(("path", "tensor"), [("layers.1", "dx"), ("head", "dz"), ("layers.0", "output"), ("layers.1", "output")])
 def test_a_missing_tensor_is_an_error(path: str, tensor: str) -> None:
     """None in the place of an output or of an input's gradient is an error that names it."""
     found = the_failed(certify(with_tensor(traced("torch", Case(FIRST, 1)), path, tensor, None), FLOAT64))
     assert (found.path, found.tensor, found.verdict) == (path, tensor, "error")
     assert found.message.startswith(f"no {tensor} came back: expected an array of shape ")
+
+
+def test_a_missing_output_is_an_error() -> None:
+    """A layer of several outputs that returned fewer lacks the last ones."""
+    x = np.ones((2, 3))
+    step = LayerTrace("x.fork", bp.Fork(3), (x,), (x, x), (3 * x,), (x, x, x), {}, {})
+    found = the_failed(certify_layer(step, FLOAT64))
+    assert (found.tensor, found.verdict, found.message) == (
+        "output_2", "error", "no output_2 came back: expected an array of shape (2, 3)")
 
 
 def test_an_extra_gradient_is_an_error() -> None:
@@ -333,6 +462,33 @@ def test_judge_says_inconclusive_only_where_the_bound_hides_the_number() -> None
     assert judge(STEP, "dx", np.array([4.0, 1.0]), truth, FLOAT64).verdict == "outside"
 
 
+WIDTH = 0.25 * BOUND_SLACK  # the radius of a bound of 0.25
+
+
+@pytest.mark.parametrize(("value", "bound", "actual", "inconclusive"), [
+    ([np.inf, 1.0, 0.5], [0.0, 2.0, 2.0], [7.0, 1.5, 1.0], 3), ([np.nan, 1.0, 0.5], [0.0, 2.0, 0.1], [7.0, 1.5, 0.5], 2),
+    ([0.5, 0.25], 0.75, [0.75, 0.5], 2), ([0.5, 0.25], 0.5, [0.75, 0.5], 2),
+    ([WIDTH, 0.0], 0.25, [0.25, 0.125], 2), ([np.nextafter(WIDTH, 1), 0.0], 0.25, [0.25, 0.125], 0),
+    ([0.125, 0.0], 0.25, [0.125 + WIDTH, WIDTH], 2), ([0.0, 0.0], 0.25, [0.0, 0.0], 0),
+])  # fmt: skip
+def test_judge_compares_a_bound_with_the_largest_known_number(value: Any, bound: Any, actual: Any, inconclusive: int) -> None:
+    """An entry says nothing where its bound is as large as that number, or not finite; the edge of the bound belongs to it."""
+    found = judge(STEP, "dx", np.array(actual), ball(value, bound), FLOAT64)
+    assert (found.inconclusive, found.outside) == (inconclusive, 0)
+    assert found.verdict == ("inconclusive" if inconclusive == len(value) else "agrees")
+
+
+@pytest.mark.parametrize(("value", "bound", "actual", "margin"), [
+    (2 * WIDTH, 0.25, 2 * WIDTH + 0.2, 0.2 / WIDTH), (np.nextafter(2 * WIDTH, 0), 0.25, 0.5, 0.0), (1.0, 0.25, 1 + WIDTH, 1.0),
+    (1.0, 0.25, 1 - 0.1, 0.1 / WIDTH), (-1.0, 0.25, -1 + 0.1, 0.1 / WIDTH), (np.inf, 0.25, 2.0, 0.0), (5.0, np.inf, 6.0, 0.0),
+])  # fmt: skip
+def test_the_margin_is_of_entries_known_to_half_their_size(value: float, bound: float, actual: float, margin: float) -> None:
+    """Beside an entry that is outside, the margin is the largest part of its bound that an entry takes, all of it included."""
+    found = judge(STEP, "dx", np.array([actual, 99.0]), ball([value, 10.0], [bound, 0.1]), FLOAT64)
+    assert (found.verdict, found.index) == ("outside", (1,))
+    assert abs(found.margin - margin) <= 4 * np.spacing(margin)
+
+
 @pytest.mark.parametrize("head", NETWORKS)
 def test_end_to_end_agrees_with_a_correct_run(head: str) -> None:
     """Loss, outputs, the input's gradient and every parameter's gradient of a correct run agree with the whole reference."""
@@ -387,6 +543,195 @@ def test_what_comes_of_nan_is_inconclusive(layer: Any) -> None:
     output, dx = certify_layer(step, precision_named("float32"))
     assert output.verdict == "inconclusive"
     assert not dx.failed
+
+
+# What cannot be judged at all.
+
+AFFINE = one_layer(Linear(2), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [[1.0, 2.0], [3.0, 4.0]], weight=np.eye(2, 3), bias=[1.0, 2.0])
+(X,), DY = AFFINE.inputs, AFFINE.d_output
+HEAD = traced("torch", Case(FIRST, 1)).layers[-1]
+Z, TARGET = HEAD.inputs
+NORM = one_layer(bp.BatchNorm(training=False), [[1.0, 2.0]], [[1.0, 2.0]], weight=[1.0, 1.0], bias=[0.0, 0.0], running_mean=[0.0, 0.0],
+                 running_var=[1.0, 1.0])  # fmt: skip
+SUM = replace(AFFINE, layer=bp.Add(), inputs=(X, X), output=X + X, d_inputs=(X, X), d_output=X, params={}, d_params={})
+PLACE = "(batch axis left out)"
+
+
+@pytest.mark.parametrize(("step", "changes", "tensor", "message"), [
+    (AFFINE, {"inputs": ([[1.0]],)}, "input 0", "no array for input 0: got list"),
+    (SUM, {"inputs": (X, None)}, "input 1", "no array for input 1: got NoneType"),
+    (AFFINE, {"d_output": [1.0]}, "d_output 0", "no array for d_output 0: got list"),
+    (AFFINE, {"params": {**AFFINE.params, "bias": 1.0}}, "bias", "no array for bias: got float"),
+    (AFFINE, {"output": "y"}, "output", "no array for output: got str"),
+    (AFFINE, {"d_inputs": (1,)}, "dx", "no array for dx: got int"),
+    (AFFINE, {"d_params": {**AFFINE.d_params, "bias": 1.0}}, "dbias", "no array for dbias: got float"),
+    (AFFINE, {"d_inputs": ()}, "dx", "wrong number of input gradients: got 0, expected 1"),
+    (AFFINE, {"d_inputs": (X, X)}, "dx", "wrong number of input gradients: got 2, expected 1"),
+    (SUM, {"d_inputs": (X,)}, "dx", "wrong number of input gradients: got 1, expected 2"),
+    (HEAD, {"d_inputs": (Z, TARGET)}, "dx", "wrong number of input gradients: got 2, expected 1"),
+    (HEAD, {"inputs": (Z,)}, "input 1", "wrong number of inputs of the head: got 1, expected z and target"),
+    (HEAD, {"d_output": Z}, "d_output 0", f"wrong shape of d_output 0: got {Z.shape}, expected ()"),
+    (HEAD, {"d_output": None}, "d_output 0", "no d_output 0 came with the layer: expected an array of shape ()"),
+    (AFFINE, {"d_output": None}, "d_output 0", "no d_output 0 came with the layer: expected an array of shape (2, 2)"),
+    (AFFINE, {"d_output": DY[:1]}, "d_output 0", "wrong shape of d_output 0: got (1, 2), expected (2, 2)"),
+    (AFFINE, {"params": {"weight": np.eye(2, 3)}}, "bias", "no bias came with the layer: expected an array of shape (2,)"),
+    (AFFINE, {"params": {"weight": np.eye(3), "bias": DY}}, "weight", "wrong shape of weight: got (3, 3), expected (2, 3)"),
+    (AFFINE, {"inputs": (X[0, 0],)}, "input 0",
+     f"wrong shape of input 0: {Linear(2)}: wrong input shape: got (), expected at least one axis of features {PLACE}"),
+    (SUM, {"inputs": (X,), "d_inputs": (X,)}, "input 0", f"wrong shape of input 0: {bp.Add()} takes 2 inputs: got 1"),
+    (SUM, {"inputs": (X, X[:, :2])}, "input 0",
+     f"wrong shape of input 0: {bp.Add()}: wrong input shape: got ((3,), (2,)), expected sizes that are equal or 1, from the last axis on "
+     + PLACE),
+    (NORM, {"params": {**NORM.params, "running_mean": np.zeros(3)}}, "running_mean",
+     "wrong shape of running_mean: got (3,), expected (2,)"),
+])  # fmt: skip
+def test_a_malformed_step_is_one_error(step: LayerTrace, changes: dict[str, Any], tensor: str, message: str) -> None:
+    """A step that the rule cannot be run on gets one certificate, which names the array and says what is wrong with it."""
+    assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    (found,) = certify_layer(replace(step, **changes), FLOAT64)
+    assert (found.path, found.layer, found.tensor, found.verdict, found.compared) == (step.path, step.layer, tensor, "error", 0)
+    assert found.message == message
+    assert found.actual is None
+
+
+def test_a_mask_of_another_batch_is_malformed() -> None:
+    """A constant that has the batch axis is held to the batch of the input."""
+    layer, ones = bp.Dropout(), np.ones((2, 3))
+    step = LayerTrace("layers.0", layer, (ones,), ones * 2, (ones * 2,), ones, {"mask": ones}, {})
+    assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    (found,) = certify_layer(replace(step, params={"mask": ones[:1]}), FLOAT64)
+    assert found.message == "wrong shape of mask: got (1, 3), expected (2, 3)"
+
+
+def test_inputs_that_a_rule_refuses_are_an_error() -> None:
+    """Classes that do not exist are an error of the target in the rule's own words."""
+    (found,) = certify_layer(replace(HEAD, layer=CrossEntropyLoss(), inputs=(Z, np.full(len(Z), 99)), d_output=np.float64(1)), FLOAT64)
+    assert (found.tensor, found.verdict) == ("input 0", "error")
+    assert found.message.startswith("the layer cannot take these inputs: CrossEntropyLoss")
+
+
+def test_an_extra_input_gradient_of_indices_is_none() -> None:
+    """Indices have no gradient: none is asked for, and a fork of indices has no tensor that could be wrong."""
+    index, rows = np.array([[0, 2]]), np.arange(6.0).reshape(3, 2)
+    y = rows[index]
+    dweight = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 4.0]])
+    dy = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    step = LayerTrace("layers.0", bp.Embedding(3, 2), (index,), y, (None,), dy, {"weight": rows}, {"weight": dweight})
+    assert [(c.tensor, c.verdict) for c in certify_layer(step, FLOAT64)] == [("output", "agrees"), ("dweight", "agrees")]
+    fork = LayerTrace("x.fork", bp.Fork(2), (index,), (index, index), (None,), (None, None), {}, {})
+    assert tensors(fork) == expected(fork, Arithmetic(FLOAT64)) == expected_plain(fork) == {}
+    assert certify_layer(fork, FLOAT64) == []
+
+
+# Gradients that must hand on all of dy.
+
+FLOAT32 = precision_named("float32")
+POOL = one_layer(bp.MaxPool1d(2), [[[1.0, 1.0, 2.0, 1.0]]], [[[1.0, 1.0]]])
+
+
+def handing_on(dx: Any, dy: Any, upstream: Any = ()) -> bool:
+    """Say whether dx of a max pooling conserves dy, where sums are taken in float32; the numbers need not be of that format."""
+    return conserves(replace(POOL, d_output=np.asarray(dy)), "dx", np.asarray(dx), FLOAT32, upstream)
+
+
+GAMMA = 6 * (2.0**-24 + 2.0**-53) / (1 - 6 * (2.0**-24 + 2.0**-53))  # of 4 entries of dx and 2 of dy
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-30])
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_is_handed_on_is_held_to_its_rounding(size: float, side: int) -> None:
+    """The sum of a row of m entries may differ from that of n entries of dy by gamma_(m+n) of the magnitudes and m n underflows."""
+    allowed = (GAMMA * 4 * size + 8 * FLOAT32.underflow) / (1 - side * GAMMA)
+    for part, right in ((0.999, True), (1.001, False)):
+        rows = [[0, size, size + side * part * allowed, 0], [0, 1e6, 1e6, 0]]
+        assert handing_on([rows], [[[size, size], [1e6, 1e6]]]) == right
+
+
+def test_each_row_hands_on_its_own() -> None:
+    """What one channel gives too much is not made up for by another; a negative entry counts by its size; NaN hands nothing on."""
+    assert handing_on([[[1, 0, 1, 0], [1, 0, -1, 0]]], [[[1, 1], [1, -1]]])
+    assert not handing_on([[[1, 0, 2, 0], [1, 0, 0, 0]]], [[[1, 1], [1, 1]]])
+    assert not handing_on([[[np.nan, 0, 1, 0]]], [[[1, 1]]])
+
+
+def test_rounding_of_the_neighbours_may_be_handed_on() -> None:
+    """Where dy is a ball, as a fusing compiler may have rounded it, dx may sum to anything in it, row by row; to anything if unknown."""
+    bounds = np.array([[[0.25, 0.25], [0.0, 0.0]]])
+    dy = Rounded(np.ones((1, 2, 2)), bounds, Arithmetic(FLOAT32))
+    allowed = (0.5 + GAMMA * 4.5 + 8 * FLOAT32.underflow) / (1 - GAMMA)
+    for part, right in ((1 - 1e-9, True), (1 + 1e-9, False)):
+        assert handing_on([[[0, 1, 1 + part * allowed, 0], [1, 0, 1, 0]]], [[[7, 7], [7, 7]]], (dy,)) == right
+    assert not handing_on([[[0, 1, 1, 0], [1, 0, 1.01, 0]]], [[[7, 7], [7, 7]]], (dy,))
+    unknown = Rounded(np.ones((1, 1, 2)), np.full((1, 1, 2), np.inf), Arithmetic(FLOAT32))
+    assert handing_on([[[0, np.inf, 1, 0]]], [[[7, 7]]], (unknown,))
+
+
+def test_what_binds_no_entries_together_is_conserved() -> None:
+    """Tensors other than dx, layers without such a rule, and heads hand on whatever they do."""
+    zeros = np.zeros((1, 1, 4))
+    assert conserves(POOL, "output", zeros, FLOAT32)
+    assert not conserves(POOL, "dx", zeros, FLOAT32)
+    assert conserves(AFFINE, "dx", zeros, FLOAT32)
+    assert conserves(HEAD, "dz", zeros, FLOAT32)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_shared_tie_is_a_convention_and_one_paid_twice_is_outside(*, fused: bool) -> None:
+    """Of two tied entries either or both may have dy; not each all of it, also where a compiler may have rounded dy otherwise."""
+    trace = replace(traced("torch", Case(FIRST, 1)), layers=(POOL,), wires=((("x",), ("y",)),))
+    for dx, verdict in (([1, 0], "agrees"), ([0, 1], "convention"), ([0.25, 0.75], "convention"), ([1, 1], "outside"), ([0, 0], "outside")):
+        gradient = np.array([[[*dx, 1.0, 0.0]]])
+        found = certify(planted(trace, "layers.0", d_inputs=(gradient,)), FLOAT64, fused=fused)
+        assert [c.verdict for c in found] == ["agrees", verdict]
+
+
+# Layers together with their neighbours.
+
+RESIDUAL = Network((4,), (Linear(4), bp.Residual(Linear(4)), bp.Parallel((bp.Identity(), bp.Sigmoid())), bp.Multiply(), Linear(2)),
+                   MSELoss())  # fmt: skip
+TOKENS = Network((4,), (bp.Parallel((bp.Embedding(5, 3), bp.Embedding(5, 3))), bp.Add(), bp.Flatten(), Linear(2)), MSELoss())
+STATE = bp.Sequential((bp.Flatten(), Linear(2), bp.Reshape((1, 2))))
+LSTM = Network((1, 3), (bp.Parallel((bp.Tanh(), STATE, STATE)), bp.LSTM(2, states=True), bp.Concatenate(1, 3), bp.Flatten(), Linear(2)),
+               MSELoss())  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [RESIDUAL, LSTM, TOKENS], ids=["residual", "lstm", "shared indices"])
+def test_neighbours_only_widen_what_a_layer_may_produce(network: Network) -> None:
+    """With every neighbour taken into account, as far as there are any, each tensor's ball holds its own, and grows with the reach."""
+    trace = traced("torch", Case(network, 1))
+    widened = set()
+    for index, step in enumerate(trace.layers):
+        narrow = expected(step, Arithmetic(FLOAT64))
+        for reach in (0, 1, 3):
+            wide = expected_with_neighbours(trace, index, FLOAT64, reach)
+            assert wide.keys() == narrow.keys() == tensors(step).keys()
+            for name, ball in wide.items():
+                assert ball.shape == narrow[name].shape
+                apart = np.abs(ball.value - narrow[name].value) + narrow[name].bounds()
+                assert (apart <= ball.radius()).all()
+                assert (ball.radius() < np.inf).all()
+                if (ball.bounds() > 1.5 * narrow[name].bounds()).any():
+                    widened.add((step.path, name, reach))
+            if reach == 0:
+                assert all((wide[name].bounds() == ball.bounds()).all() for name, ball in narrow.items())
+            narrow = wide
+    assert {path for path, _, reach in widened if reach == 1} >= {"layers.3", "layers.4"} & {step.path for step in trace.layers}
+
+
+@pytest.mark.parametrize("network", [RESIDUAL, LSTM, TOKENS], ids=["residual", "lstm", "shared indices"])
+def test_end_to_end_compares_every_output_and_every_leaf(network: Network) -> None:
+    """All outputs of all layers, and the gradients of input and parameters where they are not shared, but nothing of whole numbers."""
+    case = Case(network, 1)
+    found = certify_end_to_end(traced("torch", case), case, FLOAT64)
+    assert {c.verdict for c in found} == {"agrees"}
+    wanted = []
+    for step in network.steps:
+        if step.path != "x.fork" or network is not TOKENS:
+            wanted += [(step.path, name) for name in step.layer.output_names]
+        wanted += [(step.path, f"d{name}") for name, wire in zip(step.layer.input_names, step.inputs, strict=True) if wire == "x"
+                   and network is not TOKENS]
+        wanted += [(step.path, f"d{name}") for name, wire in step.params]
+    assert [(c.path, c.tensor) for c in found] == [*wanted, ("head", "output")]
 
 
 def test_nan_from_above_may_go_to_any_tied_entry() -> None:

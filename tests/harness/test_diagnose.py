@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,8 +11,8 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.certify import certify_layer, expected, expected_plain, tensors
-from backproof.diagnose import Diagnosis, derivation, diagnose
+from backproof.certify import Certificate, certify_layer, expected, expected_plain, tensors
+from backproof.diagnose import SINGLE, Diagnosis, derivation, diagnose, digits_lost, source_of
 from backproof.mistakes import MISTAKES
 from backproof.mistakes.general import MISTAKES as GENERAL
 from backproof.reference.case import Case
@@ -21,7 +21,7 @@ from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head,
 from backproof.reference.layer import REGISTRY, Layer
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import Arithmetic, precision_named
+from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace
 
 BATCH = 6
@@ -283,3 +283,223 @@ def test_a_mistake_in_a_head_is_named(head: Head) -> None:
     step = step_of("head", "float64", Network((4,), (Linear(3),), head))
     assert diagnosis(step, "dz", -step.d_inputs[0]).code == "sign"
     assert diagnosis(step, "dz", step.d_inputs[0] * BATCH).code == "times-batch"
+
+
+# What is said of numbers of no mistake, on certificates by hand. The layer's own rule has other numbers, so that no mistake fits.
+
+FLOAT64 = precision_named("float64")
+
+
+def said(actual: Any, value: Any, bound: Any = 0.0, *, outside: int = 2, index: tuple[int, ...] = (0,),
+         precision: str = "float64") -> Diagnosis:  # fmt: skip
+    """Return the diagnosis of a tensor of a layer, `dx` of a ReLU, whose true value and bound are these."""
+    p = precision_named(precision)
+    truth = Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(p))
+    x = np.full(truth.shape, 7.0) * np.linspace(1, 2, truth.size).reshape(truth.shape) ** 3
+    step = LayerTrace("layers.0", bp.ReLU(), (x,), x, (x,), x, {}, {})
+    return diagnose(step, Certificate("layers.0", bp.ReLU(), "dx", "outside", truth.size, outside, index=index, actual=np.asarray(actual),
+                                      ball=truth), p)  # fmt: skip
+
+
+PARTS = [2.0**-10, 2.0**-30]
+
+
+def code(*arguments: Any, **options: Any) -> str:
+    return said(*arguments, **options).code
+
+
+def test_a_factor_is_read_off_where_the_true_value_is_known_best() -> None:
+    """Entries that are 0, or hardly known, have no say in the factor; two that are known are needed, and a factor of 0 is none."""
+    assert said([12.0, 3.0], [4.0, 1.0]).sentence == "dx is 3 times what it should be, everywhere"
+    assert said([0.0, 12.0, 3.0], [0.0, 4.0, 1.0]).sentence == "dx is 3 times what it should be, everywhere"
+    assert said([99.0, 12.0, 3.0], [1.0, 4.0, 1.0], [np.inf, 0, 0]).sentence == "dx is 3 times what it should be, everywhere"
+    assert said([3.5, 12.0, 3.0], [1.0, 4.0, 1.0], [0.75, 0, 0]).sentence == "dx is 3 times what it should be, everywhere"
+    assert said([-6.0, -2.0], [4.0, 1.0], [0, 0.25]).sentence == "dx is -1.5 times what it should be, everywhere"
+    assert code([12.0, 3.0], [4.0, 1.0], [0, 1.0]) == "unknown"
+    assert code([12.0, 0.0], [4.0, 0.0]) == "unknown"
+    assert code([0.0, 1.0], [4.0, 1.0], [0, 0.5]) == "unknown"
+    assert code([np.inf, np.inf], [4.0, 1.0]) == "unknown"
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("factor", [3.0, -3.0])
+@pytest.mark.parametrize("side", [1, -1])
+def test_every_entry_has_the_factor_within_its_bound(part: float, factor: float, side: int) -> None:
+    """An entry may be off by its bound, by as much times the factor, and by the factor's own doubt: twice the best relative bound."""
+    known = part / BOUND_SLACK
+    for off, right in ((3.999, True), (4.001, False)):
+        assert (code([4 * factor, factor + side * off * part], [4.0, 1.0], [0, known]) == "factor") == right
+    for off, right in ((9.99, True), (10.01, False)):
+        assert (code([4 * factor, factor + side * off * part], [4.0, 1.0], [4 * known, known]) == "factor") == right
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_factor_of_one_within_its_doubt_is_none(part: float) -> None:
+    """A factor is told from 1 where it is further from it than twice the best relative bound."""
+    for off, told in ((1.999, False), (2.001, True)):
+        for side in (1, -1):
+            factor = 1 + side * off * part
+            found = code([4 * factor, factor], [4.0, 1.0], [4 * part / BOUND_SLACK, part / BOUND_SLACK])
+            assert (found in {"factor", "single-precision-constant"}) == told
+
+
+@pytest.mark.parametrize(("part", "precision", "single"), [
+    (SINGLE, "float64", True), (-SINGLE, "float64", True), (SINGLE / 64, "float64", True), (SINGLE * 1.001, "float64", False),
+    (SINGLE / 64.1, "float64", False), (SINGLE / 2, "float32", False), (SINGLE / 2, "bfloat16", False),
+])  # fmt: skip
+def test_a_constant_in_single_precision_is_off_by_its_rounding(part: float, precision: str, single: bool) -> None:
+    """A common factor between 2^-30 and 2^-24 off 1 is such a constant, in a format that is finer."""
+    found = said([4 * (1 + part), 1 + part], [4.0, 1.0], precision=precision)
+    if single:
+        assert found.code == "single-precision-constant"
+        assert found.sentence == (f"dx is off by {part:+.3g} of its value everywhere: a constant of the formula is held in single "
+                                  "precision (unit roundoff 5.96e-08)")  # fmt: skip
+    else:
+        assert (found.code, found.sentence) == ("factor", "dx is 1 times what it should be, everywhere")
+
+
+@pytest.mark.parametrize(("here", "there", "what"), [
+    (0.0, 4.0, "zero"), (2.0, 0.0, "2 in place of 0"), (6.0, 4.0, "1.5 times the true value"), (-4.0, 4.0, "-1 times the true value"),
+    (4.00404, 4.0, "1.00101 times the true value"), (4.00396, 4.0, "off by +0.00099 of the true value"),
+    (3.9961, 4.0, "off by -0.000975 of the true value"), (3.99, 4.0, "0.9975 times the true value"),
+])  # fmt: skip
+def test_one_entry_is_set_against_its_true_value(here: float, there: float, what: str) -> None:
+    """It is zero, in place of 0, so many times the true value, or where it is as close as a thousandth off by a part of it."""
+    found = said([[1.0, 2.0], [9.0, here]], [[1.0, 2.0], [9.0, there]], outside=1, index=(1, 1))
+    assert (found.code, found.sentence) == ("single-entry", f"one entry of dx is wrong, at [1, 1]: it is {what}")
+
+
+def gathered(shape: tuple[int, ...], *places: Any) -> str:
+    """Return what is said of entries, which are wrong by no common factor, at these places."""
+    value = 1 + np.arange(np.prod(shape)).reshape(shape)
+    wrong = value.astype(np.float64)
+    for number, place in enumerate(places):
+        wrong[place] = -100 - number**2
+    return said(wrong, value).sentence.removeprefix("no known mistake reproduces these numbers; ")
+
+
+def test_it_is_said_where_wrong_entries_gather() -> None:
+    """In one line of an axis, or at most a quarter of its lines, of which five are named; else they are spread."""
+    assert gathered((2, 3), (0, 0), (0, 2)) == "the 2 entries outside lie at 0 of axis 0 (size 2)"
+    assert gathered((2, 3), (0, 2), (1, 2)) == "the 2 entries outside lie at 2 of axis 1 (size 3)"
+    assert gathered((1, 8), (0, 1), (0, 5)) == "the 2 entries outside lie at 1, 5 of axis 1 (size 8)"
+    assert gathered((1, 7), (0, 1), (0, 5)) == "2 of 7 entries are outside, spread over the whole tensor"
+    assert gathered((2, 24), *((i % 2, 3 * i) for i in range(6))) == "the 6 entries outside lie at 0, 3, 6, 9, 12 of axis 1 (size 24)"
+    assert gathered((2, 2, 2), (0, 0, 1), (1, 1, 1)) == "the 2 entries outside lie at 1 of axis 2 (size 2)"
+
+
+def test_on_the_edge_is_not_outside() -> None:
+    """An entry that lies on the edge of its ball, or hardly beyond, is counted as in it, or not."""
+    edge = 0.25 * BOUND_SLACK
+    assert said([1 + edge, 9.0, -7.0], [1.0, 2.0, 3.0], 0.25).sentence.endswith("2 of 3 entries are outside, spread over the whole tensor")
+    assert said([1.2501, 9.0, -7.0], [1.0, 2.0, 3.0], 0.25).sentence.endswith("3 of 3 entries are outside, spread over the whole tensor")
+
+
+def test_a_mistake_fits_only_where_it_says_something() -> None:
+    """A mistake explains numbers that lie in its ball, all of them, where that ball is smaller than the numbers; or nothing but zeros."""
+    x, dy = np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])
+    step = LayerTrace("layers.0", bp.Identity(), (x,), x, (dy,), dy, {}, {})
+
+    def found(actual: Any) -> str:
+        truth = Arithmetic(FLOAT64).exact(dy)
+        return diagnose(step, Certificate("layers.0", step.layer, "dx", "outside", 2, 2, actual=np.array(actual), ball=truth), FLOAT64).code
+
+    assert found([[-3.0, -5.0]]) == "sign"
+    assert found([[-3.0, -5.0 + 1e-12]]) != "sign"
+    assert found([[0.0, 0.0]]) == "zero"
+    nothing = replace(step, d_inputs=(dy * 0,), d_output=dy * 0)
+    certificate = Certificate("layers.0", step.layer, "dx", "outside", 2, 2, actual=dy * 1e-310, ball=Arithmetic(FLOAT64).exact(dy * 0))
+    assert diagnose(nothing, certificate, FLOAT64).code == "unknown"
+
+
+def test_without_its_numbers_a_finding_is_unknown() -> None:
+    """Where the tensor or its truth was not kept, that is said, and the derivation quoted."""
+    step = step_of(AFFINE, "float64")
+    right = step.d_params["weight"]
+    for kept in ({}, {"actual": right}, {"ball": Arithmetic(FLOAT64).exact(right)}):
+        found = diagnose(step, Certificate(AFFINE, step.layer, "dweight", "outside", 25, 1, **kept), FLOAT64)
+        assert found == Diagnosis("unknown", "the numbers of this finding were not kept", derivation(step.layer, "dweight"))
+
+
+def test_what_is_wrong_only_end_to_end_is_a_connection() -> None:
+    """A tensor of the whole network that no layer can be blamed for is wrong wiring; its line is that of the layer's own tensor."""
+    step = step_of(AFFINE, "float64")
+    right = step.d_params["weight"]
+    certificate = Certificate(AFFINE, step.layer, "end-to-end dweight", "outside", 25, 25, actual=-right,
+                              ball=Arithmetic(FLOAT64).exact(right))  # fmt: skip
+    assert diagnose(step, certificate, FLOAT64) == Diagnosis(
+        "wiring", "every layer is right by itself and yet end-to-end dweight of the network is not: a wrong connection between layers",
+        "dW_ij = sum_n dy_ni x_nj")
+
+
+def test_lost_digits_are_said_with_the_worst_input() -> None:
+    """How many, in how many entries, and at which input, where the tensor has one for each entry."""
+    step = step_of(TANH, "float64")
+    x = step.inputs[0]
+    certificate = Certificate(TANH, step.layer, "dx", "outside", x.size, 3, index=(1, 2), actual=x)
+    found = digits_lost(step, certificate, 4.25)
+    assert found == Diagnosis("digits-lost", "the formula is right but loses about 4.2 decimal digits in 3 entries of dx, worst at input "
+                              f"{x[1, 2]:.4g}", derivation(step.layer, "dx"))  # fmt: skip
+    for kept in (None, x[:, :1]):
+        assert digits_lost(step, replace(certificate, actual=kept), 4.25).sentence == (
+            "the formula is right but loses about 4.2 decimal digits in 3 entries of dx")
+
+
+def test_a_gradient_comes_from_its_own_input() -> None:
+    """The input that a gradient is of; the first for outputs, parameters and heads."""
+    a, b = np.ones((1, 2)), np.zeros((1, 2))
+    step = LayerTrace("layers.0", bp.Multiply(), (a, b), a, (a, b), a, {}, {})
+    assert [source_of(step, tensor) is a for tensor in ("da", "db", "output", "dweight")] == [True, False, True, True]
+    head = replace(step, layer=MSELoss())
+    assert source_of(head, "dz") is source_of(head, "output") is a
+
+
+@dataclass(frozen=True)
+class Written(Layer):
+    """A layer with a derivation.
+
+    Formula       y_nk = 2 x_nk, or so; y is never quoted twice
+                  other: z_n = 5; dw_0 = 7
+                  relu:  h_t = max(0, x)
+                  train: r = 1 (a; b); c = 3
+    Chain rule    dx_n(i,j) = 2 dy_n(i,j).
+                  dx_..i.. = 3 dy_..i..
+                  dw_i   = sum_n x_n, of which more
+                  dv_ij = a_i    b_j
+                  dq = 1, which is 1; ds = 2, dJ/dt = 3: see below
+    Kinks         y_0 = 9, not quoted.
+
+    dk = 4
+    """
+
+    mode: str = "relu"
+
+    def forward(self, params: Any, *inputs: Any, **_: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Trained(Written):
+    """A layer with another one for training.
+
+    Formula       training: r = 1 (a; b)
+                  evaluation: h_t = max(0, x)
+    """
+
+    training: bool = True
+
+
+@pytest.mark.parametrize(("layer", "tensor", "line"), [
+    (Written(), "output", "y_nk = 2 x_nk, or so"), (Written(), "dx", "dx_n(i,j) = 2 dy_n(i,j)"), (Written(), "h_n", "h_t = max(0, x)"),
+    (Written("tanh"), "h_n", ""), (Written(), "dw_3", "dw_i = sum_n x_n"), (Written("other"), "dw_0", "dw_0 = 7"),
+    (Written(), "dv", "dv_ij = a_i"), (Written(), "dq", "dq = 1"), (Written(), "ds", "ds = 2"), (Written(), "dt", ""),
+    (Written(), "dk", ""),
+    (Written(), "r", ""), (Written("train"), "r", "r = 1 (a; b)"), (Trained(), "r", "r = 1 (a; b)"), (Trained(training=False), "r", ""),
+    (Trained(), "h_n", ""), (Trained(training=False), "h_n", "h_t = max(0, x)"), (Written(), "end-to-end dv", "dv_ij = a_i"),
+    (bp.LSTM(2, num_layers=2, bidirectional=True), "dweight_hh_l1_reverse", None),
+])  # fmt: skip
+def test_a_line_is_found_and_cut_where_its_equation_ends(layer: Any, tensor: str, line: str | None) -> None:
+    """A line under Formula or Chain rule that is about the layer's options, up to what it says besides; none is an empty text."""
+    found = derivation(layer, tensor)
+    assert found == (derivation(bp.LSTM(2), "dweight_hh_l0") if line is None else line)
+    assert line is not None or found.startswith("dweight_hh_l0 = ")

@@ -21,7 +21,7 @@ from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, precision_named
+from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
 from backproof.report import Report
@@ -63,19 +63,23 @@ def test_entries_are_read_from_every_file(folder: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     (WHOLE + 'tensor = "dx"\n',
      r"torch\.toml: unknown field: got tensor, expected some of above, adapters, at_most, below, .*, versions"),
-    (WHOLE + 'framework = "jax"\n', r"torch\.toml: .*framework"),
+    (WHOLE + 'framework = "jax"\n', r"^torch\.toml: unknown field: got framework, expected some of above, "),
     (WHOLE.replace('reason = "because"\n', ""), r"torch\.toml: a: .*'reason'"),
     (WHOLE.replace('id = "a"\n', ""), r"torch\.toml: an entry: .*'id'"),
     (WHOLE.replace('tensors = ["dx"]\n', ""), r"torch\.toml: a: .*'tensors'"),
-    (WHOLE.replace('["ReLU"]', '"ReLU"'), r"torch\.toml: a: .*layers"),
-    (WHOLE.replace('["dx"]', '"dx"'), r"torch\.toml: a: .*tensors"),
-    (WHOLE.replace('["wrong"]', '["rong"]'), r"torch\.toml: a: .*'rong'"),
-    (WHOLE.replace('["ReLU"]', '["Relu"]'), r"torch\.toml: a: .*'Relu'"),
-    (WHOLE + 'precisions = ["float46"]\n', r"torch\.toml: a: .*'float46'"),
+    (WHOLE.replace('["ReLU"]', '"ReLU"'), r"^torch\.toml: a: layers must be a list: got 'ReLU'$"),
+    (WHOLE.replace('["dx"]', '"dx"'), r"^torch\.toml: a: tensors must be a list: got 'dx'$"),
+    (WHOLE + 'adapters = "torch"\n', r"^torch\.toml: a: adapters must be a list: got 'torch'$"),
+    (WHOLE.replace('["wrong"]', '"wrong"'), r"^torch\.toml: a: verdicts must be a list: got 'wrong'$"),
+    (WHOLE + 'precisions = "float32"\n', r"^torch\.toml: a: precisions must be a list: got 'float32'$"),
+    (WHOLE.replace('["wrong"]', '["rong"]'), r"^torch\.toml: a: unknown verdicts: got 'rong', expected some of agrees, .*, wrong$"),
+    (WHOLE.replace('["ReLU"]', '["Relu"]'), r"^torch\.toml: a: unknown layers: got 'Relu', expected some of AdaptiveAvgPool2d, Add, "),
+    (WHOLE + 'precisions = ["float46"]\n', r"^torch\.toml: a: unknown precisions: got 'float46', expected some of bfloat16, .*, tf32$"),
     (WHOLE + 'versions = "two"\n', r"torch\.toml: a: .*'two'"),
     (WHOLE + f"\n[[known]]\n{WHOLE}", r"torch\.toml: a: .*twice"),
     (WHOLE + "id = \n", r"torch\.toml: "),
-], ids=["unknown-field", "framework", "no-reason", "no-id", "no-tensors", "layers-no-list", "tensors-no-list", "verdict", "layer",
+], ids=["unknown-field", "framework", "no-reason", "no-id", "no-tensors", "layers-no-list", "tensors-no-list",
+        "adapters-no-list", "verdicts-no-list", "precisions-no-list", "verdict", "layer",
         "precision", "versions", "duplicate", "no-toml"])  # fmt: skip
 def test_a_malformed_entry_is_refused(text: str, message: str, folder: Path) -> None:
     """What is missing, unknown or of the wrong kind is an error that names file, entry and field."""
@@ -145,6 +149,7 @@ def test_the_installed_versions_are_those_asked_for() -> None:
 @pytest.mark.parametrize(("changes", "adapter", "precision", "layer", "covered"), [
     ({}, "torch", "float64", bp.ReLU(), True),
     ({}, "torch:compile", "float32", bp.ReLU(), True),
+    ({}, "torch:compile:cuda", "float32", bp.ReLU(), True),
     ({}, "jax", "float64", bp.ReLU(), False),
     ({}, "torchlike", "float64", bp.ReLU(), False),
     ({}, "torch", "float64", bp.ReLU6(), False),
@@ -154,6 +159,7 @@ def test_the_installed_versions_are_those_asked_for() -> None:
     ({"adapters": ("torch:func",)}, "torch", "float64", bp.ReLU(), False),
     ({"layers": ("GELU",), "options": {"approximate": "tanh"}}, "torch", "float64", bp.GELU("tanh"), True),
     ({"layers": ("GELU",), "options": {"approximate": "tanh"}}, "torch", "float64", bp.GELU(), False),
+    ({"layers": ("GELU", "ReLU"), "options": {"approximate": "tanh"}}, "torch", "float64", bp.ReLU(), False),
 ])  # fmt: skip
 def test_an_entry_covers_what_it_names(changes: dict[str, Any], adapter: str, precision: str, layer: Any, covered: bool) -> None:
     """Framework in any mode unless modes are named, layer, options and precision must all fit."""
@@ -174,7 +180,7 @@ X = [[-2.0, -1.0, 0.5], [1.0, 2.0, np.nan]]
 def test_an_entry_explains_the_arguments_in_its_range(layer: Any, shape: tuple[int, ...], ends: tuple[float, float],
                                                       mask: Any) -> None:  # fmt: skip
     """Entry by entry the input decides, both ends included, NaN never; a sum is explained by one input in the range."""
-    explained = replace(ENTRY, above=ends[0], below=ends[1]).explained(step_of(layer, X), shape)
+    explained = replace(ENTRY, above=ends[0], below=ends[1]).explained(step_of(layer, X), shape, "dx")
     assert explained.dtype == bool
     assert explained.tolist() == np.asarray(mask).tolist()
 
@@ -183,23 +189,24 @@ def test_a_gated_layer_is_judged_by_its_gate() -> None:
     """The gate of a gated unit decides for its output, and for both halves of its input's gradient."""
     entry = replace(ENTRY, above=1.0)
     x = [[0.0, 5.0, 2.0, 0.0]]
-    assert entry.explained(step_of(bp.GLU(), x), (1, 2)).tolist() == [[True, False]]
-    assert entry.explained(step_of(bp.GLU(), x), (1, 4)).tolist() == [[True, False, True, False]]
-    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 2)).tolist() == [[False, True]]
-    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 4)).tolist() == [[False, True, False, True]]
+    assert entry.explained(step_of(bp.GLU(), x), (1, 2), "dx").tolist() == [[True, False]]
+    assert entry.explained(step_of(bp.GLU(), x), (1, 4), "dx").tolist() == [[True, False, True, False]]
+    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 2), "dx").tolist() == [[False, True]]
+    assert entry.explained(step_of(bp.SwiGLU(), x), (1, 4), "dx").tolist() == [[False, True, False, True]]
 
 
 def test_a_cross_entropy_is_judged_from_the_targets_side() -> None:
     """A logit counts as positive where it lies on its target's side."""
     step = step_of(BCEWithLogitsLoss(), [[3.0, -3.0, 3.0, -3.0]], [[1.0, 1.0, 0.0, 0.0]])
-    assert replace(ENTRY, above=1.0).explained(step, (1, 4)).tolist() == [[True, False, False, True]]
-    assert replace(ENTRY, above=1.0).explained(step, ()).tolist() is True
+    assert replace(ENTRY, above=1.0).explained(step, (1, 4), "dx").tolist() == [[True, False, False, True]]
+    assert replace(ENTRY, above=1.0).explained(step, (), "dx").tolist() is True
 
 
 def certificate(tensor: str = "dx") -> Certificate:
     """Return a certificate on three entries outside, by 1, 2 and 3 parts in ten, and three that are right."""
     truth = Rounded(np.full((2, 3), 10.0), np.full((2, 3), 0.5), Arithmetic(FLOAT64))
-    return judge(step_of(bp.ReLU(), X), tensor, np.array([[11.0, 12.0, 10.0], [13.0, 10.0, 10.25]]), truth, FLOAT64)
+    edge = 10 + 0.5 * BOUND_SLACK
+    return judge(step_of(bp.ReLU(), X), tensor, np.array([[11.0, 12.0, edge], [13.0, 10.0, 10.25]]), truth, FLOAT64)
 
 
 def test_only_what_is_outside_is_excused() -> None:
@@ -209,6 +216,24 @@ def test_only_what_is_outside_is_excused() -> None:
     excused, met = KnownList((inside, elsewhere)).explain("torch", "float64", step_of(bp.ReLU(), X), "wrong", certificate())
     assert excused.tolist() == [[False, True, False], [True, False, False]]
     assert met == [inside]
+
+
+def test_entries_excuse_what_any_of_them_explains() -> None:
+    """Two entries that each explain some places excuse both, and are both met."""
+    low, high = replace(ENTRY, below=-0.5), replace(ENTRY, id="high", above=0.75)
+    excused, met = KnownList((low, high)).explain("torch", "float64", step_of(bp.ReLU(), X), "wrong", certificate())
+    assert excused.tolist() == [[True, True, False], [True, False, False]]
+    assert met == [low, high]
+
+
+def test_a_query_is_judged_by_the_keys_it_sees() -> None:
+    """The tensor says what its entries depend on: an attention's output row by row on the keys that its query sees."""
+    x = np.zeros((1, 3, 2))
+    step = LayerTrace("layers.0", bp.ScaledDotProductAttention(is_causal=True), (x, x, x), x, (x, x, x), x, {}, {})
+    entry = replace(ENTRY, layers=("ScaledDotProductAttention",), tensors=("output", "dvalue"), above=2.0)
+    for tensor, rows in (("output", [False, True, True]), ("dvalue", [True] * 3)):
+        found = judge(step, tensor, x + 1, Arithmetic(FLOAT64).exact(x), FLOAT64)
+        assert KnownList((entry,)).explain("torch", "float64", step, "wrong", found)[0].tolist() == [[[row] * 2 for row in rows]]
 
 
 def test_no_more_than_the_known_error_is_excused() -> None:
@@ -238,6 +263,74 @@ def test_an_entry_that_matches_nothing_goes_stale() -> None:
     assert reached == {"an-entry": ENOUGH, "met": ENOUGH}
     assert entries.stale(reached, Counter({"met": 1})) == ("an-entry",)
     assert entries.reached("jax", "float64", step_of(bp.ReLU(), X)) == []
+
+
+@pytest.mark.parametrize(("limits", "explained"), [
+    ({}, "yyyyyyy"), ({"at_most": 0.25}, "yynynyy"), ({"of_largest": 0.0625}, "yyyynny"),
+    ({"at_most": 0.25, "of_largest": 0.0625}, "yynynny"), ({"at_most": 0.25, "truth_below": 1.0}, "yynyyyy"),
+    ({"at_most": 0.25, "truth_below": 1.5}, "yyyyyyy"),
+])  # fmt: skip
+def test_an_entry_explains_errors_of_a_certain_size(limits: dict[str, float], explained: str) -> None:
+    """Relative to the true value or to the largest finite one of the tensor, the limit included, but for what is small in truth."""
+    value = np.array([4.0, -1.0, 1.0, 2.0, 0.0, -8.0, np.inf])
+    error = np.array([0.5, 0.25, 0.5, -0.5, 0.75, 2.0, 0.0])
+    for scale in (1, 2.0**-8) if "truth_below" not in limits else (1,):
+        actual = ((value + error) * scale).astype(np.float32)
+        found = replace(ENTRY, **limits).small_enough(actual, Arithmetic(FLOAT64).exact(value * scale))
+        assert "".join("y" if entry else "n" for entry in found) == explained
+
+
+@pytest.mark.parametrize(("ends", "shows", "shown"), [
+    ((-1.0, 1.0), (-np.inf, np.inf), True), ((5.0, 6.0), (-np.inf, np.inf), False), ((-1.0, 2.0), (1.5, np.inf), True),
+    ((-1.0, 1.0), (1.5, np.inf), False), ((-1.0, 2.0), (-np.inf, -1.0), True), ((-1.0, 2.0), (-np.inf, -1.5), False),
+    ((-np.inf, np.inf), (np.inf, np.inf), False), ((-np.inf, np.inf), (3.0, np.inf), True),
+])  # fmt: skip
+def test_an_entry_shows_where_both_ranges_meet(ends: tuple[float, float], shows: tuple[float, float], shown: bool) -> None:
+    """Its absence says something where an input lies in its range and where it must show; one that never must, never shows."""
+    entry = replace(ENTRY, above=ends[0], below=ends[1], shows_above=shows[0], shows_below=shows[1])
+    assert entry.shows(step_of(bp.ReLU(), [[-2.0, -1.0, 0.5], [1.0, 2.0, 9.0]])) is shown
+    assert entry.shows(step_of(bp.ReLU(), [[-2.0, -1.0, 0.5], [np.inf, 2.0, 9.0]])) is shown
+
+
+def test_only_an_entry_for_gradients_of_the_input_is_looked_for() -> None:
+    """Whether an entry shows is told from `dx` or `dz`; a tensor that sums may hide it."""
+    entries = KnownList(tuple(replace(ENTRY, id=str(i), layers=("ReLU", "MSELoss"), tensors=tensors)
+                              for i, tensors in enumerate([("dx",), ("dz", "output"), ("output",), ("dweight",)])))  # fmt: skip
+    assert entries.reached("torch", "float64", step_of(bp.ReLU(), X)) == ["0", "1"]
+    assert entries.reached("torch", "float64", step_of(bp.ReLU6(), X)) == []
+    single = KnownList((replace(ENTRY, precisions=("float32",)),))
+    assert (single.reached("torch", "float32", step_of(bp.ReLU(), X)), single.reached("torch", "float64", step_of(bp.ReLU(), X))) == (
+        ["an-entry"], [])
+
+
+def test_a_certificate_without_its_tensors_cannot_be_explained() -> None:
+    """Without the numbers, or the truth, there is nothing to compare with an entry."""
+    for kept in ({"actual": None}, {"ball": None}):
+        with pytest.raises(ValueError, match="dx: a certificate without its tensors cannot be explained"):
+            KnownList((ENTRY,)).explain("torch", "float64", step_of(bp.ReLU(), X), "wrong", replace(certificate(), **kept))
+
+
+@pytest.mark.parametrize(("changes", "adapter", "layers", "message", "explained"), [
+    ({"raises": "no kernel"}, "torch", (bp.GELU(), bp.ReLU()), "there is no kernel for it", True),
+    ({"raises": "no kernel"}, "torch", (bp.GELU(),), "there is no kernel for it", False),
+    ({"raises": "no kernel"}, "torch", (bp.ReLU(),), "out of memory", False),
+    ({"raises": "no kernel"}, "jax", (bp.ReLU(),), "there is no kernel for it", False),
+    ({"raises": "no kernel", "precisions": ("float32",)}, "torch", (bp.ReLU(),), "no kernel", False),
+    ({"raises": "no kernel", "precisions": ("float64",)}, "torch", (bp.ReLU(),), "no kernel", True),
+    ({}, "torch", (bp.ReLU(),), "there is no kernel for it", False),
+])  # fmt: skip
+def test_an_entry_explains_an_exception(changes: dict[str, Any], adapter: str, layers: tuple[Any, ...], message: str,
+                                        explained: bool) -> None:  # fmt: skip
+    """Its words must be in the message, and its layer in the network; an entry without words explains none."""
+    entry = replace(ENTRY, **changes)
+    found = KnownList((replace(ENTRY, id="other"), entry)).raised(adapter, "float64", layers, message)
+    assert found is (entry if explained else None)
+
+
+def test_the_entries_of_the_package_are_the_usual_list() -> None:
+    """Where no entries are given they are those that are read; an empty list is empty."""
+    assert KnownList().entries == load_known() != ()
+    assert KnownList(()).entries == ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from backproof.adapters import load
 from backproof.certify import Certificate
 from backproof.plant import ANYWHERE, KINDS, OF_A_FAMILY
 from backproof.reference.case import Case
+from backproof.reference.containers import Parallel
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
@@ -211,6 +212,7 @@ MALFORMED: dict[str, Change] = {
     "a list": malformed(output=[[0.0] * 4] * 4),
     "no parameter gradients": malformed(d_params={}),
     "a gradient of nothing": malformed(d_params={"weight": None, "bias": None}),
+    "no upstream gradient": malformed(d_output=None),
     "an upstream gradient of another shape": malformed(d_output=np.zeros((4, 9))),
     "an input of another shape": malformed(inputs=(np.zeros((4, 9)),)),
     "no parameters": malformed(params={}),
@@ -409,6 +411,30 @@ def test_wrong_wiring_is_found_in_float32_too(change: Change) -> None:
     report = run_of([Altered(change)], [case], ("float32",))
     assert not report.ok
     assert {finding.verdict for finding in report.findings} <= {"error", "wrong"}
+
+
+TOKENS = Network((4,), (Parallel((bp.Embedding(5, 3), bp.Embedding(5, 3))), bp.Add(), bp.Flatten(), Linear(2)), MSELoss())
+
+
+@pytest.mark.parametrize("name", ["torch", "jax:jit"])
+def test_indices_may_be_used_twice(name: str) -> None:
+    """Whole numbers that go into two layers are handed on as they are; nothing of that has a gradient, or is a finding."""
+    report = run_of([name], [Case(TOKENS, 1)])
+    assert report.findings == ()
+    assert report.ok
+    assert report.self_test.planted == report.self_test.caught > 0
+
+
+def test_indices_that_arrive_as_others_are_found() -> None:
+    """A layer that was handed other indices than those it shares is a wrong connection, though it is right on those."""
+    def change(trace: Trace) -> Trace:
+        fork, *rest = trace.layers
+        other = (fork.outputs[0], (fork.outputs[1] + 1) % 5)
+        return replace(trace, layers=(replace(fork, output=other), *rest))
+
+    report = run_of([Altered(change)], [Case(TOKENS, 1)])
+    assert {finding.diagnosis.sentence for finding in report.findings} == {
+        "what came of output_1 of x.fork is another number: a wrong connection"}
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -1,0 +1,245 @@
+"""The bounds of standardised groups are those derived in the module, worked out here once more, group by group."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from backproof.reference import moments
+from backproof.reference.moments import Standardised, given, root_mean_square, standardised
+from backproof.reference.rounding import BOUND_SLACK, FLOAT32_LARGEST, PRECISIONS, Arithmetic, Rounded
+
+EPS = 1e-5
+N = 5
+Ball = Any
+
+
+class Group:
+    """One group of n entries, whose statistics and results are bounded step by step: pairs of numbers and bounds, one after the other."""
+
+    def __init__(self, arithmetic: Arithmetic, x: Ball, *, centred: bool = True) -> None:
+        self.arithmetic, self.precision = arithmetic, arithmetic.precision
+        self.u, self.tiny, self.n = arithmetic.roundoff, self.precision.underflow, x.shape[-1]
+        self.x, self.centred = (x.value, x.bounds()), centred
+        self.largest = FLOAT32_LARGEST if self.precision.wide else self.precision.largest
+        self.mean = self.average(*self.x, 6 + math.ceil(3 * math.log(self.n))) if centred else (np.zeros(1), np.zeros(1))
+        self.rstd = self.root(*self.variance())
+        self.finish()
+
+    def few(self, roundings: float) -> float:
+        return self.gamma(roundings, min(self.precision.accumulate, self.precision.store) + 2.0**-53)
+
+    def gamma(self, roundings: float, unit: float) -> float:
+        return roundings * unit / (1 - roundings * unit)
+
+    def average(self, value: Ball, bound: Ball, more: int = 2) -> Ball:
+        if self.n == 1:
+            return value[0], bound[0]
+        mean, spread = np.array([value.sum() / self.n]), np.array([bound.sum() / self.n])
+        size = np.array([np.abs(value).sum() / self.n]) + spread
+        off = spread + self.few(self.n + more) * size + self.tiny
+        if self.precision.wide:
+            off = off + (np.abs(mean) + off) * self.arithmetic.quotient + self.tiny
+        return mean, np.where((self.n * size + off) * BOUND_SLACK <= self.largest, off, np.inf)
+
+    def variance(self) -> Ball:
+        (x, b), (mean, mean_b) = self.x, self.mean
+        d = x - mean
+        value, spread = np.array([(d * d).sum() / self.n]), np.array([((2 * np.abs(d) + b) * b).sum() / self.n])
+        most, moved = value + spread, np.zeros(1)
+        if self.centred:
+            summed = self.few(self.n + math.ceil(6 + 3 * math.log(self.n))) * (np.abs(x) + b).sum() / self.n if self.n > 1 else 0
+            moved = 2 * summed * np.sqrt(2 * most) + mean_b**2
+        stored = 5 * self.precision.store if self.precision.wide else 0
+        off = spread + moved + (self.few(self.n + 4) + stored) * (most + moved) + 2 * self.tiny
+        return value, np.where(self.n * (most + off) * BOUND_SLACK <= self.largest, off, np.inf)
+
+    def root(self, value: Ball, bound: Ball) -> Ball:
+        total, off = value + EPS, bound + self.arithmetic.lift(EPS).bound
+        off = off + (total + off) * self.u + self.tiny
+        ball = 1 / np.sqrt(Rounded(total, off, self.arithmetic))
+        return ball.value, ball.bounds()
+
+    def finish(self) -> None:
+        (x, b), (mean, mean_b), (rstd, rstd_b) = self.x, self.mean, self.rstd
+        d, self.r, twice = x - mean, rstd + rstd_b, self.u * (2 + self.u)
+        self.reach = np.abs(x) + b + np.abs(mean) + mean_b
+        off = np.abs(d) * (rstd_b + self.r * twice) + (b + mean_b) * self.r * (1 + twice) + self.tiny * (1 + 2 * self.r)
+        self.unit = d * rstd, np.where(self.reach * (1 + twice) <= self.precision.largest / 2, off, np.inf)
+        self.summed = self.unit[1] + (self.reach * self.few(self.n + 6) * self.r if self.centred else 0)
+
+    def mapped(self, weight: Ball, bias: Ball) -> Ball:
+        w, wb = (1.0, 0.0) if weight is None else (weight.value, weight.bounds())
+        c, cb = (0.0, 0.0) if bias is None else (bias.value, bias.bounds())
+        twice = 0 if weight is None and bias is None else self.gamma(2, self.u)
+        (h, hb), most, most_c = self.unit, np.abs(w) + wb, np.abs(c) + cb
+        off = hb * most * (1 + twice) + np.abs(h) * (wb + most * twice) + most_c * (twice + self.few(4)) + cb + 4 * self.tiny
+        return h * w + c, off + self.reach * (self.tiny + (self.few(4) * self.r * most if self.centred else 0))
+
+    def weighted(self, dy: Rounded) -> Ball:
+        terms = dy * Rounded(self.unit[0], self.summed, self.arithmetic)
+        return terms.value, terms.bounds() + self.tiny * self.r
+
+    def pulled(self, dy: Rounded, weight: Rounded | None) -> Ball:
+        ball = dy if weight is None else dy * weight
+        g, gb, w = ball.value, ball.bounds(), 0 if weight is None else np.abs(weight.value) + weight.bounds()
+        (mean, mean_b) = self.average(g, gb) if self.centred else (np.zeros(1), np.zeros(1))
+        (along, along_b) = self.average(*self.weighted(ball))
+        (h, hb), (rstd, rstd_b), p = self.unit, self.rstd, np.abs(along) + along_b
+        value, stored = rstd * (g - mean - h * along), self.gamma(8, self.u) * self.r
+        off = stored * (np.abs(mean) + mean_b) + self.r * mean_b + 4 * self.tiny * (1 + w) * (1 + self.r)
+        off = off + np.abs(g) * (stored + self.tiny) + gb * (self.r + stored + self.tiny) + np.abs(value) * rstd_b / rstd
+        off = off + np.abs(h) * (stored * p + self.r * along_b) + hb * (self.r + stored) * p + self.reach * self.tiny
+        if self.centred:
+            off = off + self.r * self.few(self.n + 2) * p + stored * p + self.reach * self.few(6) * self.r**2 * p
+        return value, off
+
+
+def drawn(arithmetic: Arithmetic, seed: int, scale: float, part: float) -> Rounded:
+    """Return a group of numbers with bounds of a part of their size, none of them close to 0."""
+    rng = np.random.default_rng(seed)
+    numbers = arithmetic.precision.held((0.5 + rng.random((1, N))) * rng.choice([-1, 1], size=(1, N)) * scale)
+    return Rounded(numbers, np.abs(numbers) * part if part else np.zeros(()), arithmetic)
+
+
+def equal(found: Rounded, wanted: Ball) -> bool:
+    """Say whether value and bound are the same but for our own rounding."""
+    return all(bool((np.abs(a - b) <= 2.0**-44 * np.abs(b)).all()) for a, b in zip((found.value, found.bounds()), wanted, strict=True))
+
+
+every_setting = pytest.mark.parametrize(("precision", "scale", "part"), [
+    ("float32", 1.0, 0.0), ("float32", 1.0, 1e-6), ("float32", 1e-30, 1e-6), ("float32", 3e-34, 1e-6), ("bfloat16", 8.0, 1e-3),
+    ("float16", 1.0, 0.0), ("float16", 1.0, 1e-3),
+])  # fmt: skip
+every_kind = pytest.mark.parametrize("centred", [True, False], ids=["standardised", "root mean square"])
+
+
+def both(arithmetic: Arithmetic, scale: float, part: float, *, centred: bool) -> tuple[Standardised, Group]:
+    x = drawn(arithmetic, 1, scale, part)
+    return (standardised if centred else root_mean_square)(x, (1,), EPS), Group(arithmetic, x, centred=centred)
+
+
+@every_kind
+@every_setting
+def test_statistics_have_the_bounds_derived(precision: str, scale: float, part: float, *, centred: bool) -> None:
+    """Mean, 1 / sqrt(variance + eps), the standardised entries and their bound in sums are the module's derivation."""
+    found, group = both(Arithmetic(PRECISIONS[precision]), scale, part, centred=centred)
+    assert (found.count, found.axes, found.constant) == (N, (1,), False)
+    if found.mean is None:
+        assert not centred
+    else:
+        assert equal(found.mean, group.mean)
+    assert equal(found.rstd, group.rstd)
+    assert equal(found.unit, group.unit)
+    assert equal(found.summed, (group.unit[0], group.summed))
+    assert (np.abs(found.reach - group.reach) <= 2.0**-44 * group.reach).all()
+
+
+@every_kind
+@every_setting
+def test_results_have_the_bounds_derived(precision: str, scale: float, part: float, *, centred: bool) -> None:
+    """y with and without weight and bias, the terms of the weight's gradient, and dx are the module's derivation."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    found, group = both(arithmetic, scale, part, centred=centred)
+    weight, bias, dy = (drawn(arithmetic, seed, size, part) for seed, size in ((2, 2.0), (3, scale), (4, scale)))
+    for w in (weight, None):
+        for b in (bias, None):
+            assert equal(found.affine(w, b), group.mapped(w, b))
+        assert equal(found.pullback(dy, w), group.pulled(dy, w))
+    assert equal(found.weighted(dy), group.weighted(dy))
+
+
+@pytest.mark.parametrize("entries", [1, 2])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_small_groups_have_the_bounds_derived(precision: str, entries: int) -> None:
+    """A group of one entry, whose mean is not rounded, and one of two have the variance's bound of the derivation too."""
+    x = drawn(Arithmetic(PRECISIONS[precision]), 1, 1.0, 1e-3)[:, :entries]
+    assert equal(standardised(x, (1,), EPS).rstd, Group(x.arithmetic, x).rstd)
+
+
+@every_setting
+def test_given_statistics_allow_every_order_of_the_factors(precision: str, scale: float, part: float) -> None:
+    """dy weight rstd may be multiplied in any order, each product of which may underflow."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    x, mean, variance, weight, dy = (drawn(arithmetic, seed, size, part) for seed, size in enumerate((scale, scale, 4.0, 2.0, scale)))
+    found = given(x, (1,), mean, np.abs(variance), EPS)
+    u, tiny, rstd = arithmetic.roundoff, PRECISIONS[precision].underflow, found.rstd
+    assert found.constant
+    root = 1 / np.sqrt(np.abs(variance) + EPS)
+    assert equal(rstd, (root.value, root.bounds()))
+    r = np.abs(rstd.value) + rstd.bounds()
+    for w in (weight, None):
+        g = dy if w is None else dy * w
+        small = tiny * (1 + (0 if w is None else np.abs(w.value) + w.bounds()) * (1 + r))
+        plain = g * rstd
+        twice = 2 * u / (1 - 2 * u) * r * (np.abs(g.value) + g.bounds())
+        off = plain.bounds() + twice + (np.abs(dy.value) + dy.bounds()) * tiny + small
+        assert equal(found.pullback(dy, w), (plain.value, off))
+
+
+# Numbers that may not fit.
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("float32", FLOAT32_LARGEST), ("float16", FLOAT32_LARGEST),
+                                                    ("float64", float(np.finfo(np.float64).max))])  # fmt: skip
+@pytest.mark.parametrize(("part", "known"), [(0.99, True), (0.9999999, False), (1.01, False)])
+def test_sums_are_known_up_to_the_largest_number(precision: str, largest: float, part: float, known: bool) -> None:
+    """A mean is unknown once the sum, or what it is off by, may pass the largest number: of float32 where sums are wide."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    x = Rounded(np.array([[-0.25, 0.5, -0.25]]) * largest * part, np.zeros(()), arithmetic)
+    assert bool((moments._average(x, (1,)).bounds() < np.inf).all()) == known
+    wide = Rounded(np.array([[-0.15, 0.3, -0.15]]) * largest, np.array([[0.09, 0.18, 0.09]]) * largest, arithmetic)
+    assert np.isinf(moments._average(wide, (1,)).bounds()).all()  # 0.96 of the largest number, and 0.12 for what it is off by
+    assert moments._average(x, (1,)).arithmetic is arithmetic
+    square = Rounded(np.array([[-0.25, 0.5, -0.25]]) * math.sqrt(part / 0.375) * math.sqrt(largest), np.zeros(()), arithmetic)
+    assert bool((moments._variance(square, None, (1,))[1] < np.inf).all()) == known
+
+
+@pytest.mark.parametrize(("precision", "largest", "part", "known"), [
+    ("float32", FLOAT32_LARGEST, 0.4999, True), ("float32", FLOAT32_LARGEST, 0.50001, False), ("float16", 65504.0, 0.499, True),
+    ("float16", 65504.0, 0.4999, False),
+])  # fmt: skip
+def test_a_difference_is_known_up_to_half_the_largest_number(precision: str, largest: float, part: float, known: bool) -> None:
+    """x - mean may be stored, and so must fit the format."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    x = arithmetic.exact(np.array([[1.0, 2.0, part * largest]]))
+    found = given(x, (1,), arithmetic.exact(np.zeros((1, 1))), arithmetic.exact(np.ones((1, 1))), EPS)
+    assert list(found.unit.bounds()[0] < np.inf) == [True, True, known]
+
+
+def test_what_may_be_anything_stays_unknown() -> None:
+    """A bound that is not a number is infinite in all that follows, where the others stay finite."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x = Rounded(np.array([[1.0, 2.0], [np.inf, 1.0]]), np.array([[0.0, 0.0], [np.nan, 0.0]]), arithmetic)
+    found = standardised(x, (1,), EPS)
+    for ball in (found.unit, found.summed, found.affine(None, None), found.pullback(arithmetic.exact(np.ones((2, 2))), None)):
+        assert (ball.bounds() < np.inf).tolist() == [[True, True], [False, False]]
+        assert not np.isnan(ball.bounds()).any()
+
+
+def test_one_entry_is_its_own_mean_and_nothing_has_the_mean_zero() -> None:
+    """Of a group of one entry the mean is that entry, bound and all; of an empty one it is 0."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    one = Rounded(np.array([[3.0]]), np.array([[0.25]]), arithmetic)
+    found = standardised(one, (1,), EPS)
+    assert found.mean is not None
+    assert (found.mean.value.item(), found.mean.bounds().item()) == (3, 0.25)
+    for empty in (np.zeros((2, 0)), arithmetic.exact(np.zeros((2, 0)))):
+        mean = standardised(empty, (1,), EPS).mean
+        assert mean is not None
+        assert mean.shape == (2, 1)
+        assert not np.any(getattr(mean, "value", mean))
+
+
+def test_plain_numbers_have_no_bounds() -> None:
+    """On plain arrays the entries are (x - mean) rstd, or x rstd, and as such go into sums."""
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    for found, mean in ((standardised(x, (1,), EPS), x.mean(axis=1, keepdims=True)), (root_mean_square(x, (1,), EPS), None)):
+        deviation = x if mean is None else x - mean
+        rstd = 1 / np.sqrt((deviation**2).mean(axis=1, keepdims=True) + EPS)
+        assert np.abs(found.rstd - rstd).max() < 2.0**-44
+        assert np.abs(found.unit - deviation * rstd).max() < 2.0**-44
+        assert found.summed is found.unit
+        assert (found.count, found.axes, found.reach, found.constant) == (4, (1,), None, False)
