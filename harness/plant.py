@@ -44,7 +44,7 @@ ANYWHERE = (*(m.code for m in GENERAL), *ENTRIES)
 OF_A_FAMILY = tuple(code for code in BY_CODE if code not in ANYWHERE)
 KINDS = (*OF_A_FAMILY, *ANYWHERE)
 ROUNDS = 16  # kinds of a family planted into one trace, as long as there are new ones
-REPEATED = 2  # and how many where all that fit have been planted before
+REPEATED = 1  # and how many where all that fit have been planted before
 
 
 def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
