@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, islice
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -44,10 +44,9 @@ def _block(seed: int, block: int, families: Sequence[str] | None) -> list[Struct
 def structures(cases: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[tuple[Case, ...]]:
     """Yield the cases of a run, structure by structure (without end for None): the same ones for the same seed, whatever runs them."""
     regimes = tuple(REGIMES)
-    for index, structure in enumerate(chain.from_iterable(_block(seed, block, families) for block in count())):
+    wanted = None if cases is None else -(-cases // DRAWS)  # so that no block is drawn for nothing
+    for index, structure in enumerate(islice(chain.from_iterable(_block(seed, block, families) for block in count()), wanted)):
         numbers = range(index * DRAWS, (index + 1) * DRAWS if cases is None else min((index + 1) * DRAWS, cases))
-        if not numbers:
-            return
         # regimes take turns, so that every eight cases hold each of them once
         yield tuple(Case(structure.network, int(np.random.default_rng((seed, n)).integers(2**32)), regimes[n % len(regimes)],
                          structure.batch) for n in numbers)  # fmt: skip
