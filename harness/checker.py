@@ -88,7 +88,7 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     given = Candidate.of(candidate, framework, params or {})
     if isinstance(like, Network):
         given, like = replace(given, function=spread(given.function)), WholeNetwork(like)
-    isolated = None if timeout is None else Isolated(given.driver, timeout)
+    isolated = None if timeout is None else Isolated(given.driver, timeout, getattr(candidate, "__module__", ""))
     run = Checker(given if isolated is None else replace(given, driver=isolated), like, precisions)
     try:
         run.examine(run.planned(cases, seed, shapes))

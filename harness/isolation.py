@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -23,14 +26,17 @@ class CandidateDiedError(RuntimeError):
 
 
 class Isolated:
-    """A driver that makes each call in a worker process and gives it `timeout` seconds; a new worker replaces one that was lost."""
+    """A driver that makes each call in a worker process and gives it `timeout` seconds; a new worker replaces one that was lost.
 
-    def __init__(self, inner: Driver, timeout: float) -> None:
+    `home` names the module that the candidate was written in.
+    """
+
+    def __init__(self, inner: Driver, timeout: float, home: str) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout: got {timeout}, expected seconds above 0")
         self.framework, self.layouts, self.modes = inner.framework, inner.layouts, inner.modes
         self.selective, self.compiles = inner.selective, inner.compiles
-        self.timeout, self.lost = timeout, 0
+        self.timeout, self.lost, self.home = timeout, 0, home
         self.worker: Any = None
         self.pipe: Any = None
 
@@ -53,10 +59,13 @@ class Isolated:
     def _start(self, candidate: Callable[..., Any]) -> None:
         context = get_context("spawn")  # a framework's threads do not survive a fork
         self.pipe, theirs = context.Pipe()
-        self.worker = context.Process(target=_serve, args=(theirs, self.framework, cloudpickle.dumps(candidate)), daemon=True)
+        self.worker = context.Process(target=_serve, args=(theirs, self.framework, _pickled(candidate, self.home)), daemon=True)
         self.worker.start()
         theirs.close()
-        self._received(STARTING)
+        problem = self._received(STARTING)
+        if problem is not None:
+            self.close()
+            raise ValueError(f"timeout: the candidate cannot be sent to a process of its own: {problem}. Put it into a module") from problem
 
     def _received(self, seconds: float) -> Any:
         """Return what the worker sends; end it where that does not come in time, and say how it ended where it did by itself."""
@@ -81,9 +90,33 @@ class Isolated:
             self.worker = None
 
 
+def _pickled(candidate: Callable[..., Any], home: str) -> bytes:
+    """Return a candidate as bytes, with the text of its module's functions where a new process would not find that module."""
+    module = sys.modules.get(home)
+    if module is None or home == "__main__" or _importable(home, Path(getattr(module, "__file__", None) or "")):
+        return bytes(cloudpickle.dumps(candidate))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(candidate))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _importable(home: str, file: Path) -> bool:
+    """Say whether a new process finds a module's file by its name; pytest loads test files from anywhere."""
+    top = PathFinder.find_spec(home.partition(".")[0])
+    if top is None:
+        return False
+    return file == Path(top.origin or "") or any(file.is_relative_to(place) for place in top.submodule_search_locations or ())
+
+
 def _serve(pipe: Connection, framework: str, pickled: bytes) -> None:
     """Answer calls until the pipe is closed."""
-    candidate, makes = cloudpickle.loads(pickled), driver(framework)
+    try:
+        candidate, makes = cloudpickle.loads(pickled), driver(framework)
+    except Exception as error:  # noqa: BLE001  (said by the one who asked)
+        pipe.send(error.with_traceback(None))
+        return
     pipe.send(None)
     while True:
         try:

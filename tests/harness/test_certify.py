@@ -738,6 +738,16 @@ def test_nan_from_above_may_go_to_any_tied_entry() -> None:
     """Where the gradient from above is NaN nothing is known of tied entries; an entry that is no maximum stays 0."""
     x, nan = np.array([[[1.0, 1.0, 0.0]]]), np.nan
     step = LayerTrace("0", bp.GlobalMaxPool(), (x,), np.array([[[1.0]]]), (np.array([[[nan, nan, 0.0]]]),), np.array([[[nan]]]), {}, {})
-    assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    assert {c.tensor: c.verdict for c in certify_layer(step, FLOAT64)} == {"output": "agrees", "dx": "agrees"}
     wrong = replace(step, d_inputs=(np.array([[[nan, nan, nan]]]),))
     assert [c.verdict for c in certify_layer(wrong, FLOAT64) if c.failed] == ["nonfinite"]
+
+
+def test_the_excess_of_a_convention_is_that_in_the_hull() -> None:
+    """Between the slopes 0.75 and 1 at a kink, excesses go from 0 in the middle to 1 at the ends."""
+    x, dy = np.array([[0.0, 1.0]]), np.array([[8.0, 1.0]])
+    for slope, excess in ((1.0, 1.0), (0.9375, 0.5)):
+        step = LayerTrace("0", bp.LeakyReLU(0.75), (x,), np.array([[0.0, 1.0]]), (np.array([[8.0 * slope, 1.0]]),), dy, {}, {})
+        found = next(c for c in certify_layer(step, FLOAT64) if c.tensor == "dx")
+        assert found.verdict == "convention"
+        assert abs(found.excess - excess) < 1e-5  # a bound has a little slack for its own rounding
