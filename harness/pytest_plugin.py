@@ -10,7 +10,8 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,17 @@ def _safe(nodeid: str) -> str:
     """Return a name for the folder of a test, of safe characters, with a digest that keeps apart what they make equal."""
     digest = hashlib.sha256(nodeid.encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9.]+', '_', nodeid)[-NAME:].strip('._')}-{digest}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give pytest's summary the first line of what a check said, where pytest itself would repeat all of it: in CI."""
+    report = yield
+    checker = sys.modules.get("backproof.checker")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if checker is not None and crash is not None and call.excinfo is not None and call.excinfo.errisinstance(checker.GradientMismatch):
+        crash.message = crash.message.partition("\n")[0]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

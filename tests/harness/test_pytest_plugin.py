@@ -50,6 +50,17 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_the_summary_is_one_line_in_ci_too(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
+    """pytest repeats whole messages in its summary where the environment names a CI; ours is long, and stands above already."""
+    monkeypatch.setenv("CI", ci)
+    pytester.makepyfile(test_layers=WRONG)
+    result = run(pytester)
+    (line,) = (line for line in result.outlines if line.startswith("FAILED"))
+    assert line.endswith("GradientMismatch: wrong: Linear dbias on numpy:linear (float64)")
+    assert sum("╭" in line for line in result.outlines) == 1
+
+
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run pytest in this process, with warnings as errors and no marker that is not registered."""
     return pytester.runpytest_inprocess(*PLUGIN, "--strict-markers", "-W", "error", "--backproof-cases", "8", *arguments)
