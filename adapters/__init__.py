@@ -41,6 +41,9 @@ class MissingFrameworkError(ImportError):
         super().__init__(f'adapter {adapter} needs {framework}, which is not installed. Do: pip install "backproof[{framework}]"')
         self.adapter, self.framework = adapter, framework
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.adapter, self.framework)
+
 
 def names() -> tuple[str, ...]:
     """Return the names of all registered adapters, whether or not their framework is installed."""

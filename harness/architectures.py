@@ -39,9 +39,9 @@ def fitting(shape: Shape, families: Sequence[str]) -> list[str]:
 
 
 @st.composite
-def stack(draw: Any, families: Sequence[str], max_depth: int = 8) -> Plan:
-    """Layers as they come: any one first, with an input that it takes, then each drawn for the shape that flows into it."""
-    takes = {name: fits for name in families if (fits := [s for s in SHAPES if FAMILIES[name].fits(s)])}
+def stack(draw: Any, families: Sequence[str], max_depth: int = 8, first: Sequence[str] = ()) -> Plan:
+    """Layers as they come: any one (of `first`) first, with an input that it takes, then each drawn for the shape that flows into it."""
+    takes = {name: fits for name in first or families if (fits := [s for s in SHAPES if FAMILIES[name].fits(s)])}
     names = [draw(st.sampled_from(list(takes)))]
     input_shape = shape = draw(st.sampled_from(takes[names[0]]))
     depth = draw(st.integers(1, max_depth))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .probe import Probe
 from .reference.case import Case
@@ -33,29 +36,67 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
     return [name.strip() for name in value.split(",") if name.strip()] if value else None
 
 
+def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    from .engine import cores  # noqa: PLC0415
+
+    if value == "auto":
+        return cores()
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"got {value!r}, expected a whole number from 1 upward, or auto")
+    return int(value)
+
+
 @cli.command()
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Framework and mode; repeatable. Default: torch, jax:jit.")
-@click.option("--cases", type=click.IntRange(min=1), default=200, show_default=True, help="Draws of values, four through each network.")
+@click.option("--cases", type=click.IntRange(min=1), help="Draws of values, four through each network.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--layers", callback=_split, metavar="NAME,...", help="Draw only these layers.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop drawing cases after so many minutes.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes; the report is the same.")
+@click.option("--jobs", callback=_jobs, default="1", show_default=True, metavar="N|auto", help="Worker processes.")
+@click.option("--scheduler", metavar="ADDRESS", help="Have the workers of a Dask cluster do it.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
+              help="Seconds that one case may take on all adapters.")
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+              help="What one worker may hold. Default: its share of four fifths of the machine's.")
+@click.option("--compilation-cache/--no-compilation-cache", default=True, help="Keep what XLA compiled for later runs. Default: on.")
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
-def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
-           minutes: float | None, jobs: int, reports: str) -> None:  # fmt: skip
-    """Check frameworks over random networks and write a report."""
-    from .disk import ReportFolder  # noqa: PLC0415
+@click.option("--resume", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
+              help="Go on with a campaign, up to --cases or --minutes.")
+@click.pass_context
+def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None, seed: int, precisions: tuple[str, ...],
+           layers: list[str] | None, minutes: float | None, jobs: int, scheduler: str | None, timeout: float, memory: float | None,
+           compilation_cache: bool, reports: str, resume: Path | None) -> None:  # fmt: skip
+    """Check frameworks over random networks and write a report. Without --cases and --minutes, 200 cases."""
+    from .campaign import Campaign  # noqa: PLC0415
+    from .engine import Engine, Limits  # noqa: PLC0415
     from .progress import watch  # noqa: PLC0415
     from .run import Run, run_all  # noqa: PLC0415
+    from .work import HARNESS  # noqa: PLC0415
 
-    run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes, jobs)
-    folder = ReportFolder(Path(reports))
-    with watch(run) as progress:
-        report = run_all(run, progress)
-    path = folder.write(report)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job of CI leaves a report too
+    limits = Limits(timeout, None if memory is None else int(memory * 2**30), compilation_cache)
+    wanted = None if cases is None and minutes is not None else cases or 200
+    made_of: dict[str, Any] = {"adapters": adapters or _installed() if resume is None else (), "seed": seed, "layers": layers,
+                               "precisions": precisions or ("float64", "float32")}  # fmt: skip
+    campaign = None
+    if resume is not None:
+        given = [f"--{name}" for name in made_of if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            raise click.UsageError(f"--resume goes on with what the campaign was begun with: got {', '.join(given)} too")
+        campaign = Campaign.resume(resume)
+        made_of = {name: campaign.options[name] for name in made_of}
+        wanted = wanted if cases is not None or minutes is not None else campaign.options["cases"]
+    with Engine.dask(scheduler, limits) if scheduler is not None else Engine.local(jobs, limits) as engine:
+        run = Run(cases=wanted, minutes=minutes, engine=engine, **made_of)
+        campaign = campaign or Campaign.start(Path(reports))
+        with watch(run) as progress:
+            report = run_all(run, progress, campaign)
     _show(report)
-    click.echo(f"report: {path}/report.md")
+    click.echo(f"report: {campaign.folder.path}/report.md")
+    if any(finding.diagnosis.code == HARNESS for finding in report.findings):
+        click.echo("backproof: the harness itself failed on a case; the finding says how, a bug of ours", err=True)
+        sys.exit(INTERNAL)
     sys.exit(0 if report.ok else FINDINGS)
 
 
@@ -64,18 +105,18 @@ def _installed() -> tuple[str, ...]:
 
     In CI an absent framework is an error: nothing is skipped there.
     """
-    from .adapters import MissingFrameworkError, load  # noqa: PLC0415
+    from .adapters import MissingFrameworkError  # noqa: PLC0415
 
     found = []
     for name in ("torch", "jax:jit"):
-        try:
-            load(name)
-        except MissingFrameworkError as error:
-            if os.environ.get("CI"):
-                raise
-            click.echo(f"left out: {error}", err=True)
-        else:
+        framework = name.partition(":")[0]
+        if find_spec(framework) is not None:
             found.append(name)
+            continue
+        error = MissingFrameworkError(name, framework)
+        if os.environ.get("CI"):
+            raise error
+        click.echo(f"left out: {error}", err=True)
     if not found:
         raise click.UsageError('no framework is installed. Do: pip install "backproof[torch]" or pip install "backproof[jax]"')
     return tuple(found)

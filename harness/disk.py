@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,22 +27,27 @@ TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("backproof", "templat
 
 def save(report: Report, folder: Path) -> Path:
     """Write a report into a new folder below `folder`; return it. Raises OSError where it cannot be written."""
-    return ReportFolder(folder).write(report)
+    return ReportFolder.new(folder).write(report)
 
 
 class ReportFolder:
-    """A new folder for one run's report. It is made when the run starts, so that an unwritable place is known at once."""
+    """The folder of one run's report. It is made when the run starts, so that an unwritable place is known at once."""
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def new(cls, parent: Path) -> ReportFolder:
+        """Make a new folder, named after the time, below `parent`."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
         parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1000):
-            self.path = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+            path = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
             try:
-                self.path.mkdir()
+                path.mkdir()
             except FileExistsError:
                 continue
-            return
+            return cls(path)
         raise FileExistsError(f"no free name for a report in {parent}: got {stamp} a thousand times")
 
     def add(self, finding: Finding) -> Path:
@@ -55,6 +61,12 @@ class ReportFolder:
             _write_arrays(folder / "tensors.npz", _tensors(finding))
             _write(folder / "repro.py", script(finding, TEMPLATES))
         return folder
+
+    def exchange(self, before: Finding, finding: Finding) -> None:
+        """Write a finding in place of another."""
+        if name_of(before) != name_of(finding):
+            shutil.rmtree(self.path / name_of(before), ignore_errors=True)
+        self.add(finding)
 
     def write(self, report: Report) -> Path:
         """Write every finding, then report.md and report.json; the report is complete when report.json is there."""

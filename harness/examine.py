@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from .adapters import Adapter, load
 from .certify import Certificate, certify, certify_end_to_end, expected, judge, tensors
 from .classify import PARTNERS, Loss, classify
+from .coverage import reached
 from .diagnose import Diagnosis, diagnose, digits_lost, source_of
 from .finding import Finding
 from .known import Known, KnownList
@@ -20,6 +21,7 @@ from .plant import Planter
 from .reference.case import Case
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from .reference.trace import HEAD_PATH, LayerTrace, Trace
+from .report import SelfTest
 from .shrink import shrink
 
 __all__ = ["Examiner", "Outcome"]
@@ -71,11 +73,18 @@ class Examiner:
 
     def structure(self, index: int, cases: Sequence[Case]) -> Ledger:
         """Examine the cases of one structure and return their ledger, which depends on nothing examined before."""
-        self.ledger = Ledger()
-        planter = Planter((self.seed, index), self.ledger.self_test)
+        return Ledger.of(self.draws(index, cases))
+
+    def draws(self, index: int, cases: Sequence[Case]) -> Iterator[Ledger]:
+        """Examine the cases of one structure and yield the ledger of each; the last holds what the self-test of all of them gave."""
+        test = SelfTest()
+        planter = Planter((self.seed, index), test)
         for offset, case in enumerate(cases):
+            self.ledger = Ledger()
             self._examine(case, planter, repeat=(index * len(cases) + offset) % REPEAT_EVERY == 0)
-        return self.ledger
+            if offset == len(cases) - 1:
+                self.ledger.self_test = test
+            yield self.ledger
 
     def _examine(self, case: Case, planter: Planter, *, repeat: bool) -> None:
         """Run one case everywhere and enter what comes of it into the ledger."""
@@ -132,8 +141,10 @@ class Examiner:
         ledger.reach("regimes", case.regime)
         if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
+        for what, names in reached(case).items():
+            for name in names:
+                ledger.reach(what, name)
         for step in outcome.trace.layers:
-            ledger.reach("layers", type(step.layer).__name__)
             ledger.reached.update(self.known.reached(outcome.adapter.name, case.precision, step))
         if case.precision == "float64" and any(c.failed for c in outcome.certificates):
             ledger.skipped["end to end: a layer of the network differs locally"] += 1
@@ -196,9 +207,7 @@ class Examiner:
     def _enter_error(self, outcome: Outcome) -> None:
         layers = (step.layer for step in outcome.case.network.steps)
         known = self.known.raised(outcome.adapter.name, outcome.case.precision, layers, outcome.error)
-        key = (outcome.adapter.name, "", "", "error", outcome.error)
-        if not self.ledger.seen(key):
-            self.ledger.found[key] = replace(_raised(outcome), known=known.reason if known else "")
+        self.ledger.enter_error(replace(_raised(outcome), known=known.reason if known else ""))
 
     def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: Outcomes) -> str:
         if certificate.verdict != "outside":

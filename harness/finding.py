@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .certify import Certificate
 from .diagnose import Diagnosis
+from .probe import Probe
 from .reference.case import Case
 from .reference.layer import describe
+from .reference.network import Network
 from .reference.trace import LayerTrace
-
-if TYPE_CHECKING:
-    from .probe import Probe
 
 __all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
 
@@ -60,6 +60,7 @@ class Finding:
     digits: float = 0.0
     known: str = ""
     suspects_reference: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
     step: LayerTrace | None = field(default=None, repr=False, compare=False)
     certificate: Certificate | None = field(default=None, repr=False, compare=False)
 
@@ -71,7 +72,7 @@ class Finding:
     @property
     def title(self) -> str:
         what = " ".join(part for part in (self.layer, self.tensor) if part)
-        return f"{self.verdict}: {what} on {self.adapter} ({self.precision})"
+        return f"{self.verdict}{f': {what}' if what else ''} on {self.adapter} ({self.precision})"
 
     @classmethod
     def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis,
@@ -79,14 +80,30 @@ class Finding:
         """Build a finding from a certificate that keeps its tensors."""
         at = certificate.index
         has_entry = certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error"
+        layer = "" if isinstance(certificate.layer, Network) else type(certificate.layer).__name__
         return cls(
-            adapter, precision, type(certificate.layer).__name__, certificate.path, certificate.tensor, verdict, certificate.excess,
+            adapter, precision, layer, certificate.path, certificate.tensor, verdict, certificate.excess,
             (certificate.outside or certificate.conventions, certificate.compared), at,
             float(certificate.actual[at]) if has_entry and certificate.actual is not None else math.nan,
             float(certificate.ball.value[at]) if has_entry and certificate.ball is not None else math.nan,
             float(certificate.ball.radius()[at]) if has_entry and certificate.ball is not None else math.nan,
-            diagnosis, case, step=step, certificate=certificate, **extra,
+            diagnosis, case, options=describe(step.layer) if step is not None else {}, step=step, certificate=certificate, **extra,
         )  # fmt: skip
+
+    @classmethod
+    def restored(cls, data: Mapping[str, Any]) -> Finding:
+        """Return the finding that `describe` described, without its arrays; raise ValueError for data that describes none."""
+        if data.get("verdict") not in VERDICTS:
+            raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
+        try:
+            case = None if data["case"] is None else (Probe if "condition" in data["case"] else Case).build(data["case"])
+            entries, names = data["entries"], ("adapter", "precision", "layer", "path", "tensor", "verdict")
+            return cls(*(str(data[name]) for name in names), float(data["excess"]), (int(entries["outside"]), int(entries["total"])),
+                       tuple(map(int, data["index"])), *(float(data[name]) for name in ("actual", "expected", "bound")),
+                       Diagnosis(**{name: str(said) for name, said in data["diagnosis"].items()}), case, int(data["count"]),
+                       float(data["digits_lost"]), str(data["known"]), bool(data["suspects_reference"]), dict(data["options"]))  # fmt: skip
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"a finding lacks a field or has a value of a wrong type: {error}") from error
 
     def describe(self) -> dict[str, Any]:
         """Return the finding as JSON-ready data; a number that is not finite becomes a string."""
@@ -98,7 +115,7 @@ class Finding:
                           "condition": self.diagnosis.condition},
             "count": self.count, "digits_lost": number(round(self.digits, 1)), "known": self.known,
             "suspects_reference": self.suspects_reference,
-            "options": describe(self.step.layer) if self.step is not None else {},
+            "options": dict(self.options),
             "case": self.case.describe() if self.case is not None else None,
         }  # fmt: skip
 

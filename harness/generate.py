@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, cycle, islice
+from math import inf
+from typing import Any, Protocol
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
+from .coverage import Coverage
 from .reference.case import Case
 from .reference.network import Network
-from .reference.values import REGIMES
-from .strategies import batches, networks
+from .strategies import HEADS, batches, checked, networks
 
-__all__ = ["DRAWS", "generate", "structures"]
+__all__ = ["BLOCK", "DRAWS", "Drawing", "Later", "generate", "structures"]
 
 DRAWS = 4  # draws of values through one structure, which a compiling framework compiles once
-BLOCK = 32  # structures drawn by one run of Hypothesis, so that memory does not grow with the number of cases
+BLOCK = 32  # structures drawn together: half of them as they come, half turned to what was reached least
+AHEAD = 2  # blocks drawn before the one in use, so that workers draw while others examine
+RARE_LAYERS, RARE_HEADS = 8, 3  # how many that half turns to
 
 
 @dataclass(frozen=True)
@@ -28,28 +33,102 @@ class Structure:
     batch: int
 
 
-def _block(seed: int, block: int, families: Sequence[str] | None) -> list[Structure]:
+class Drawn(Protocol):
+    """What a block will be."""
+
+    def result(self) -> list[Structure]: ...
+
+
+Submit = Callable[..., Drawn]
+"""Has a function called with its arguments, here or elsewhere."""
+
+
+def draw_block(seed: int, block: int, families: Sequence[str] | None, rare: Sequence[str]) -> list[Structure]:
+    """Draw the structures of a block: the same ones for the same arguments, whatever process does it."""
+    wide = _drawn(seed, block, 0, networks(families))
+    turned = _drawn(seed, block, 1, networks(families, rare=rare))
+    return list(chain.from_iterable(zip(wide, turned, strict=True)))
+
+
+def _drawn(seed: int, block: int, half: int, strategy: st.SearchStrategy[Network]) -> list[Structure]:
+    """Draw half a block; a strategy with fewer structures than that gives them in turn."""
     drawn: list[Structure] = []
 
-    @hypothesis_seed(int(np.random.SeedSequence((seed, block)).generate_state(1)[0]))
-    @settings(max_examples=BLOCK, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
-    @given(networks(families).flatmap(lambda network: st.tuples(st.just(network), batches(network))))
+    @hypothesis_seed(int(np.random.SeedSequence((seed, block, half)).generate_state(1)[0]))
+    @settings(max_examples=BLOCK // 2, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategy.flatmap(lambda network: st.tuples(st.just(network), batches(network))))
     def collect(structure: tuple[Network, int]) -> None:
         drawn.append(Structure(*structure))
 
     collect()
-    return drawn
+    return list(islice(cycle(drawn), BLOCK // 2))
+
+
+class Drawing:
+    """The structures of a run, in order and without end: the same ones for the same seed, whatever draws them and wherever it broke off.
+
+    What a block turns to follows from the blocks before the last `AHEAD`, so that those can be drawn while others are examined.
+    """
+
+    def __init__(self, seed: int, families: Sequence[str] | None = None, state: Mapping[str, Any] | None = None) -> None:
+        self.seed, self.families = seed, families
+        self.coverage = Coverage()
+        self.block = 0
+        self.rare: list[list[str]] = []
+        if state is not None:
+            self.block, self.rare = state["block"], state["rare"]
+            self.coverage.restore(state["coverage"])
+
+    def _rarest(self) -> list[str]:
+        return [*self.coverage.rarest(checked(self.families), RARE_LAYERS), *self.coverage.rarest(HEADS, RARE_HEADS)]
+
+    def state(self) -> dict[str, Any]:
+        """Return what is needed to go on with the block that comes next, as JSON-ready data."""
+        return {"block": self.block, "rare": [list(names) for names in self.rare], "coverage": self.coverage.describe()}
+
+    def structures(self, submit: Submit, blocks: int | None = None) -> Iterator[tuple[int, dict[str, Any] | None, tuple[Case, ...]]]:
+        """Yield the number of each structure, at the first of a block the state from which it can be drawn again, and the cases.
+
+        `submit` runs a function here or elsewhere; `blocks` is how many are needed at most.
+        """
+        waiting: deque[Drawn] = deque()
+        last = inf if blocks is None else blocks
+        while self.block < last:
+            while len(self.rare) <= AHEAD:
+                self.rare.append(self._rarest())
+            while len(waiting) <= AHEAD and self.block + len(waiting) < last:
+                number = len(waiting)
+                waiting.append(submit(draw_block, self.seed, self.block + number, self.families, self.rare[number]))
+            state, first = self.state(), self.block * BLOCK
+            drawn = waiting.popleft().result()
+            for structure in drawn:
+                self.coverage.count(structure.network)
+            self.block, self.rare = self.block + 1, self.rare[1:]
+            for offset, structure in enumerate(drawn):
+                yield first + offset, None if offset else state, self._draws(first + offset, structure)
+
+    def _draws(self, index: int, structure: Structure) -> tuple[Case, ...]:
+        numbers = range(index * DRAWS, (index + 1) * DRAWS)
+        regimes = self.coverage.turn(structure.network, DRAWS)
+        return tuple(Case(structure.network, int(np.random.default_rng((self.seed, n)).integers(2**32)), regime, structure.batch)
+                     for n, regime in zip(numbers, regimes, strict=True))  # fmt: skip
+
+
+class Later:
+    """A call that is made when its result is asked for: what `submit` returns where there is no other process."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def result(self) -> Any:
+        return self.function(*self.arguments)
 
 
 def structures(cases: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[tuple[Case, ...]]:
-    """Yield the cases of a run, structure by structure (without end for None): the same ones for the same seed, whatever runs them."""
-    regimes = tuple(REGIMES)
-    wanted = None if cases is None else -(-cases // DRAWS)  # so that no block is drawn for nothing
-    for index, structure in enumerate(islice(chain.from_iterable(_block(seed, block, families) for block in count()), wanted)):
-        numbers = range(index * DRAWS, (index + 1) * DRAWS if cases is None else min((index + 1) * DRAWS, cases))
-        # regimes take turns, so that every eight cases hold each of them once
-        yield tuple(Case(structure.network, int(np.random.default_rng((seed, n)).integers(2**32)), regimes[n % len(regimes)],
-                         structure.batch) for n in numbers)  # fmt: skip
+    """Yield the cases of a run, structure by structure (without end for None): the same ones for the same seed."""
+    wanted = None if cases is None else -(-cases // DRAWS)
+    for index, _, drawn in islice(Drawing(seed, families).structures(Later), wanted):
+        yield drawn if cases is None else drawn[: cases - index * DRAWS]
 
 
 def generate(cases: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Case]:

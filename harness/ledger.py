@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from .certify import Certificate
@@ -11,11 +13,14 @@ from .report import Key, SelfTest, Tally
 
 __all__ = ["Ledger"]
 
+NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
+
 
 class Ledger:
-    """What was counted and found. Its size depends on the layers seen, not on the number of cases."""
+    """What was counted and found. Without `certificates`, which name their case, its size does not depend on the number of cases."""
 
     def __init__(self) -> None:
+        self.certificates: list[tuple[int, Key, Tally]] = []
         self.tallies: dict[Key, Tally] = {}
         self.coverage: dict[str, Counter[str]] = {}
         self.skipped: Counter[str] = Counter()
@@ -26,8 +31,17 @@ class Ledger:
         self.seconds = {"frameworks": 0.0, "harness": 0.0, "reporting": 0.0}
         self.cases = 0
 
+    @classmethod
+    def of(cls, parts: Iterable[Ledger]) -> Ledger:
+        """Return parts as one."""
+        whole = cls()
+        for part in parts:
+            whole.merge(part)
+        return whole
+
     def merge(self, other: Ledger) -> None:
         """Add the counts of a later part; a finding that is there already keeps its case and adds its count."""
+        self.certificates += [(self.cases + case, key, tally) for case, key, tally in other.certificates]
         for key, tally in other.tallies.items():
             self.tallies.setdefault(key, Tally()).merge(tally)
         for what, counts in other.coverage.items():
@@ -44,13 +58,20 @@ class Ledger:
         self.cases += other.cases
 
     def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
-        key = (adapter, precision, type(certificate.layer).__name__, certificate.tensor)
-        self.tallies.setdefault(key, Tally()).add(certificate)
+        key, own = (adapter, precision, type(certificate.layer).__name__, certificate.tensor), Tally.of(certificate)
+        self.tallies.setdefault(key, Tally()).merge(own)
+        self.certificates.append((self.cases, key, own))
         if certificate.inconclusive:
             self.skipped["inconclusive: the bound is larger than the value"] += certificate.inconclusive
 
     def reach(self, what: str, name: str) -> None:
         self.coverage.setdefault(what, Counter())[name] += 1
+
+    def enter_error(self, finding: Finding) -> None:
+        """Enter a finding of a case that gave no trace; messages that differ in numbers alone are one finding."""
+        key = (finding.adapter, "", "", "error", NUMBER.sub("#", finding.diagnosis.sentence))
+        if not self.seen(key):
+            self.found[key] = finding
 
     def seen(self, key: tuple[str, ...], times: int = 1) -> bool:
         """Count a finding that was met before; say whether it was."""

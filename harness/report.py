@@ -30,12 +30,11 @@ class Tally:
     outside: int = 0
     margin: float = 0.0
 
-    def add(self, certificate: Certificate) -> None:
-        self.compared += certificate.compared
-        self.conventions += certificate.conventions
-        self.inconclusive += certificate.inconclusive
-        self.outside += certificate.outside
-        self.margin = max(self.margin, certificate.margin)
+    @classmethod
+    def of(cls, certificate: Certificate) -> Tally:
+        """Return the tally of one certificate."""
+        c = certificate
+        return cls(c.compared, c.conventions, c.inconclusive, c.outside, c.margin)
 
     def merge(self, other: Tally) -> None:
         self.compared += other.compared

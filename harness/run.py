@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from .adapters import Adapter
+from .campaign import Campaign
+from .engine import Engine
 from .environment import environment
 from .examine import Examiner
-from .generate import DRAWS, structures
+from .generate import BLOCK, DRAWS, Drawing, Later
 from .known import KnownList
 from .ledger import Ledger
 from .reference.case import Case
@@ -24,11 +24,10 @@ from .strategies import checked
 
 __all__ = ["Run", "run_all", "verify"]
 
+SHRINKING = 300.0  # seconds in which findings are brought to their smallest cases; what is left then stays on the case it was found on
+
 Progress = Callable[["Run"], None]
 """Called after each structure."""
-
-Options = tuple[tuple[str | Adapter, ...], tuple[str, ...], int]
-"""Adapters, precisions and seed: what an examiner is made of."""
 
 
 def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: int | None = 200, seed: int = 0,
@@ -37,34 +36,40 @@ def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: i
            progress: Progress | None = None) -> Report:  # fmt: skip
     """Check frameworks over random networks and return the report; write it below `reports` unless that is None.
 
-    `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every
-    precision. The same seed gives the same report for any number of `jobs`, which are processes. Raises ValueError for an unknown
-    adapter, layer or precision, MissingFrameworkError for an absent framework.
+    `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every precision. With
+    one job all of it happens in this process; several are processes of their own, in which a case may hang or die and is a finding. The same
+    seed gives the same verdicts for any number of them. Raises ValueError for an unknown adapter, layer or precision,
+    MissingFrameworkError for an absent framework.
     """
-    run = Run(adapters, cases, seed, precisions, layers, minutes, jobs)
-    report = run_all(run, progress or (lambda _: None))
-    if reports is not None:
-        report.save(reports)
+    if jobs < 1:
+        raise ValueError(f"verify needs at least one job: got {jobs}")
+    with Engine.local(jobs) if jobs > 1 else nullcontext() as engine:
+        run = Run(adapters, cases, seed, precisions, layers, minutes, engine)
+        return run_all(run, progress or (lambda _: None), Campaign.start(Path(reports)) if reports is not None else None)
+
+
+def run_all(run: Run, progress: Progress, campaign: Campaign | None = None) -> Report:
+    """Examine every case of a run and return its report, which a campaign keeps; Ctrl-C ends it with what was done."""
+    with campaign or nullcontext():
+        if campaign is not None:
+            run.into(campaign)
+        try:
+            for _ in run.parts():
+                progress(run)
+            run.shrink()
+        except KeyboardInterrupt:
+            run.interrupted = True
+        report = run.report()
+        if campaign is not None:
+            campaign.folder.write(report)
     return report
-
-
-def run_all(run: Run, progress: Progress) -> Report:
-    """Examine every case of a run and return its report; Ctrl-C ends it with a report of what was done."""
-    try:
-        for part in run.parts():
-            run.ledger.merge(part)
-            progress(run)
-        run.shrink()
-    except KeyboardInterrupt:
-        run.interrupted = True
-    return run.report()
 
 
 class Run:
     """A run in progress: its options, its ledger and its clock."""
 
     def __init__(self, adapters: Sequence[str | Adapter], cases: int | None, seed: int, precisions: Sequence[str],
-                 layers: Sequence[str] | None, minutes: float | None, jobs: int = 1) -> None:  # fmt: skip
+                 layers: Sequence[str] | None, minutes: float | None, engine: Engine | None = None) -> None:  # fmt: skip
         if cases is not None and cases < 1:
             raise ValueError(f"verify needs at least one case: got {cases}")
         if seed < 0:
@@ -73,82 +78,106 @@ class Run:
             raise ValueError(f"verify needs minutes of at least 0: got {minutes}")
         if layers is not None and not layers:
             raise ValueError("verify needs at least one layer: got an empty list")
-        if jobs < 1:
-            raise ValueError(f"verify needs at least one job: got {jobs}")
-        if jobs > 1 and not all(isinstance(a, str) for a in adapters):
+        self.engine = engine
+        if engine is not None and not all(isinstance(a, str) for a in adapters):
             raise ValueError("several jobs need adapters by name, since their processes load their own: got an adapter object")
-        self.options = (tuple(adapters), tuple(precisions), seed)
-        self.examiner = Examiner(*self.options)
-        self.total, self.seed, self.families, self.minutes, self.jobs = cases, seed, layers, minutes, jobs
+        self.adapters, self.precisions, self.seed = tuple(adapters), tuple(precisions), seed
+        self.total, self.families, self.minutes = cases, layers, minutes
         checked(layers)
-        self.ledger = Ledger()
+        self.ledger, self.drawing, self.first = Ledger(), Drawing(seed, layers), 0
+        self.campaign: Campaign | None = None
         self.interrupted = False
         self.started = time.perf_counter()
+        if engine is None:
+            self.examiner = Examiner(adapters, precisions, seed)
+            self.environment, self.names = environment(), [adapter.name for adapter in self.examiner.adapters]
+        else:
+            self.work = engine.work([str(a) for a in adapters], precisions, seed)
+            self.environment, self.names = engine.submit(self.work.environment).result(), list(self.work.adapters)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the run was asked for, as JSON-ready data."""
+        return {"adapters": self.names, "precisions": list(self.precisions), "cases": self.total, "seed": self.seed,
+                "layers": list(self.families) if self.families else None, "draws_per_network": DRAWS,
+                "jobs": self.engine.workers if self.engine is not None else 1}  # fmt: skip
+
+    def into(self, campaign: Campaign) -> None:
+        """Have a campaign keep what is done from now on, and go on from where it stands."""
+        campaign.begin(self.options, self.environment)
+        self.campaign, self.first = campaign, campaign.store.structures
+        if self.first:
+            self.ledger, self.drawing = campaign.store.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
 
     def examine(self, case: Case) -> None:
-        """Examine one case by itself."""
-        self.ledger.merge(self.examiner.structure(0, [case]))
+        """Examine one case by itself, in this process."""
+        self._count(self.examiner.structure(0, [case]))
 
-    def parts(self) -> Iterator[Ledger]:
-        """Yield the ledgers of the structures in order, until their number or the time is used up."""
-        if self.jobs == 1:
-            for index, cases in self._structures():
-                yield self.examiner.structure(index, cases)
-            return
-        # spawned, since a framework's threads do not survive a fork
-        with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn")) as pool:
-            waiting: deque[Future[Ledger]] = deque()
-            try:
-                for index, cases in self._structures():
-                    waiting.append(pool.submit(_work, self.options, index, cases))
-                    if len(waiting) > 4 * self.jobs:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def parts(self) -> Iterator[None]:
+        """Examine the structures that are left and take them in, in order, until their number or the time is used up."""
+        waiting: deque[tuple[int, Any, tuple[Case, ...], Any]] = deque()
+        ahead = self.engine.ahead if self.engine is not None else 0
+        for index, state, cases in self._structures():
+            submit = Later if self.engine is None else self.engine.submit
+            examine = self.examiner.structure if self.engine is None else self.work.examine
+            waiting.append((index, state, cases, submit(examine, index, cases)))
+            if len(waiting) > ahead:
+                yield self._take(*waiting.popleft())
+        while waiting:
+            yield self._take(*waiting.popleft())
 
-    def _structures(self) -> Iterator[tuple[int, tuple[Case, ...]]]:
-        """Yield the structures with their cases, counting the time that generation takes."""
-        source = enumerate(structures(self.total, self.seed, self.families))
+    def _structures(self) -> Iterator[tuple[int, Any, tuple[Case, ...]]]:
+        """Yield the structures that are left with their cases, counting the time that drawing takes in this process."""
+        wanted = None if self.total is None else -(-self.total // DRAWS)
+        submit = Later if self.engine is None else lambda *call: self.engine.submit(self.work.call, *call)  # type: ignore[union-attr]
+        source = self.drawing.structures(submit, None if wanted is None else -(-wanted // BLOCK))
         while self.minutes is None or time.perf_counter() - self.started < 60 * self.minutes:
             start = time.perf_counter()
-            found = next(source, None)
+            index, state, cases = next(source, (wanted, None, ()))
             self.ledger.seconds["harness"] += time.perf_counter() - start
-            if found is None:
+            if index == wanted or index is None:
                 return
-            yield found
+            if index >= self.first:
+                yield index, state, cases if self.total is None else cases[: self.total - index * DRAWS]
+
+    def _take(self, index: int, state: Any, cases: tuple[Case, ...], part: Any) -> None:
+        """Wait for a structure, keep it where there is a campaign, and count it."""
+        found: Ledger = part.result()
+        if self.campaign is not None:
+            new = [finding for key, finding in found.found.items() if key not in self.ledger.found]
+            self.campaign.add(index, cases, found, first_case=index * DRAWS, drawing=state, new=new)
+        self._count(found)
+
+    def _count(self, part: Ledger) -> None:
+        part.certificates = []  # they name cases one by one, and would fill the memory
+        self.ledger.merge(part)
 
     def shrink(self) -> None:
         """Rebuild each unexplained finding on the smallest case that shows it."""
         start = time.perf_counter()
-        for key, finding in self.ledger.found.items():
-            if not finding.known and finding.verdict != "convention":
-                self.ledger.found[key] = self.examiner.shrunk(finding)
+        done = self.campaign.store.smallest() if self.campaign is not None else set()
+        left = [(key, finding) for key, finding in self.ledger.found.items()
+                if key not in done and not finding.known and finding.verdict not in {"convention", "nondeterministic"}]
+        if self.engine is None:
+            waiting: list[Any] = [Later(self.examiner.shrunk, finding) for _, finding in left]
+        else:
+            waiting = [self.engine.submit(self.work.shrunk, finding) for _, finding in left]
+        for (key, finding), shrunk in zip(left, waiting, strict=True):
+            if time.perf_counter() - start > SHRINKING:
+                break
+            smallest = shrunk.result()
+            if self.campaign is not None:
+                self.campaign.smallest(key, finding, smallest)
+            self.ledger.found[key] = smallest
         self.ledger.seconds["reporting"] += time.perf_counter() - start
 
     def report(self) -> Report:
         """Return the report of what was done so far."""
-        adapters, precisions, seed = [a.name for a in self.examiner.adapters], [p.name for p in self.examiner.precisions], self.seed
-        options: dict[str, Any] = {"adapters": adapters, "precisions": precisions, "cases": self.total, "seed": seed,
-                                   "layers": list(self.families) if self.families else None, "draws_per_network": DRAWS,
-                                   "jobs": self.jobs}  # fmt: skip
         ledger = self.ledger
         return Report(
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), stale=KnownList().stale(ledger.reached, ledger.met),
-            tallies=ledger.tallies, skipped=ledger.skipped, self_test=replace(ledger.self_test), environment=environment(),
-            options=options, coverage=ledger.coverage, cases=ledger.cases, interrupted=self.interrupted,
+            tallies=ledger.tallies, skipped=ledger.skipped, self_test=replace(ledger.self_test), environment=self.environment,
+            options=self.options, coverage=ledger.coverage, cases=ledger.cases, interrupted=self.interrupted,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _examiner(options: Options) -> Examiner:
-    return Examiner(*options)
-
-
-def _work(options: Options, index: int, cases: tuple[Case, ...]) -> Ledger:
-    """Examine one structure in a worker process, whose adapters are loaded once."""
-    return _examiner(options).structure(index, cases)

@@ -98,39 +98,59 @@ def checked(families: Sequence[str] | None) -> Sequence[str]:
     return tuple(families) if families else tuple(FAMILIES)
 
 
-def heads(shape: Shape = (4,)) -> st.SearchStrategy[Head]:
-    """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions."""
+def heads(shape: Shape = (4,), among: Sequence[str] = ()) -> st.SearchStrategy[Head]:
+    """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions.
+
+    Of the heads named in `among` one is drawn where any of them takes the shape.
+    """
+    found = _heads(shape)
+    turned = [found[name] for name in among if name in found]
+    plain = [found[name] for name in found if name not in OWN_SHAPES and name != "Head"]
+    groups = [found["Head"], st.one_of(plain), *(found[name] for name in OWN_SHAPES if name in found)]
+    return st.sampled_from(turned or groups).flatmap(lambda group: group)
+
+
+OWN_SHAPES = ("CosineEmbeddingLoss", "CTCLoss")
+
+
+def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
     reductions = st.sampled_from(Head.reductions)
     weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
-    any_pair = st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions)
-    drawn = [
-        *(st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)),
-        st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
-        st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
-        st.builds(H.HingeLoss, reduction=reductions, margin=st.sampled_from((1.0, 0.25))),
-        st.builds(H.BCEWithLogitsLoss, reduction=reductions, pos_weight=weights),
-        st.builds(H.KLDivLoss, reduction=st.sampled_from(H.KLDivLoss.reductions), log_target=st.booleans()),
-        st.builds(H.NLLLoss, reduction=reductions, weight=weights),
-        st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)), weight=weights),
-    ]
-    groups = [any_pair, st.one_of(drawn)]
+    found: dict[str, st.SearchStrategy[Head]] = {
+        "Head": st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
+        **{cls.__name__: st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)},
+        "HuberLoss": st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
+        "SmoothL1Loss": st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
+        "HingeLoss": st.builds(H.HingeLoss, reduction=reductions, margin=st.sampled_from((1.0, 0.25))),
+        "BCEWithLogitsLoss": st.builds(H.BCEWithLogitsLoss, reduction=reductions, pos_weight=weights),
+        "KLDivLoss": st.builds(H.KLDivLoss, reduction=st.sampled_from(H.KLDivLoss.reductions), log_target=st.booleans()),
+        "NLLLoss": st.builds(H.NLLLoss, reduction=reductions, weight=weights),
+        "CrossEntropyLoss": st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)),
+                                      weight=weights),
+    }  # fmt: skip
     if len(shape) == 2 and shape[0] == 2:
-        groups.append(st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5))))
+        found["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
     if len(shape) == 2 and shape[1] > 1:
-        groups.append(st.builds(CTCLoss, reduction=reductions))
-    return st.sampled_from(groups).flatmap(lambda group: group)
+        found["CTCLoss"] = st.builds(CTCLoss, reduction=reductions)
+    return found
+
+
+HEADS = tuple(_heads((2, 2)))
+"""The heads by name."""
 
 
 @st.composite
-def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 8) -> Network:
+def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 8, rare: Sequence[str] = ()) -> Network:
     """Draw a network with any head: half of them as people build them, the others of layers as they come, up to `max_depth`.
 
-    Named families restrict the layers, and then all networks are stacks of those.
+    Named families restrict the layers, and then all networks are stacks of those. With `rare`, names of layers and heads, it is a stack
+    that begins with one of those layers, and where one of those heads takes its output it ends with it.
     """
-    usual = families is None and draw(st.booleans())
-    input_shape, drawn = draw(draw(st.sampled_from(ARCHITECTURES))() if usual else stack(checked(families), max_depth))
+    first = [name for name in rare if name in FAMILIES]
+    usual = families is None and not first and draw(st.booleans())
+    input_shape, drawn = draw(draw(st.sampled_from(ARCHITECTURES))() if usual else stack(checked(families), max_depth, first))
     network = Network(input_shape, drawn, H.MSELoss())
-    return Network(input_shape, drawn, draw(heads(network.output_shape)))
+    return Network(input_shape, drawn, draw(heads(network.output_shape, rare)))
 
 
 def batches(network: Network) -> st.SearchStrategy[int]:

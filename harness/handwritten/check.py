@@ -126,7 +126,7 @@ class Check:
         if certificate.verdict == "agrees":
             one.plant(self.record.self_test)
         key = (ADAPTER, self.model.given[name].dtype.name, "Handwritten", d(name))
-        self.record.tallies.setdefault(key, Tally()).add(certificate)
+        self.record.tallies.setdefault(key, Tally()).merge(Tally.of(certificate))
         if certificate.inconclusive:
             self.record.skipped["inconclusive: the truth is less certain than its size"] += certificate.inconclusive
         if one.elsewhere:

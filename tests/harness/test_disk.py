@@ -123,7 +123,7 @@ def test_a_run_that_dies_leaves_whole_files(tmp_path: Path) -> None:
 
 def test_two_reports_of_one_second_get_two_folders(tmp_path: Path) -> None:
     """Report folders never overwrite each other."""
-    assert ReportFolder(tmp_path).path != ReportFolder(tmp_path).path
+    assert ReportFolder.new(tmp_path).path != ReportFolder.new(tmp_path).path
 
 
 def test_infinite_numbers_are_written_as_strings(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Where work is done: by processes of this machine, or wherever another executor has it done."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+from platformdirs import user_cache_path
+
+from .work import WORKERS, Work
+
+__all__ = ["Engine", "Limits", "cores"]
+
+TRIES = 3  # times that work is handed to an executor that loses it
+PART = 0.8  # of the machine's memory, which the processes of a run may hold together
+AHEAD = 4  # structures that wait for each worker
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one case may take on all adapters: seconds, and bytes of memory (left out: its share of the machine's).
+
+    `cache` keeps what XLA compiled for later runs.
+    """
+
+    seconds: float = 120.0
+    memory: int | None = None
+    cache: bool = True
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Engine:
+    """An executor of the standard library's kind, with the number of its workers and the limits of what they do."""
+
+    def __init__(self, executor: Executor, workers: int, limits: Limits, variables: Mapping[str, str]) -> None:
+        self.executor, self.workers, self.limits, self.variables = executor, workers, limits, tuple(variables.items())
+
+    @property
+    def ahead(self) -> int:
+        """How many structures may wait, so that no worker does."""
+        return AHEAD * self.workers
+
+    def work(self, adapters: Sequence[str], precisions: Sequence[str], seed: int) -> Work:
+        """Return what an executor is handed: how cases are examined."""
+        return Work(tuple(adapters), tuple(precisions), seed, self.limits.seconds, self.limits.memory, self.variables)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> _Kept:
+        """Have a function called by the executor; what that loses is handed to it again."""
+        return _Kept(self.executor, function, arguments)
+
+    @classmethod
+    @contextmanager
+    def local(cls, jobs: int, limits: Limits | None = None) -> Iterator[Engine]:
+        """Give an engine whose threads each keep one process; all of them end with it, at once where a run is broken off."""
+        limits = limits or Limits()
+        memory = limits.memory or int(PART * psutil.virtual_memory().total / jobs)
+        threads: list[int] = []
+        pool = ThreadPoolExecutor(jobs, "backproof", initializer=lambda: threads.append(threading.get_ident()))
+        try:
+            yield cls(pool, jobs, Limits(limits.seconds, memory, limits.cache), _variables(jobs, cache=limits.cache))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for thread in threads:
+                if (worker := WORKERS.get(thread)) is not None:
+                    worker.close()
+            pool.shutdown()
+            for thread in threads:
+                WORKERS.pop(thread, None)
+
+    @classmethod
+    @contextmanager
+    def dask(cls, address: str, limits: Limits | None = None) -> Iterator[Engine]:
+        """Give the engine of a Dask cluster by the address of its scheduler: each thread of its workers keeps one process.
+
+        Raises ImportError without Dask, OSError where nobody answers.
+        """
+        try:
+            from distributed import Client  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  (an extra)
+        except ImportError as error:
+            raise ImportError('a scheduler needs Dask, which is not installed. Do: pip install "backproof[dask]"') from error
+        limits = limits or Limits()
+        with Client(address, timeout=10, set_as_default=False) as client:
+            workers = sum(client.nthreads().values())
+            if not workers:
+                raise OSError(f"the scheduler at {address} has no workers. Do: dask worker {address} --nthreads 1")
+            yield cls(client.get_executor(pure=False), workers, limits, _variables(1, cache=limits.cache))
+
+
+class _Kept:
+    """A call that an executor was handed, which is handed to it again where its worker is lost."""
+
+    def __init__(self, executor: Executor, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.executor, self.function, self.arguments = executor, function, arguments
+        self.future: Future[Any] = executor.submit(function, *arguments)
+
+    def result(self) -> Any:
+        for left in reversed(range(TRIES)):
+            try:
+                return self.future.result()
+            except BrokenExecutor:
+                raise
+            except Exception as error:
+                if not left or type(error).__name__ != "KilledWorker":
+                    raise
+                self.future = self.executor.submit(self.function, *self.arguments)
+        raise AssertionError  # the last try has returned or raised
+
+
+def _variables(jobs: int, *, cache: bool) -> dict[str, str]:
+    """Return what goes into the environment of processes: their share of threads, and where XLA keeps what it compiled.
+
+    What the caller has set stands.
+    """
+    wanted = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    if cache:
+        wanted |= {"JAX_COMPILATION_CACHE_DIR": str(user_cache_path("backproof") / "xla"), "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),
+                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}  # fmt: skip
+    return {name: value for name, value in wanted.items() if name not in os.environ}

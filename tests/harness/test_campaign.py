@@ -1,0 +1,291 @@
+"""Campaigns: what hangs or dies is a finding and nothing else is lost, and a run that was broken off goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import backproof as bp
+import pytest
+from backproof.campaign import Campaign
+from backproof.engine import Engine, Limits
+from backproof.generate import BLOCK, DRAWS, Drawing, Later
+from backproof.reference.case import Case
+from backproof.reference.heads import MSELoss
+from backproof.reference.network import Network
+from backproof.report import Report
+from backproof.run import Run, run_all
+from backproof.store import FILE, Store
+
+COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The adapter of hostile.py, installed where only this test finds it."""
+    place = tmp_path / "installed"
+    (place / "hostile-1.dist-info").mkdir(parents=True)
+    (place / "hostile-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1\n")
+    (place / "hostile-1.dist-info" / "entry_points.txt").write_text("[backproof.adapters]\nhostile = hostile:adapter\n")
+    shutil.copy(HERE / "hostile.py", place)
+    monkeypatch.syspath_prepend(place)
+    return "hostile"
+
+
+def cases_of(layer: bp.Layer, count: int) -> list[Case]:
+    network = Network((3,), (bp.Linear(2), layer), MSELoss())
+    return [Case(network, seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize(("layer", "code", "said"), [
+    (bp.Tanh(), "died", "the process died (exit status 7)"),
+    (bp.ReLU(), "died", "the process died (SIGSEGV)"),
+    (bp.Mish(), "raised", "ZeroDivisionError: division by zero"),
+    (bp.SiLU(), "raised", "MemoryError: Unable to allocate 8.00 TiB for an array with shape (1099511627776,) and data type float64"),
+], ids=["exit", "segfault", "exception", "memory"])  # fmt: skip
+def test_a_case_that_fails_is_a_finding_and_the_others_count(hostile: str, layer: bp.Layer, code: str, said: str) -> None:
+    """The finding names the adapter, the precision and the case; the other adapter's numbers of that case count, and so do other cases."""
+    with Engine.local(1, Limits(60.0, 4 * 2**30)) as engine:
+        work = engine.work((hostile, "torch"), ("float64",), 0)
+        cases = cases_of(layer, 2)
+        ledger = engine.submit(work.examine, 0, cases).result()
+        after = engine.submit(work.examine, 1, cases_of(bp.Softsign(), 2)).result()
+    (finding,) = ledger.found.values()
+    assert (finding.verdict, finding.adapter, finding.precision) == ("error", hostile, "float64")
+    assert (finding.diagnosis.code, finding.diagnosis.sentence) == (code, said)
+    assert finding.case == cases[0]
+    assert {adapter for adapter, _, _, _ in ledger.tallies} == {"torch"}
+    assert {name for _, _, name, _ in ledger.tallies} == {"Linear", type(layer).__name__, "MSELoss"}
+    assert ledger.cases == after.cases == 2
+    assert {adapter for adapter, _, _, _ in after.tallies} == {hostile, "torch"}
+    assert not after.found
+
+
+def test_a_case_that_hangs_is_ended(hostile: str) -> None:
+    """After its seconds a case is a finding; the draws after it, on the same adapter, are skipped and counted."""
+    with Engine.local(1, Limits(4.0)) as engine:
+        ledger = engine.submit(engine.work((hostile,), ("float64",), 0).examine, 0, cases_of(bp.Sigmoid(), 3)).result()
+    (finding,) = ledger.found.values()
+    assert (finding.diagnosis.code, finding.diagnosis.sentence) == ("hung", "no answer within 4 s")
+    assert ledger.skipped == {"not run: the draw before it failed (hung)": 2}
+    assert ledger.cases == 3
+
+
+def test_a_process_that_is_killed_once_changes_nothing() -> None:
+    """A structure whose process was ended from outside is examined again, whole: its ledger is what it would have been."""
+    cases = cases_of(bp.Softsign(), 4)
+    with Engine.local(1) as engine:
+        work = engine.work(("torch",), ("float64",), 0)
+        first = engine.submit(work.examine, 3, cases).result()
+        pid = engine.submit(work.call, os.getpid).result()
+        os.kill(pid, signal.SIGKILL)
+        again = engine.submit(work.examine, 3, cases).result()
+    assert first.tallies == again.tallies
+    assert not again.found
+    assert again.self_test == first.self_test
+
+
+def test_a_death_is_shown_on_its_smallest_case(hostile: str, tmp_path: Path) -> None:
+    """A run over an adapter that dies ends with a report of one finding, a small case in its folder, and the other cases counted."""
+    with Engine.local(1) as engine:
+        run = Run([hostile], 4, 0, ("float64",), ["Tanh"], None, engine)
+        campaign = Campaign.start(tmp_path / "reports")
+        report = run_all(run, lambda _: None, campaign)
+    (finding,) = report.findings
+    assert finding.diagnosis.code == "died"
+    assert isinstance(finding.case, Case)
+    assert len(finding.case.network.layers) == 1
+    assert finding.case.batch == 1
+    (folder,) = (path for path in campaign.folder.path.iterdir() if path.is_dir())
+    assert Case.from_json((folder / "case.json").read_text()) == finding.case
+    assert not report.ok
+
+
+def straight(cases: int, reports: Path | None = None, **options: Any) -> Report:
+    """What an uninterrupted run reports."""
+    return bp.verify(adapters=("torch",), cases=cases, seed=5, reports=reports, **options)
+
+
+def kept(report: Report) -> dict[str, Any]:
+    """What two runs of the same cases have in common."""
+    data = report.describe()
+    return {name: data[name] for name in data if name not in {"seconds", "options", "environment"}}
+
+
+def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """In steps, across blocks and with other numbers of processes, a campaign reports what one run of all its cases does."""
+    total = DRAWS * (BLOCK + 3)
+    options = {"adapters": ("torch",), "seed": 5, "precisions": ("float64", "float32"), "layers": ["Hardsigmoid", "Linear", "Softplus"],
+               "minutes": None}  # fmt: skip
+    campaign = Campaign.start(tmp_path)
+    report = run_all(Run(cases=DRAWS * 2, **options), lambda _: None, campaign)  # type: ignore[arg-type]
+    assert report.cases == DRAWS * 2
+    for cases in (DRAWS * BLOCK, total):
+        report = run_all(Run(cases=cases, **options), lambda _: None, Campaign.resume(campaign.folder.path))  # type: ignore[arg-type]
+    whole = bp.verify(**{**options, "cases": total, "reports": None})  # type: ignore[arg-type]
+    assert kept(report) == kept(whole)
+    assert report.known
+    assert json.loads((campaign.folder.path / "report.json").read_text())["cases"] == total
+    with sqlite3.connect(campaign.folder.path / FILE) as store:
+        assert store.execute("SELECT count(*) FROM cases").fetchone() == (total,)
+        sums = store.execute("SELECT sum(compared), max(margin) FROM certificates").fetchone()
+    assert sums == (whole.compared, whole.margin)
+
+
+def test_drawing_goes_on_from_any_block() -> None:
+    """From the state at the start of any block the same structures and cases follow."""
+    found = [(index, state, cases) for (index, state, cases), _ in zip(Drawing(3, ["Linear", "ReLU"]).structures(Later), range(4 * BLOCK),
+                                                                       strict=False)]
+    for index, state, _ in found:
+        if state is not None and index:
+            again = Drawing(3, ["Linear", "ReLU"], json.loads(json.dumps(state))).structures(Later)
+            assert [next(again)[2] for _ in range(BLOCK)] == [cases for _, _, cases in found[index : index + BLOCK]]
+    assert sum(state is not None for _, state, _ in found) == 4
+
+
+def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [*COMMAND, "verify", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def finished(reports: Path) -> int:
+    """How many cases the campaign below a folder holds."""
+    for path in reports.glob(f"*/{FILE}"):
+        try:
+            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as store:
+                return int(store.execute("SELECT count(*) FROM cases").fetchone()[0])
+        except sqlite3.OperationalError:
+            pass
+    return 0
+
+
+def test_killing_the_driver_loses_nothing(tmp_path: Path) -> None:
+    """After a kill -9 the campaign goes on: every case is there once, and the verdicts are those of a run that was not killed."""
+    arguments = ("--adapter", "torch", "--seed", "5", "--jobs", "2", "--cases", "48")
+    process = start(tmp_path, *arguments)
+    try:
+        while not finished(tmp_path / "reports"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.communicate()
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert 0 < finished(tmp_path / "reports") < 48
+    done = subprocess.run([*COMMAND, "verify", "--resume", str(folder), "--jobs", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    mine, whole = json.loads((folder / "report.json").read_text()), json.loads(straight(48).to_json())
+    for name in set(mine) - {"seconds", "options", "environment"}:
+        assert mine[name] == whole[name], name
+
+
+def test_a_full_disk_stops_with_a_sentence_and_a_store_that_opens(tmp_path: Path) -> None:
+    """Where the store cannot grow the run ends with one line and exit 2, and goes on when there is room."""
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    process = start(tmp_path, "--adapter", "torch", "--seed", "5", "--cases", "400", preexec_fn=small)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 2, out + err
+    (line,) = [line for line in err.splitlines() if "backproof" in line]
+    assert "cannot be written" in line
+    assert "What was counted before is kept" in line
+    (folder,) = (tmp_path / "reports").iterdir()
+    store = Store(folder / FILE)
+    before = store.structures
+    store.close()
+    assert 0 < before < 100
+    done = subprocess.run([*COMMAND, "verify", "--resume", str(folder), "--cases", str(DRAWS * (before + 1))], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished(tmp_path / "reports") == DRAWS * (before + 1)
+
+
+def test_a_campaign_has_one_writer_and_one_way_of_going_on(tmp_path: Path) -> None:
+    """A second run on a campaign is refused while it is written, and afterwards where it would examine something else."""
+    options: dict[str, Any] = {"adapters": ("torch",), "precisions": ("float64",), "layers": ["Linear"], "minutes": None}
+    campaign = Campaign.start(tmp_path)
+    with pytest.raises(ValueError, match=r"another run is writing this campaign\. Wait for it, or end it$"):
+        Campaign.resume(campaign.folder.path)
+    run_all(Run(cases=4, seed=5, **options), lambda _: None, campaign)
+    with pytest.raises(ValueError, match=r"begun with something else, .*: seed was 5, is 6\. Begin a new one$"):
+        run_all(Run(cases=8, seed=6, **options), lambda _: None, Campaign.resume(campaign.folder.path))
+    with pytest.raises(ValueError, match=r"no campaign to go on with: it has no campaign\.sqlite$"):
+        Campaign.resume(tmp_path)
+    done = subprocess.run([*COMMAND, "verify", "--resume", str(campaign.folder.path), "--seed", "6"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--resume goes on with what the campaign was begun with: got --seed too" in done.stderr
+
+
+def test_a_damaged_store_is_one_sentence(tmp_path: Path) -> None:
+    """Whatever happened to the file, opening and reading it works or is a ValueError that names it."""
+    campaign = Campaign.start(tmp_path)
+    run_all(Run(("torch",), 4, 5, ("float64",), ["Hardsigmoid"], None), lambda _: None, campaign)
+    whole, path = (campaign.folder.path / FILE).read_bytes(), tmp_path / "damaged.sqlite"
+    rng, refused = random.Random(0), 0  # noqa: S311
+    for _ in range(150):
+        data = bytearray(whole[: rng.choice((len(whole), rng.randrange(len(whole))))])
+        for _ in range(rng.choice((0, 1, 40, 400))):
+            if data:
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            store = Store(path)
+            store.ledger()
+            store.close()
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
+    assert refused > 30
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """A scheduler and two workers of Dask, processes of their own."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    quiet: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", address.rpartition(":")[2], "--host", "127.0.0.1",
+            "--no-dashboard", "--no-jupyter"]  # fmt: skip
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "2", "--no-dashboard",
+              "--local-directory", str(tmp_path)]  # fmt: skip
+    started = [subprocess.Popen(command, **quiet) for command in (dask, worker)]
+    yield address
+    for process in reversed(started):
+        process.terminate()
+    for process in reversed(started):
+        process.wait(30)
+
+
+def test_a_dask_cluster_gives_the_same_report(cluster: str, tmp_path: Path) -> None:
+    """The workers of a real scheduler give the report of this process."""
+    for _ in range(120):
+        done = subprocess.run([*COMMAND, "verify", "--adapter", "torch", "--seed", "5", "--cases", "24", "--scheduler", cluster], cwd=tmp_path,
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        if "has no workers" not in done.stderr and "Timed out" not in done.stderr:
+            break
+        time.sleep(0.5)
+    assert done.returncode == 0, done.stdout + done.stderr
+    mine = json.loads(next((tmp_path / "reports").rglob("report.json")).read_text())
+    whole = json.loads(straight(24).to_json())
+    for name in set(mine) - {"seconds", "options", "environment"}:
+        assert mine[name] == whole[name], name
