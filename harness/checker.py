@@ -22,7 +22,7 @@ from .condition import condition, simpler, where
 from .diagnose import Diagnosis, diagnose, digits_lost
 from .environment import environment
 from .finding import Finding
-from .isolation import CandidateDiedError, Isolated
+from .isolation import Isolated
 from .known import KnownList
 from .ledger import Ledger
 from .probe import Condition, Probe, probes, shapes_for
@@ -35,6 +35,7 @@ from .report import Report
 from .shrink import shrink
 from .strategies import each_input
 from .whole import WholeNetwork, spread
+from .worker import LostError
 
 __all__ = ["GradientMismatch", "assert_gradients", "check", "check_again"]
 
@@ -214,7 +215,7 @@ class Checker:
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
         kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
         diagnosis = Diagnosis("raised", f"the candidate raised {message}{where}")
-        if isinstance(error, CandidateDiedError):
+        if isinstance(error, LostError):
             diagnosis = Diagnosis("lost", f"the candidate was lost: {error}")
         self._error(probe, diagnosis, kind, known.reason if known else "")
 

@@ -79,7 +79,7 @@ def _walk(value: Any) -> Iterator[Layer]:
             yield from _walk(part)
     elif isinstance(value, Layer):
         yield value
-        for field in fields(value):  # type: ignore[arg-type]  # every layer is a dataclass
+        for field in fields(value):  # every layer is a dataclass
             yield from _walk(getattr(value, field.name))
 
 

@@ -89,7 +89,7 @@ class Engine:
         except ImportError as error:
             raise ImportError('a scheduler needs Dask, which is not installed. Do: pip install "backproof[dask]"') from error
         limits = limits or Limits()
-        with Client(address, timeout=10, set_as_default=False) as client:
+        with Client(address, timeout=10, set_as_default=False) as client:  # type: ignore[no-untyped-call,unused-ignore]
             workers = sum(client.nthreads().values())
             if not workers:
                 raise OSError(f"the scheduler at {address} has no workers. Do: dask worker {address} --nthreads 1")

@@ -97,11 +97,15 @@ class Finding:
             raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
         try:
             case = None if data["case"] is None else (Probe if "condition" in data["case"] else Case).build(data["case"])
-            entries, names = data["entries"], ("adapter", "precision", "layer", "path", "tensor", "verdict")
-            return cls(*(str(data[name]) for name in names), float(data["excess"]), (int(entries["outside"]), int(entries["total"])),
-                       tuple(map(int, data["index"])), *(float(data[name]) for name in ("actual", "expected", "bound")),
-                       Diagnosis(**{name: str(said) for name, said in data["diagnosis"].items()}), case, int(data["count"]),
-                       float(data["digits_lost"]), str(data["known"]), bool(data["suspects_reference"]), dict(data["options"]))  # fmt: skip
+            names = ("adapter", "precision", "layer", "path", "tensor", "verdict", "known")
+            texts: dict[str, Any] = {name: str(data[name]) for name in names}
+            numbers: dict[str, Any] = {name: float(data[name]) for name in ("excess", "actual", "expected", "bound")}
+            return cls(
+                **texts, **numbers, entries=(int(data["entries"]["outside"]), int(data["entries"]["total"])),
+                index=tuple(map(int, data["index"])), diagnosis=Diagnosis(**{name: str(said) for name, said in data["diagnosis"].items()}),
+                case=case, count=int(data["count"]), digits=float(data["digits_lost"]),
+                suspects_reference=bool(data["suspects_reference"]), options=dict(data["options"]),
+            )  # fmt: skip
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"a finding lacks a field or has a value of a wrong type: {error}") from error
 

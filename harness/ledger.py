@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from .certify import Certificate
 from .finding import SEVERITY, Finding
-from .report import Key, SelfTest, Tally
+from .report import Key, Report, SelfTest, Tally
 
 __all__ = ["Ledger"]
 
@@ -79,6 +80,14 @@ class Ledger:
             return False
         self.found[key] = replace(self.found[key], count=self.found[key].count + times)
         return True
+
+    def report(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> Report:
+        """Return the report of what was counted and found so far."""
+        return Report(
+            findings=self.sorted_findings("new"), known=self.sorted_findings("known"), conventions=self.sorted_findings("convention"),
+            tallies=self.tallies, skipped=self.skipped, self_test=replace(self.self_test), environment=environment, options=options,
+            coverage=self.coverage, cases=self.cases, seconds=dict(self.seconds),
+        )  # fmt: skip
 
     def sorted_findings(self, which: str) -> tuple[Finding, ...]:
         """Return the findings of a kind (`new`, `known`, `convention`), worst first."""

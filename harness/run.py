@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: i
     """Check frameworks over random networks and return the report; write it below `reports` unless that is None.
 
     `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every precision. With
-    one job all of it happens in this process; several are processes of their own, in which a case may hang or die and is a finding. The same
-    seed gives the same verdicts for any number of them. Raises ValueError for an unknown adapter, layer or precision,
+    one job all of it happens in this process; several are processes of their own, in which a case may hang or die and is a finding.
+    The same seed gives the same verdicts for any number of them. Raises ValueError for an unknown adapter, layer or precision,
     MissingFrameworkError for an absent framework.
     """
     if jobs < 1:
@@ -122,14 +123,16 @@ class Run:
             examine = self.examiner.structure if self.engine is None else self.work.examine
             waiting.append((index, state, cases, submit(examine, index, cases)))
             if len(waiting) > ahead:
-                yield self._take(*waiting.popleft())
+                self._take(*waiting.popleft())
+                yield
         while waiting:
-            yield self._take(*waiting.popleft())
+            self._take(*waiting.popleft())
+            yield
 
     def _structures(self) -> Iterator[tuple[int, Any, tuple[Case, ...]]]:
         """Yield the structures that are left with their cases, counting the time that drawing takes in this process."""
         wanted = None if self.total is None else -(-self.total // DRAWS)
-        submit = Later if self.engine is None else lambda *call: self.engine.submit(self.work.call, *call)  # type: ignore[union-attr]
+        submit = Later if self.engine is None else partial(self.engine.submit, self.work.call)
         source = self.drawing.structures(submit, None if wanted is None else -(-wanted // BLOCK))
         while self.minutes is None or time.perf_counter() - self.started < 60 * self.minutes:
             start = time.perf_counter()
@@ -173,11 +176,6 @@ class Run:
 
     def report(self) -> Report:
         """Return the report of what was done so far."""
-        ledger = self.ledger
-        return Report(
-            findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
-            conventions=ledger.sorted_findings("convention"), stale=KnownList().stale(ledger.reached, ledger.met),
-            tallies=ledger.tallies, skipped=ledger.skipped, self_test=replace(ledger.self_test), environment=self.environment,
-            options=self.options, coverage=ledger.coverage, cases=ledger.cases, interrupted=self.interrupted,
-            seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
-        )  # fmt: skip
+        report = self.ledger.report(self.options, self.environment)
+        return replace(report, stale=KnownList().stale(self.ledger.reached, self.ledger.met), interrupted=self.interrupted,
+                       seconds={**report.seconds, "total": time.perf_counter() - self.started})  # fmt: skip

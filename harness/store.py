@@ -16,7 +16,7 @@ from .ledger import Ledger
 from .reference.case import Case
 from .report import Tally
 
-__all__ = ["FILE", "Store"]
+__all__ = ["FILE", "Store", "summary"]
 
 FILE = "campaign.sqlite"
 SCHEMA = 1
@@ -170,10 +170,10 @@ class Store:
         """Return the counts and findings of the campaign so far."""
         ledger = Ledger()
         with self._said():
-            for *key, compared, conventions, inconclusive, outside, margin in self.connection.execute(
-                    "SELECT adapter, precision, layer, tensor, compared, conventions, inconclusive, outside, margin FROM tallies"):
-                a, p, layer, tensor = map(str, key)
-                ledger.tallies[a, p, layer, tensor] = Tally(*map(int, (compared, conventions, inconclusive, outside)), float(margin))
+            for row in self.connection.execute("SELECT * FROM tallies"):
+                adapter, precision, layer, tensor = map(str, row[1:5])
+                compared, conventions, inconclusive, outside = map(int, row[5:9])
+                ledger.tallies[adapter, precision, layer, tensor] = Tally(compared, conventions, inconclusive, outside, float(row[9]))
             for kind, name, count in self.connection.execute("SELECT kind, name, count FROM counts"):
                 _restore(ledger, str(kind), str(name), count)
             ledger.cases = int(self.connection.execute("SELECT count(*) FROM cases").fetchone()[0])
@@ -206,3 +206,13 @@ def _restore(ledger: Ledger, kind: str, name: str, count: float) -> None:
     else:
         counters = {"skipped": ledger.skipped, "reached": ledger.reached, "met": ledger.met, "mistakes": ledger.self_test.by_mistake}
         counters[kind][name] = int(count)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """Return what a campaign holds so far as the data of a report (docs/report.md). Raises ValueError for what is no campaign."""
+    store = Store(path)
+    try:
+        ledger, options, environment = store.ledger(), store.fact("options") or {}, store.fact("environment") or {}
+    finally:
+        store.close()
+    return ledger.report(options, environment).describe()

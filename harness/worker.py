@@ -80,7 +80,7 @@ class Worker:
             if kind is Answer.ONE:  # lost, or left by who asked: what else comes would be taken for the answer of the next call
                 self._stop()
         if kind is Answer.RAISED:
-            raise found  # type: ignore[misc]
+            raise found
 
     def _start(self) -> None:
         if self.closed:

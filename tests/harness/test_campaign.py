@@ -161,6 +161,10 @@ def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+def resumed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, "verify", "--resume", str(folder), *arguments], capture_output=True, text=True, check=False)
+
+
 def finished(reports: Path) -> int:
     """How many cases the campaign below a folder holds."""
     for path in reports.glob(f"*/{FILE}"):
@@ -185,7 +189,7 @@ def test_killing_the_driver_loses_nothing(tmp_path: Path) -> None:
         process.communicate()
     (folder,) = (tmp_path / "reports").iterdir()
     assert 0 < finished(tmp_path / "reports") < 48
-    done = subprocess.run([*COMMAND, "verify", "--resume", str(folder), "--jobs", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = resumed(folder, "--jobs", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     mine, whole = json.loads((folder / "report.json").read_text()), json.loads(straight(48).to_json())
     for name in set(mine) - {"seconds", "options", "environment"}:
@@ -208,8 +212,7 @@ def test_a_full_disk_stops_with_a_sentence_and_a_store_that_opens(tmp_path: Path
     before = store.structures
     store.close()
     assert 0 < before < 100
-    done = subprocess.run([*COMMAND, "verify", "--resume", str(folder), "--cases", str(DRAWS * (before + 1))], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = resumed(folder, "--cases", str(DRAWS * (before + 1)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished(tmp_path / "reports") == DRAWS * (before + 1)
 
@@ -225,7 +228,7 @@ def test_a_campaign_has_one_writer_and_one_way_of_going_on(tmp_path: Path) -> No
         run_all(Run(cases=8, seed=6, **options), lambda _: None, Campaign.resume(campaign.folder.path))
     with pytest.raises(ValueError, match=r"no campaign to go on with: it has no campaign\.sqlite$"):
         Campaign.resume(tmp_path)
-    done = subprocess.run([*COMMAND, "verify", "--resume", str(campaign.folder.path), "--seed", "6"], capture_output=True, text=True, check=False)
+    done = resumed(campaign.folder.path, "--seed", "6")
     assert done.returncode == 2
     assert "--resume goes on with what the campaign was begun with: got --seed too" in done.stderr
 
@@ -242,14 +245,15 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path) -> None:
             if data:
                 data[rng.randrange(len(data))] = rng.randrange(256)
         path.write_bytes(data)
+        said = ""
         try:
             store = Store(path)
             store.ledger()
             store.close()
         except ValueError as error:
-            refused += 1
-            assert str(path) in str(error)
-            assert "\n" not in str(error)
+            said = str(error)
+        assert not said or (str(path) in said and "\n" not in said)
+        refused += bool(said)
     assert refused > 30
 
 
@@ -279,12 +283,12 @@ def cluster(tmp_path: Path) -> Iterator[str]:
 def test_a_dask_cluster_gives_the_same_report(cluster: str, tmp_path: Path) -> None:
     """The workers of a real scheduler give the report of this process."""
     for _ in range(120):
-        done = subprocess.run([*COMMAND, "verify", "--adapter", "torch", "--seed", "5", "--cases", "24", "--scheduler", cluster], cwd=tmp_path,
-                              capture_output=True, text=True, check=False)  # fmt: skip
-        if "has no workers" not in done.stderr and "Timed out" not in done.stderr:
+        process = start(tmp_path, "--adapter", "torch", "--seed", "5", "--cases", "24", "--scheduler", cluster)
+        out, err = process.communicate(timeout=300)
+        if "has no workers" not in err and "Timed out" not in err:
             break
         time.sleep(0.5)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, out + err
     mine = json.loads(next((tmp_path / "reports").rglob("report.json")).read_text())
     whole = json.loads(straight(24).to_json())
     for name in set(mine) - {"seconds", "options", "environment"}:
