@@ -15,6 +15,8 @@ from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from jax import Array
 
+from .versions import enable_x64
+
 Arrays = dict[str, Array]
 
 LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
@@ -49,7 +51,7 @@ class Jax:
         sources = values.sources()
         leaves = {wire: sources[wire] for wire in graph.leaves}
         fixed = {wire: array for wire, array in sources.items() if wire not in leaves}
-        with jax.enable_x64(case.precision == "float64"):
+        with enable_x64(case.precision == "float64"):
             taps = {w: np.zeros((case.batch,) * graph.batched(w) + shape, values.upstream.dtype) for w, shape in graph.taps.items()}
             result = self.program(case.network)(leaves, taps, fixed, values.target, values.upstream)
             (d_leaves, d_taps), (loss, wires) = jax.tree.map(np.asarray, result)

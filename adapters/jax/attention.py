@@ -34,6 +34,30 @@ def multihead_attention(layer: Any, params: Params, x: Array) -> Array:
     return z.reshape(x.shape) @ params["out_proj_weight"].T + bias["out_proj_bias"]
 
 
+def scaled_dot_product_attention_by_formula(layer: Any, params: Params, query: Array, key: Array, value: Array) -> Array:
+    scores = query @ jnp.swapaxes(key, -1, -2) * (query.shape[-1] ** -0.5 if layer.scale is None else layer.scale)
+    if layer.mask:
+        mask = params["attn_mask"]
+        scores = jnp.where(mask, scores, -jnp.inf) if layer.mask == "boolean" else scores + mask
+    scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf) if layer.is_causal else scores
+    seen = scores > -jnp.inf
+    weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)  # type: ignore[no-untyped-call]
+    return jnp.where(seen, weights, 0) @ value
+
+
+def multihead_attention_by_formula(layer: Any, params: Params, x: Array) -> Array:
+    bias: dict[str, Any] = {"in_proj_bias": 0, "out_proj_bias": 0, **params}
+    projected = x @ params["in_proj_weight"].T + bias["in_proj_bias"]
+    kv_heads, size = layer.num_kv_heads or layer.num_heads, layer.embed_dim // layer.num_heads
+    heads = jnp.swapaxes(projected.reshape(*x.shape[:2], layer.num_heads + 2 * kv_heads, size), 1, 2)
+    query, *rest = jnp.split(heads, [layer.num_heads, layer.num_heads + kv_heads], axis=1)
+    key, value = (jnp.repeat(a, layer.num_heads // kv_heads, axis=1) for a in rest)
+    scores = query @ jnp.swapaxes(key, -1, -2) * size**-0.5
+    scores = jnp.where(jnp.tri(x.shape[1], dtype=bool), scores, -jnp.inf) if layer.is_causal else scores
+    z = jnp.swapaxes(jax.nn.softmax(scores, axis=-1) @ value, 1, 2)
+    return z.reshape(x.shape) @ params["out_proj_weight"].T + bias["out_proj_bias"]
+
+
 def rotary_embedding(layer: Any, params: Params, x: Array) -> Array:
     import numpy as np  # noqa: PLC0415  (the table is made in float64, which jax may have switched off)
 
@@ -49,3 +73,6 @@ LOWERINGS: dict[type, Callable[..., Array]] = {
     A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
     A.RotaryEmbedding: rotary_embedding,
 }  # fmt: skip
+if not hasattr(jax.nn, "dot_product_attention"):  # it came with 0.4.31
+    LOWERINGS |= {A.ScaledDotProductAttention: scaled_dot_product_attention_by_formula,
+                  A.MultiheadAttention: multihead_attention_by_formula}  # fmt: skip

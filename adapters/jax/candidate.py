@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from backproof.adapters.calls import DENSE, Answer, Call, UnsupportedError, answered, first_sentence
+
+from .versions import enable_x64, quick_jit
 
 Candidate = Callable[..., Any]
 ARRAYS = (jax.Array, np.ndarray, np.generic)
@@ -43,9 +45,7 @@ def _program(candidate: Candidate, mode: str, real: tuple[int, ...], trained: tu
                 raise ValueError(f"wrong shape of the output: got {y.shape}, expected {dy.shape}")
         return ys, pullback(tuple(jnp.asarray(dy, y.dtype) for dy, y in zip(dys, ys, strict=True)))
 
-    # nothing is timed here, so XLA's code generator need not optimise; what it fuses is decided before
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return both if mode == "eager" else partial(jax.jit, compiler_options=quick)(both)
+    return both if mode == "eager" else quick_jit(both)
 
 
 class JaxDriver:
@@ -64,7 +64,7 @@ class JaxDriver:
         real = tuple(i for i, is_real in enumerate(call.real) if is_real and call.wants(i))
         trained = tuple(name for name in call.trained if call.wants(name))
         program = _program(candidate, call.mode, real, trained, call.batched, len(call.dys))
-        with jax.enable_x64(any(a.dtype == np.float64 for a in (*call.inputs, *call.dys))):
+        with enable_x64(any(a.dtype == np.float64 for a in (*call.inputs, *call.dys))):
             try:
                 result = program(list(call.inputs), dict(call.params), call.dys)
             except (NotImplementedError, ValueError, TypeError) as error:

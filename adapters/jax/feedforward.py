@@ -20,7 +20,7 @@ def linear(layer: Any, params: Params, x: Array) -> Array:
 
 
 def identity(layer: Any, params: Params, x: Array) -> Array:
-    return jax.nn.identity(x)
+    return jnp.positive(x)
 
 
 def relu(layer: Any, params: Params, x: Array) -> Array:

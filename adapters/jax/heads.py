@@ -20,7 +20,7 @@ def head(layer: Any, z: Array, target: Array) -> Array:
     elif layer.loss == "kl":
         summands = jnp.sum(jax.scipy.special.xlogy(target, target) - target * jax.nn.log_softmax(z), axis=-1)
     else:
-        outputs = {"linear": jax.nn.identity, "sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "softmax": jax.nn.softmax,
+        outputs = {"linear": jnp.positive, "sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "softmax": jax.nn.softmax,
                    "log_softmax": jax.nn.log_softmax}
         a = outputs[layer.output](z)
         if layer.loss == "nll":

@@ -1,4 +1,4 @@
-"""JAX: the normalisations, with statistics in at least float32 as flax takes them."""
+"""JAX: the normalisations, with statistics in at least float32 as flax takes them, in two passes whatever `standardize` does by itself."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ Params = dict[str, Array]
 
 def batch_norm(layer: Any, params: Params, x: Array) -> Array:
     axes, along = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
-    running = {} if layer.training else {"mean": params["running_mean"].reshape(along), "variance": params["running_var"].reshape(along)}
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = jax.nn.standardize(wide, axes, epsilon=layer.eps, algorithm="stable", **running)  # type: ignore[call-arg]
+    mean = jnp.mean(wide, axes, keepdims=True) if layer.training else params["running_mean"].reshape(along)
+    variance = jnp.var(wide, axes, keepdims=True) if layer.training else params["running_var"].reshape(along)
+    y = jax.nn.standardize(wide, axes, mean, variance, layer.eps)
     y = y * params["weight"].reshape(along) + params["bias"].reshape(along) if layer.affine else y
     return y.astype(x.dtype)
 
 
 def layer_norm(layer: Any, params: Params, x: Array) -> Array:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = jax.nn.standardize(wide, tuple(range(-layer.axes, 0)), epsilon=layer.eps, algorithm="stable")  # type: ignore[call-arg]
+    axes = tuple(range(-layer.axes, 0))
+    y = jax.nn.standardize(wide, axes, jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True), layer.eps)
     y = y * params["weight"] if "weight" in params else y
     y = y + params["bias"] if "bias" in params else y
     return y.astype(x.dtype)
@@ -41,7 +43,8 @@ def group_norm(layer: Any, params: Params, x: Array) -> Array:
     along = (-1, *[1] * (x.ndim - 2))
     groups = x.reshape(x.shape[0], layer.num_groups, x.shape[1] // layer.num_groups, *x.shape[2:])
     wide = groups.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = jax.nn.standardize(wide, tuple(range(2, wide.ndim)), epsilon=layer.eps, algorithm="stable").reshape(x.shape)  # type: ignore[call-arg]
+    axes = tuple(range(2, wide.ndim))
+    y = jax.nn.standardize(wide, axes, jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True), layer.eps).reshape(x.shape)
     y = y * params["weight"].reshape(along) + params["bias"].reshape(along) if layer.affine else y
     return y.astype(x.dtype)
 
@@ -49,7 +52,8 @@ def group_norm(layer: Any, params: Params, x: Array) -> Array:
 def instance_norm(layer: Any, params: Params, x: Array) -> Array:
     along = (-1, *[1] * (x.ndim - 2))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = jax.nn.standardize(wide, tuple(range(2, x.ndim)), epsilon=layer.eps, algorithm="stable")  # type: ignore[call-arg]
+    axes = tuple(range(2, x.ndim))
+    y = jax.nn.standardize(wide, axes, jnp.mean(wide, axes, keepdims=True), jnp.var(wide, axes, keepdims=True), layer.eps)
     y = y * params["weight"].reshape(along) + params["bias"].reshape(along) if layer.affine else y
     return y.astype(x.dtype)
 
