@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..finding import Finding
-from ..probe import Probe
-from ..reference.case import Case
-from ..reference.containers import Parallel, Residual, Sequential, Shared
-from ..reference.graph import Container
-from ..reference.layer import Shape
-from ..reference.network import Network
-from ..reference.trace import HEAD_PATH
-from ..whole import WholeNetwork
+from backproof.finding import Finding
+from backproof.probe import Probe
+from backproof.reference.case import Case
+from backproof.reference.containers import Parallel, Residual, Sequential, Shared
+from backproof.reference.graph import Container
+from backproof.reference.layer import Shape
+from backproof.reference.network import Network
+from backproof.reference.trace import HEAD_PATH
+from backproof.whole import WholeNetwork
 
 __all__ = ["Box", "drawing"]
 

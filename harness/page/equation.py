@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from backproof.reference.layer import REGISTRY
 from markupsafe import Markup, escape
-
-from ..reference.layer import REGISTRY
 
 __all__ = ["UnreadableError", "parts", "typeset"]
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "lambda": "λ", "mu": "μ", "phi": "φ", "Phi": "Φ",
          "pi": "π", "sigma": "σ", "theta": "θ"}  # fmt: skip
-FUNCTIONS = frozenset("ceil cos exp floor log logsumexp max min sech sign sin softmax softplus sqrt tanh".split())
+FUNCTIONS = frozenset({"ceil", "cos", "exp", "floor", "log", "logsumexp", "max", "min", "sech", "sign", "sin", "softmax", "softplus",
+                       "sqrt", "tanh"})
 BIG = {"sum": "∑", "prod": "∏"}
 OPERATORS = {"<=": "≤", ">=": "≥", "!=": "≠", "+-": "±", "=": "=", "<": "<", ">": ">", "+": "+", "-": "−", "*": "·", "/": "/",
              ":": ":", ",": ",", ";": ";", "...": "…"}  # fmt: skip
@@ -30,6 +30,7 @@ TOKEN = re.compile(r"(?P<prose>[A-Za-z]{2,}(?:-[A-Za-z]{2,})+)|(?P<name>[A-Za-z]
 PARAMETER = re.compile(r"d?(?:(?:in|out)_proj_(?:weight|bias)|(?:weight|bias)_[hi]h_l\d+(?:_reverse)?)(?![A-Za-z0-9])")
 SUBSCRIPT = re.compile(r"_([A-Za-z]{1,3}\d?|\d+)(?![A-Za-z0-9_.])")
 GRADIENT = re.compile(r"d[A-Za-z]")
+BINARY = frozenset(("<=", ">=", "!=", "=", "<", ">", "+", "*", "/", ":"))
 TIMES, APPLIED, PRIME = "\u2062", "\u2061", "\u2032"
 
 
@@ -37,12 +38,13 @@ class UnreadableError(ValueError):
     """A notation that is not ours."""
 
 
+@lru_cache(maxsize=1024)
 def typeset(text: str) -> Markup:
     """Return an equation as MathML between words as text; as plain text in `<code>` where it is not understood."""
     try:
         found = list(parts(text))
     except UnreadableError:
-        return Markup("<code>{}</code>").format(text)  # noqa: S704  (format escapes what it is given)
+        return Markup("<code>{}</code>").format(text)  # format escapes what it is given
     # an element's text is escaped by the serialiser, words by `escape`
     return Markup("").join(escape(part) if isinstance(part, str) else Markup(tostring(part, encoding="unicode")) for part in found)  # noqa: S704
 
@@ -102,37 +104,40 @@ class _Reader:
         before, bars = "operator", 0
         while self.at < len(self.text):
             spaced = self._space()
-            if self.at == len(self.text) or (not closing and self._ends()):
-                break
             found = TOKEN.match(self.text, self.at)
+            if self.at == len(self.text) or (self._ends() if not closing else self.text[self.at] == closing):
+                break
             if found is None:
                 raise UnreadableError(f"no notation of ours: {self.text[self.at :]!r}")
-            token = found.group()
-            if found.lastgroup == "close" and token == closing:
-                break
             if found.lastgroup == "operator":
-                if not closing and token in {",", ";"}:
-                    raise UnreadableError(f"a comma without a space: {self.text!r}")
-                self.at = found.end()
-                unary = {"form": "prefix"} if token in {"-", "+-"} and before == "operator" else {}
-                SubElement(row, "mo", unary).text = OPERATORS[token]
-                before = "operator"
+                before = self._operator(row, found, before, closing)
             elif closing and (word := self._prose()):
                 self.at = word.end()
                 SubElement(row, "mtext").text = f"\u00a0{word.group()}\u00a0"
                 before = "operator"
             else:
                 closes = found.lastgroup == "bar" and bars % 2 == 1
-                if before != "operator" and not closes:
-                    self._between(row, token, before, spaced=spaced)
-                if found.lastgroup == "bar":
-                    self.at, bars = found.end(), bars + 1
-                    SubElement(row, "mo", {"form": "postfix" if closes else "prefix", "stretchy": "false"}).text = "|"
-                    before = "operand" if closes else "operator"
-                else:
-                    before = self._operand(row)
-        if bars % 2 or not len(row):
+                bars += found.lastgroup == "bar"
+                if before not in {"operator", "binary"} and not closes:
+                    self._between(row, found.group(), before, spaced=spaced)
+                before = self._bar(row, closes=closes) if found.lastgroup == "bar" else self._operand(row)
+        if bars % 2 or not len(row) or (before == "binary" and (closing or self.at == len(self.text))):
             raise UnreadableError(f"no notation of ours: {self.text!r}")
+
+    def _operator(self, row: Element, found: re.Match[str], before: str, closing: str) -> str:
+        """Read an operator, where one may stand: a comma without a space between formulas belongs to no notation of ours."""
+        mark = found.group()
+        if (not closing and mark in {",", ";"}) or (mark in BINARY and (before == "binary" or self.at == 0)):
+            raise UnreadableError(f"an operator without operands: {self.text[self.at :]!r}")
+        self.at = found.end()
+        unary = {"form": "prefix"} if mark in {"-", "+-"} and before in {"operator", "binary"} else {}
+        SubElement(row, "mo", unary).text = OPERATORS[mark]
+        return "binary" if mark in BINARY else "operator"
+
+    def _bar(self, row: Element, *, closes: bool) -> str:
+        self.at += 1
+        SubElement(row, "mo", {"form": "postfix" if closes else "prefix", "stretchy": "false"}).text = "|"
+        return "operand" if closes else "operator"
 
     def _space(self) -> bool:
         start = self.at
@@ -146,9 +151,9 @@ class _Reader:
         return bool(re.match(r"[,;]\s|\.(\s|$)", rest)) or self._prose() is not None
 
     @staticmethod
-    def _between(row: Element, token: str, before: str, *, spaced: bool) -> None:
+    def _between(row: Element, following: str, before: str, *, spaced: bool) -> None:
         """Say what stands unwritten between two operands: a function applied, or a product."""
-        applied = before == "function" or (token == "(" and not spaced and before == "name")
+        applied = before == "function" or (following == "(" and not spaced and before == "name")
         SubElement(row, "mo").text = APPLIED if applied else TIMES
         if spaced:
             SubElement(row, "mspace", {"width": "0.22em"})
@@ -198,20 +203,21 @@ class _Reader:
         found = TOKEN.match(self.text, self.at)
         if found is None or found.lastgroup not in {"name", "number", "open"}:
             raise UnreadableError(f"no notation of ours: {self.text[self.at :]!r}")
-        self.at, token = found.end(), found.group()
-        if found.lastgroup == "number":
-            return _leaf("mn", token), "operand"
-        if found.lastgroup == "open":
-            return self._bracket(token, fences=True), "operand"
-        if token in BIG:
-            return _leaf("mo", BIG[token]), "big"
-        if token == "sqrt" and self._take("("):
+        self.at, read = found.end(), found.group()
+        if found.lastgroup == "name":
+            return self._name(read)
+        return (_leaf("mn", read) if found.lastgroup == "number" else self._bracket(read, fences=True)), "operand"
+
+    def _name(self, name: str) -> tuple[Element, str]:
+        if name in BIG:
+            return _leaf("mo", BIG[name]), "big"
+        if name == "sqrt" and self._take("("):
             return _wrap("msqrt", self._bracket("(", fences=False)), "operand"
-        if token in FUNCTIONS:
-            return _leaf("mi", token), "function"
-        if GRADIENT.fullmatch(token):
-            return _wrap("mrow", _leaf("mi", "d"), _leaf("mi", token[1])), "name"
-        return _leaf("mi", GREEK.get(token, token)), "name"
+        if name in FUNCTIONS:
+            return _leaf("mi", name), "function"
+        if GRADIENT.fullmatch(name):
+            return _wrap("mrow", _leaf("mi", "d"), _leaf("mi", name[1])), "name"
+        return _leaf("mi", GREEK.get(name, name)), "name"
 
     def _bracket(self, opening: str, *, fences: bool) -> Element:
         """Read on behind an opening bracket up to its closing one."""

@@ -8,10 +8,9 @@ from itertools import groupby
 
 import drawsvg
 import numpy as np
+from backproof.finding import Finding
+from backproof.reference.rounding import quiet
 from markupsafe import Markup
-
-from ..finding import Finding
-from ..reference.rounding import quiet
 
 __all__ = ["HeatMap", "Level", "Window", "heat_map", "window"]
 
@@ -55,12 +54,13 @@ class Window:
 def heat_map(finding: Finding) -> HeatMap | None:
     """Return the heat map of a finding's tensor; None where its numbers are not at hand, or there is only one."""
     levels = _levels(finding)
-    if levels is None or levels.size < 2:  # noqa: PLR2004
+    if levels is None or levels.size < 2:
         return None
     split = _split(levels.ndim)
     flat = _flat(levels)
     cells = _worst(flat)
-    blocks = "" if cells.shape == flat.shape else f"the worst of a block of up to {' × '.join(str(-(-n // m)) for n, m in zip(flat.shape, cells.shape, strict=True))} entries"
+    block = " × ".join(str(-(-n // m)) for n, m in zip(flat.shape, cells.shape, strict=True))
+    blocks = "" if cells.shape == flat.shape else f"the worst of a block of up to {block} entries"
     place = np.ravel_multi_index(finding.index, levels.shape) if levels.ndim else 0
     row, column = (int(at * m // n) for at, n, m in zip(divmod(int(place), flat.shape[1]), flat.shape, cells.shape, strict=True))
     counts = np.bincount(levels.ravel(), minlength=len(LEVELS))
@@ -94,7 +94,7 @@ def _levels(finding: Finding) -> np.ndarray | None:
     if certificate is None or certificate.actual is None or certificate.ball is None or certificate.verdict == "error":
         return None
     value = certificate.ball.value
-    if certificate.actual.shape != value.shape or len(finding.index) != value.ndim:
+    if certificate.actual.shape != value.shape or len(finding.index) != value.ndim or not value.size:
         return None
     with quiet():
         bound = certificate.ball.radius()
@@ -107,7 +107,7 @@ def _levels(finding: Finding) -> np.ndarray | None:
 
 def _split(axes: int) -> int:
     """Return how many axes are laid along the rows: examples, or with more axes than two examples and channels or times."""
-    return min(axes - 1, 1 if axes <= 2 else 2) if axes else 0  # noqa: PLR2004
+    return min(axes - 1, 1 if axes <= 2 else 2) if axes else 0
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from ..report import Report, Tally
+from backproof.report import Report, Tally
 
 __all__ = ["LABELS", "Matrix", "Square", "below", "matrix"]
 
@@ -44,7 +44,8 @@ def matrix(report: Report) -> Matrix:
         if (adapter, layer, tensor) in found:
             link = f"#{urlencode({'layer': layer, 'tensor': tensor, 'adapter': adapter})}"
         cells.setdefault(layer, {}).setdefault((adapter, precision), []).append((tensor, _square(tensor, tally, link)))
-    return Matrix(columns, tuple((layer, tuple(_ordered(row.get(column, [])) for column in columns)) for layer, row in sorted(cells.items())))
+    return Matrix(columns, tuple((layer, tuple(_ordered(row.get(column, [])) for column in columns))
+                                 for layer, row in sorted(cells.items())))  # fmt: skip
 
 
 def _ordered(squares: list[tuple[str, Square]]) -> tuple[Square, ...]:

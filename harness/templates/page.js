@@ -3,6 +3,7 @@
 (() => {
   const form = document.getElementById("filters");
   const said = document.getElementById("said");
+  const findings = [...document.querySelectorAll("details.finding")];
   const say = (text) => { said.textContent = text; };
 
   for (const button of document.querySelectorAll("button.copy")) {
@@ -29,11 +30,24 @@
     setTimeout(() => { button.textContent = label; }, 1500);
   });
 
+  // The bodies of all but the first findings are text, escaped when it was written, until somebody opens them. No body holds an <hr>.
+  const DETAILED = document.querySelectorAll("details.finding > .body").length;
+  let bodies = null;
+  function unfold(one) {
+    if (one.childElementCount > 1) return;
+    bodies ??= document.getElementById("bodies").textContent.split("<hr>");
+    one.insertAdjacentHTML("beforeend", bodies[findings.indexOf(one) - DETAILED]);
+  }
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open && event.target.matches(".finding")) unfold(event.target);
+  }, true);
+
   const PRINTED = 100; // findings opened for a printout; of more, only those that are open
   let opened = [];
   addEventListener("beforeprint", () => {
     const shown = [...document.querySelectorAll("details.finding:not([hidden])")];
     const every = shown.length > PRINTED ? shown.filter((one) => one.open) : shown;
+    every.forEach(unfold);
     opened = every.flatMap((one) => [one, ...one.querySelectorAll("details.script")]).filter((one) => !one.open);
     for (const one of opened) one.open = true;
   });
@@ -45,7 +59,6 @@
   if (!form) return;
   const NAMES = ["q", "verdict", "adapter", "precision", "layer", "tensor"];
   const SELECTS = NAMES.slice(1);
-  const findings = [...document.querySelectorAll("details.finding")];
   const groups = [...document.querySelectorAll("section.group")];
   const facts = findings.map((one) => SELECTS.map((name) => one.dataset[name]));
   const state = findings.map(() => true);
@@ -136,4 +149,5 @@
     }
   });
   recall();
+  addEventListener("load", recall); // the browser's own jump to the fragment, which comes before, takes the focus away
 })();
