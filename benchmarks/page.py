@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from backproof.run import Run
 from document import conditions, milliseconds, table, write
 
 SIZES = (100, 1_000, 10_000)
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 TIMED = """async (change) => {
@@ -95,6 +96,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the section into docs/benchmarks.md")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options = parser.parse_args()
+    if CHROMIUM is None:
+        raise SystemExit("no chromium here. Do: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(count, Path(folder)) for count in options.sizes]
     text = "## The page of a report\n\nMilliseconds to write `report.html`, and in a headless Chromium to its first paint, until all of "

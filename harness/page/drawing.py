@@ -114,6 +114,10 @@ def _shape(shape: Shape) -> str:
 
 
 def _options(layer: Any) -> str:
-    """Return the options of a layer that are not the usual ones."""
+    """Return the options of a layer that are not the usual ones; `(1, 1)` is the usual stride of 1, spelt out."""
+
+    def usual(value: Any, default: Any) -> bool:
+        return value == default or (isinstance(value, tuple) and bool(value) and all(one == default for one in value))
+
     every = ((f, getattr(layer, f.name)) for f in fields(layer))
-    return ", ".join(f"{f.name}={value}" for f, value in every if value != f.default)
+    return ", ".join(f"{f.name}={value}" for f, value in every if not usual(value, f.default))

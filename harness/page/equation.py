@@ -58,7 +58,7 @@ def parts(text: str) -> Iterator[Element | str]:
             continue
         start, row = reader.at, Element("mrow")
         reader.row(row, "")
-        math = Element("math", {"displaystyle": "true", "alttext": text[start : reader.at].strip()})
+        math = Element("math", {"displaystyle": "true", "alttext": text[start : reader.at]})
         math.append(row)
         yield math
 
@@ -103,9 +103,11 @@ class _Reader:
         """Read operands and operators up to a closing bracket, or at the outermost level up to the next word or comma."""
         before, bars = "operator", 0
         while self.at < len(self.text):
+            start = self.at
             spaced = self._space()
             found = TOKEN.match(self.text, self.at)
             if self.at == len(self.text) or (self._ends() if not closing else self.text[self.at] == closing):
+                self.at = self.at if closing else start  # the space before a word is the word's
                 break
             if found is None:
                 raise UnreadableError(f"no notation of ours: {self.text[self.at :]!r}")

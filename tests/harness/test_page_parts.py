@@ -96,6 +96,14 @@ def test_an_equation_says_as_mathml_what_it_said_as_text(equation: str) -> None:
     assert bare("".join(part if isinstance(part, str) else spelt(part) for part in found)) == bare(equation)
 
 
+def test_words_keep_their_spaces() -> None:
+    """Between a formula and the words around it stands what stood there; a product has a space, a function and its argument have none."""
+    found = list(parts("dx_n = sum_a dy_a W over the o, k with s(x) t > 0, else 0"))
+    assert [part for part in found if isinstance(part, str)] == [" over the ", ", ", " with ", ", else "]
+    assert [part.get("alttext") for part in found if isinstance(part, Element)] == ["dx_n = sum_a dy_a W", "o", "k", "s(x) t > 0", "0"]
+    assert [e.tag for e in found[6].iter("mspace")] == ["mspace"]
+
+
 def test_nearly_every_derivation_is_typeset() -> None:
     """Only the derivations listed here stay plain text, and there are many others."""
     assert len(EQUATIONS) > 120
