@@ -31,7 +31,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 needs_chromium = pytest.mark.skipif(
     not os.environ.get("CI") and not (CHROMIUM and find_spec("playwright")),
-    reason="no chromium or no playwright here (Debian: apt-get install chromium; pip install playwright); in CI this is a failure")  # fmt: skip
+    reason="no chromium here (Debian: apt-get install chromium), or no playwright; in CI this is a failure")  # fmt: skip
 HOSTILE = ("<script>planted = 1</script>", '"><img src=x onerror="planted = 2">', "</script><script>planted = 3</script>",
            "<!-- <script> planted = 4", "]]></style><svg onload=planted=5>", "<hr>' onclick='planted = 6",
            "https://example.org/&amp;\u202e\x00\udcff")  # fmt: skip
