@@ -181,6 +181,19 @@ def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
     sys.exit(0 if report.ok else FINDINGS)
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="reports")
+@click.option("--print", "only_print", is_flag=True, help="Print the path and open nothing.")
+def show(folder: Path, only_print: bool) -> None:
+    """Open the newest report at or below FOLDER (default: reports) in a browser."""
+    from .show import newest, opened  # noqa: PLC0415
+
+    page = newest(folder)
+    click.echo(page)
+    if not only_print and not opened(page):
+        click.echo("no browser to open it with: open the file by hand", err=True)
+
+
 def _checked_again(probe: Probe) -> Report:
     from .checker import check_again  # noqa: PLC0415
 

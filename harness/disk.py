@@ -1,4 +1,4 @@
-"""A report on disk: report.json, report.md and one folder per finding. Every file is written whole or not at all."""
+"""A report on disk: report.json, report.md, report.html and one folder per finding. Every file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -69,11 +69,14 @@ class ReportFolder:
         self.add(finding)
 
     def write(self, report: Report) -> Path:
-        """Write every finding, then report.md and report.json; the report is complete when report.json is there."""
+        """Write every finding, then report.md, report.html and report.json; the report is complete when report.json is there."""
+        from .page import page  # noqa: PLC0415  (it names folders as this module does)
+
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
         context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
+        _write(self.path / "report.html", page(report))
         _write(self.path / "report.json", report.to_json())
         return self.path
 
@@ -103,7 +106,7 @@ def _tensors(finding: Finding) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, text: str) -> None:
-    _replace(path, text.encode())
+    _replace(path, text.encode(errors="backslashreplace"))  # a path or message may hold what UTF-8 does not
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -36,7 +36,7 @@ def _places_along(index: Any, axis: int) -> tuple[Any, ...]:
 class Embedding(Layer):
     """y = the rows of weight that x names. The row `padding_idx` is read as it stands and never trained.
 
-    Formula       y_nd = weight_(x_n) d
+    Formula       y_nd = weight_vd, v = x_n
     Chain rule    dy_nd/dweight_vd = 1 if x_n = v, else 0
                   dweight_vd = sum_(n: x_n = v) dy_nd, and 0 for v = padding_idx
     Shapes        x (batch, ...) of whole numbers, y (batch, ..., embedding_dim), weight (num_embeddings, embedding_dim);
