@@ -8,7 +8,7 @@ from typing import Any
 
 from .side import Row, Seen, Side, Subject
 
-__all__ = ["WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
+__all__ = ["END_TO_END", "FACTOR", "HALF", "WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
 
 WEIGHTS: dict[str, str] = {
     "worse": "got worse",
@@ -109,7 +109,8 @@ def _same(subject: Subject, had: Seen, has: Seen) -> Iterator[Line]:
 
 def _line(weight: str, change: str, subject: Subject, sentence: str, had: Seen | None, has: Seen | None) -> Line:
     kind = min((one for one in (had, has) if one is not None), key=lambda one: one.severity).kind
-    return Line(weight, kind, change, subject, sentence, had and had.describe(), has and has.describe())
+    before, after = (one.describe() if one else None for one in (had, has))
+    return Line(weight, kind, change, subject, sentence, before, after)
 
 
 def _state(one: Seen) -> str:
@@ -121,7 +122,7 @@ def _state(one: Seen) -> str:
 def coverage(old: Side, new: Side) -> Iterator[Line]:
     """Compare what was looked at. What the options of the new side leave out is no loss; what chance explains is only counted."""
     if not new.counted:
-        yield Line("worse", "coverage", "gone", "everything", f"{new.name} compared nothing")
+        yield Line("worse", "coverage", "lost", "everything", f"{new.name} compared nothing")
         return
     asked = [row for row in old.counted if row.adapter in new.adapters and row.precision in new.precisions
              and (not new.layers or row.layer in new.layers) and not row.tensor.startswith(END_TO_END)]  # fmt: skip
@@ -131,7 +132,7 @@ def coverage(old: Side, new: Side) -> Iterator[Line]:
         times = old.met.get("layers", {}).get(layer, 0) / max(len(old.adapters) * len(old.precisions), 1)
         if new.paired(old) or not (tensor or new.may_miss(old, times, len(asked))):
             what = f"{' '.join((layer, *tensor))} on {adapter} ({precision})"
-            yield Line("worse", "coverage", "gone", what, f"compared in {old.name}, not in {new.name}")
+            yield Line("worse", "coverage", "lost", what, f"compared in {old.name}, not in {new.name}")
         else:
             chance += 1
     for kind in sorted(old.met.keys() & new.met.keys() - {"layers"}):
@@ -140,10 +141,10 @@ def coverage(old: Side, new: Side) -> Iterator[Line]:
             if new.may_miss(old, times, len(old.met[kind])):
                 chance += 1
             else:
-                yield Line("worse", "coverage", "gone", f"{kind}: {name}", f"reached in {old.name}, not in {new.name}")
+                yield Line("worse", "coverage", "lost", f"{kind}: {name}", f"reached in {old.name}, not in {new.name}")
     if chance:
-        sentence = f"{chance} of {len(asked)} tensors compared in {old.name} were not met in {new.name}: other cases, and too rare to say more"
-        yield Line("note", "coverage", "gone", "what is rare", sentence)
+        sentence = f"{chance} of {len(asked)} tensors compared in {old.name} were not met in {new.name}, whose cases are others: all are rare"
+        yield Line("note", "coverage", "lost", "what is rare", sentence)
 
 
 def margins(old: Side, new: Side) -> Iterator[Line]:
@@ -164,4 +165,5 @@ def rest(old: Side, new: Side) -> Iterator[Line]:
             yield Line("worse", "self-test", "new", "self-test", f"missed a planted mistake: {sentence}")
     for name in new.stale:
         if name not in old.stale:
-            yield Line("warning" if new.paired(old) else "note", "known", "stale", name, "this known discrepancy matched nothing although it was looked for")
+            weight = "warning" if new.paired(old) else "note"
+            yield Line(weight, "known", "stale", name, "this known discrepancy matched nothing although it was looked for")

@@ -21,6 +21,8 @@ from .report import Report
 __all__ = ["main"]
 
 FINDINGS, USAGE, INTERNAL = 1, 2, 3
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,21 +44,32 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop drawing cases after so many minutes.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes; the report is the same.")
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Delete all but the newest N reports there.")
+@click.option("--baseline", type=FILE, help="What is accepted: the run fails on what is new or worse, and on nothing else.")
+@click.option("--junit", type=NEW_FILE, help="Write JUnit XML: a test for each adapter, layer and precision.")
+@click.option("--quiet", is_flag=True, help="Print no progress and no table: the findings and the verdict.")
 def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
-           minutes: float | None, jobs: int, reports: str) -> None:  # fmt: skip
+           minutes: float | None, jobs: int, reports: str, keep: int | None, baseline: Path | None, junit: Path | None, *,
+           quiet: bool) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report."""
+    from .conclusion import Conclusion  # noqa: PLC0415
     from .disk import ReportFolder  # noqa: PLC0415
+    from .folders import keep as keep_newest  # noqa: PLC0415
     from .progress import watch  # noqa: PLC0415
     from .run import Run, run_all  # noqa: PLC0415
 
+    conclusion = Conclusion(baseline, junit)
     run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes, jobs)
     folder = ReportFolder(Path(reports))
-    with watch(run) as progress:
+    with watch(run, quiet=quiet) as progress:
         report = run_all(run, progress)
     path = folder.write(report)
-    _show(report)
+    _show(report, brief=quiet)
+    passed = conclusion.draw(report.describe(), path, click.echo)
+    for old in keep_newest(Path(reports), keep) if keep else ():
+        click.echo(f"deleted: {old}")
     click.echo(f"report: {path}/report.md")
-    sys.exit(0 if report.ok else FINDINGS)
+    sys.exit(0 if passed else FINDINGS)
 
 
 def _installed() -> tuple[str, ...]:
@@ -130,7 +143,7 @@ def _imported(name: str) -> Any:
 
 
 @cli.command(name="replay")
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", type=FILE)
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Default: the finding's own, or torch and jax:jit for a case.")
 def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
     """Run the one case of a finding.json, case.json or report.json again and print its report."""
@@ -148,15 +161,58 @@ def _checked_again(probe: Probe) -> Report:
     return check_again(probe, _imported(probe.candidate))
 
 
-def _show(report: Report) -> None:
+@cli.command(name="diff")
+@click.argument("old", type=click.Path(exists=True, path_type=Path))
+@click.argument("new", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option("--output", type=NEW_FILE, help="Write it there instead of showing it.")
+@click.option("--strict", is_flag=True, help="Fail on what is to be looked at too: conventions and margins that moved.")
+def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict: bool) -> None:
+    """Compare two reports (files, their folders, or folders of which the newest counts): exit 1 where something got worse."""
+    from .diff import compare_reports  # noqa: PLC0415
+    from .page import FORMATS  # noqa: PLC0415
+    from .reading import read_report  # noqa: PLC0415
+
+    found = compare_reports(read_report(old), read_report(new), (old, new))
+    text = FORMATS[form](found)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+    sys.exit(FINDINGS if found.worse or (strict and found.of("warning")) else 0)
+
+
+@cli.command(name="baseline")
+@click.argument("report", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=NEW_FILE)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where something else would be accepted.")
+def baseline_command(report: Path, file: Path, *, check: bool) -> None:
+    """Accept what a report shows: write it into a baseline FILE and say what that changes."""
+    from .baseline import accepted, baseline_of, read_baseline, text_of  # noqa: PLC0415
+    from .reading import read_report  # noqa: PLC0415
+
+    before = read_baseline(file) if file.exists() else None
+    after = baseline_of(read_report(report), before)
+    said = accepted(before, after)
+    for line in said:
+        click.echo(line)
+    counts = f"{len(after['findings'])} findings and {len(after['conventions'])} conventions are accepted"
+    if check:
+        click.echo(f"{file} as it would be: {counts}")
+        sys.exit(FINDINGS if said or before is None else 0)
+    file.write_text(text_of(after), encoding="utf-8")
+    click.echo(f"{file}: {counts}")
+
+
+def _show(report: Report, *, brief: bool = False) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     from .text import render, view  # noqa: PLC0415
 
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not brief:
         Console().print(view(report))
     else:
-        click.echo(render(report))
+        click.echo(render(report, brief=brief))
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -39,7 +39,7 @@ class Diff:
         """One sentence: what there is of each weight."""
         counts = [f"{len(lines)} {what}" for weight, what in (("worse", "worse"), ("warning", "to look at"), ("better", "better"))
                   if (lines := self.of(weight))]  # fmt: skip
-        return f"{'WORSE' if self.worse else 'NOT WORSE'}: {', '.join(counts) or 'nothing changed'}"
+        return f"{'WORSE' if self.worse else 'NOT WORSE'}: {', '.join(counts) or ('nothing worse' if self.lines else 'no difference')}"
 
     def describe(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready data, as docs/ci.md documents it."""

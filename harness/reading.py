@@ -7,11 +7,11 @@ import reprlib
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import PydanticCustomError, from_json
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from .finding import VERDICTS
 from .folders import CAMPAIGN, REPORT, newest
@@ -139,7 +139,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         path = _file_in(path)
     if path.suffix == Path(CAMPAIGN).suffix:
-        from backproof.store import summary  # noqa: PLC0415  (only a campaign needs its store)
+        from .store import summary  # type: ignore[import-not-found]  # noqa: PLC0415  (only a campaign needs its store)
 
         return summary(path)
     return checked(_schema(), read_json(path), path)

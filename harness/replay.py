@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .adapters import Adapter
 from .probe import Probe
+from .reading import read_json
 from .reference.case import Case
 from .report import Report
 from .run import Run
 
 __all__ = ["load_case", "replay"]
 
-LARGEST = 64 * 2**20  # bytes; a case or report is far below
-
-
 def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
     """Return the case in a case.json, finding.json or report.json (its first finding) and the adapters it names; a check's is a probe.
 
     Raises ValueError, naming the file, for anything else.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path}: too large to be a report: got {path.stat().st_size} bytes, expected at most {LARGEST}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")  # noqa: TRY004  (unreadable input)
     found: Any = data

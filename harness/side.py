@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .finding import SEVERITY
 
-__all__ = ["Row", "Seen", "Side", "Subject"]
+__all__ = ["Row", "Seen", "Side", "Subject", "subject_of"]
 
 VARYING = re.compile(r"0x[0-9a-f]+|[\[(]?\d[\d.,\s]*[\])]?", re.IGNORECASE)
 """Addresses, sizes and shapes in the message of an exception."""
@@ -130,11 +130,16 @@ def _seen(report: Mapping[str, Any]) -> dict[Subject, dict[str, Seen]]:
     for kind, name in (("finding", "findings"), ("known", "known"), ("convention", "conventions")):
         for f in report[name]:
             code, sentence = f["diagnosis"]["code"], f["diagnosis"]["sentence"]
-            about = "" if f["tensor"] or f["verdict"] != "error" else " ".join(VARYING.sub("#", sentence).split())
-            subject = Subject(f["adapter"], f["layer"], f["tensor"], about)
             one = Seen(f["verdict"], kind, code, f["known"] or sentence, f["precision"], f["excess"], f["count"])
-            found.setdefault(subject, {}).setdefault(one.verdict, one)
+            found.setdefault(subject_of(f), {}).setdefault(one.verdict, one)
     return found
+
+
+def subject_of(finding: Mapping[str, Any]) -> Subject:
+    """Return what a finding of a report's data speaks of."""
+    raised = not finding["tensor"] and finding["verdict"] == "error"
+    about = " ".join(VARYING.sub("#", finding["diagnosis"]["sentence"]).split()) if raised else ""
+    return Subject(finding["adapter"], finding["layer"], finding["tensor"], about)
 
 
 def _counted(tallies: list[dict[str, Any]]) -> dict[Row, tuple[int | None, float]]:
