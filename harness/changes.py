@@ -143,7 +143,7 @@ def coverage(old: Side, new: Side) -> Iterator[Line]:
             else:
                 yield Line("worse", "coverage", "lost", f"{kind}: {name}", f"reached in {old.name}, not in {new.name}")
     if chance:
-        sentence = f"{chance} of {len(asked)} tensors compared in {old.name} were not met in {new.name}, whose cases are others: all are rare"
+        sentence = f"{chance} of {len(asked)} tensors of {old.name} were not met in {new.name}, whose cases are others: they are rare"
         yield Line("note", "coverage", "lost", "what is rare", sentence)
 
 
@@ -151,11 +151,16 @@ def margins(old: Side, new: Side) -> Iterator[Line]:
     """Return the margins that came to half of the bound or more and grew fourfold; on other cases that is chance, and noted."""
     for row in sorted(old.counted.keys() & new.counted.keys()):
         (_, had), (entries, has) = old.counted[row], new.counted[row]
-        if has < HALF or has < FACTOR * had or (entries or 0) < ENTRIES:
+        if has < HALF or has < FACTOR * had or (entries or 0) < ENTRIES or _failing(old, row) != _failing(new, row):
             continue
         weight, why = ("warning", "") if new.paired(old) else ("note", "; the cases are others")
         sentence = f"the margin was {had:.2g}, is {has:.2g} of the bound over {entries:,} entries{why}"
         yield Line(weight, "margin", "moved", row, sentence, {"margin": had}, {"margin": has})
+
+
+def _failing(side: Side, row: Row) -> set[str]:
+    """Return the verdicts on a tensor whose entries agree in part; the margin is that of the others."""
+    return {v for v, one in side.seen.get(Subject(row.adapter, row.layer, row.tensor), {}).items() if one.kind != "convention"}
 
 
 def rest(old: Side, new: Side) -> Iterator[Line]:

@@ -21,6 +21,7 @@ from .report import Report
 __all__ = ["main"]
 
 FINDINGS, USAGE, INTERNAL = 1, 2, 3
+LONGEST = 800  # characters of an error
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -244,7 +245,8 @@ def _ours(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _internal() -> None:

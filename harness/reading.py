@@ -195,7 +195,7 @@ def _where(place: tuple[int | str, ...]) -> str:
 def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return "the field is missing"
-    wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    wanted = error["msg"].removeprefix("Input should be ")
     choices = "one of " if error["type"] == "literal_error" and "," in wanted else ""
     return f"got {_shown(error['input'])}, expected {choices}{wanted}"
 
