@@ -197,12 +197,12 @@ def baseline_command(report: Path, file: Path, *, check: bool) -> None:
     said = accepted(before, after)
     for line in said:
         click.echo(line)
-    counts = f"{len(after['findings'])} findings and {len(after['conventions'])} conventions are accepted"
+    counts = " and ".join(f"{len(after[f'{name}s'])} {name}{'' if len(after[f'{name}s']) == 1 else 's'}" for name in ("finding", "convention"))
     if check:
-        click.echo(f"{file} as it would be: {counts}")
+        click.echo(f"{file} as it would be: {counts} are accepted")
         sys.exit(FINDINGS if said or before is None else 0)
     file.write_text(text_of(after), encoding="utf-8")
-    click.echo(f"{file}: {counts}")
+    click.echo(f"{file}: {counts} are accepted")
 
 
 def _show(report: Report, *, brief: bool = False) -> None:
