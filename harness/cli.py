@@ -197,7 +197,8 @@ def baseline_command(report: Path, file: Path, *, check: bool) -> None:
     said = accepted(before, after)
     for line in said:
         click.echo(line)
-    counts = " and ".join(f"{len(after[f'{name}s'])} {name}{'' if len(after[f'{name}s']) == 1 else 's'}" for name in ("finding", "convention"))
+    numbers = {name: len(after[f"{name}s"]) for name in ("finding", "convention")}
+    counts = " and ".join(f"{number} {name}{'' if number == 1 else 's'}" for name, number in numbers.items())
     if check:
         click.echo(f"{file} as it would be: {counts} are accepted")
         sys.exit(FINDINGS if said or before is None else 0)

@@ -96,7 +96,8 @@ def test_a_convention_that_changed_is_to_be_looked_at(right: Data, wrong: Data) 
     for old_side, new_side, change in ((right, new, "new"), (new, right, "gone")):
         found = compare_reports(old_side, new_side)
         assert not found.worse
-        assert [(line.change, line.kind, str(line.about)) for line in found.of("warning")] == [(change, "convention", "LeakyReLU dx on torch")]
+        (line,) = found.of("warning")
+        assert (line.change, line.kind, str(line.about)) == (change, "convention", "LeakyReLU dx on torch")
 
 
 def test_a_rare_convention_of_other_cases_is_only_noted(other_seed: Data, right: Data, wrong: Data) -> None:
@@ -114,7 +115,8 @@ def test_exceptions_are_the_same_where_only_numbers_differ(wrong: Data) -> None:
     """A message with other shapes and addresses is the same exception; another message is another one."""
     def raised(message: str) -> Data:
         data = deepcopy(wrong)
-        data["findings"][0].update(layer="Network", tensor="", verdict="error", diagnosis={"code": "raised", "sentence": message, "equation": ""})
+        diagnosis = {"code": "raised", "sentence": message, "equation": ""}
+        data["findings"][0].update(layer="Network", tensor="", verdict="error", diagnosis=diagnosis)
         return data
 
     one = raised("RuntimeError: shape (2, 3) and [4] at 0x7fA0 do not match")
@@ -178,7 +180,7 @@ def test_other_options_are_said_first_and_are_no_loss(right: Data) -> None:
     """A run of fewer adapters, precisions, layers or cases did what it was asked for."""
     new = deepcopy(right)
     new["options"].update(precisions=["float64"], layers=["Linear", "LeakyReLU"])
-    new["tallies"] = [t for t in new["tallies"] if t["precision"] == "float64" and t["layer"] not in {"Softsign"}]
+    new["tallies"] = [t for t in new["tallies"] if t["precision"] == "float64" and t["layer"] != "Softsign"]
     new["cases"] = 16
     right["options"]["adapters"].append("jax:jit")
     found = compare_reports(right, new)
@@ -204,7 +206,7 @@ def test_a_common_layer_that_is_missing_under_another_seed_is_worse(other_seed: 
         data["cases"] *= 250
         data["coverage"]["layers"] = {name: 250 * count for name, count in data["coverage"]["layers"].items()}
     other_seed["tallies"] = [t for t in other_seed["tallies"] if t["layer"] != "Softsign"]
-    assert {about for _, _, about, _ in _lines(right, other_seed, "worse")} == {"Softsign on torch (float32)", "Softsign on torch (float64)"}
+    assert [about for *_, about, _ in _lines(right, other_seed, "worse")] == ["Softsign on torch (float32)", "Softsign on torch (float64)"]
 
 
 @pytest.mark.parametrize(("change", "said"), [

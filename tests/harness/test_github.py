@@ -106,7 +106,7 @@ def test_the_summary_is_as_long_as_github_takes(there: int, tmp_path: Path) -> N
 
 
 def test_a_run_on_github_annotates_and_summarises(tmp_path: Path) -> None:
-    """A real run whose baseline expects more than it compares; a summary that cannot be written changes nothing."""
+    """A real run writes its summary; one that cannot be written changes nothing, and neither does a baseline of more layers."""
     run = [*COMMAND, "verify", "--adapter", "torch", "--cases", "8", "--layers", "Linear,ReLU", "--quiet"]
     environment = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240, env=environment)
@@ -117,7 +117,8 @@ def test_a_run_on_github_annotates_and_summarises(tmp_path: Path) -> None:
     text = (tmp_path / "b.toml").read_text().replace('[margins."torch float32"]', '[margins."torch float32"]\nTanh = {dx = 0.1}')
     (tmp_path / "b.toml").write_text(text)
     unwritable = environment | {"GITHUB_STEP_SUMMARY": str(tmp_path)}
-    done = subprocess.run([*run, "--baseline", "b.toml"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240, env=unwritable)
+    done = subprocess.run([*run, "--baseline", "b.toml"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240,
+                          env=unwritable)  # fmt: skip
     assert "the summary of the step was not written" in done.stdout
     assert done.returncode == 0, done.stdout  # --layers leaves Tanh out
     for folder in (tmp_path / "reports").iterdir():

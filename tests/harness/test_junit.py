@@ -13,8 +13,9 @@ from junitparser import JUnitXml
 
 Data = dict[str, Any]
 ALLOWED = {  # what the schema of Jenkins allows inside of each element
-    "testsuites": {"testsuite"}, "testsuite": {"properties", "testcase", "system-out", "system-err"}, "properties": {"property"}, "property": set(),
-    "testcase": {"skipped", "error", "failure", "system-out", "system-err"}, "skipped": set(), "error": set(), "failure": set(), "system-out": set(),
+    "testsuites": {"testsuite"}, "testsuite": {"properties", "testcase", "system-out", "system-err"}, "properties": {"property"},
+    "testcase": {"skipped", "error", "failure", "system-out", "system-err"}, "property": set(), "skipped": set(), "error": set(),
+    "failure": set(), "system-out": set(),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -47,7 +48,8 @@ def test_the_committed_sample_is_a_report() -> None:
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    (lambda d: d["findings"][0].update(verdict="wrnog"), f"findings[0].verdict: got 'wrnog', expected one of {', '.join(map(repr, list(VERDICTS)[:-1]))} or 'agrees'"),
+    (lambda d: d["findings"][0].update(verdict="wrnog"),
+     f"findings[0].verdict: got 'wrnog', expected one of {', '.join(map(repr, list(VERDICTS)[:-1]))} or 'agrees'"),
     (lambda d: d.update(schema=2), "schema: got 2, expected 1"),
     (lambda d: d.pop("tallies"), "tallies: the field is missing"),
     (lambda d: d["findings"][0]["diagnosis"].pop("code"), "findings[0].diagnosis.code: the field is missing"),
@@ -65,27 +67,23 @@ def test_what_is_wrong_is_named(change: Callable[[Data], Any], said: str, wrong:
     """File, field, what it holds and what it should hold."""
     change(wrong)
     path = _written(tmp_path / "report.json", wrong)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {said}")) as caught:
         read_report(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "not readable as JSON: EOF"), (b"\xff\xfe", "not readable as JSON"), (b"[" * 100_000, "not readable as JSON: recursion limit"),
-    (b'{"schema": 1e999}', "not readable"), (b'{"schema": NaN}', "not readable as JSON"), (b'{"schema": %s}' % (b"9" * 5000), "not readable as JSON: number"),
+    (b'{"schema": 1e999}', "schema: got inf, expected 1"), (b'{"schema": NaN}', "not readable as JSON"),
+    (b'{"schema": %s}' % (b"9" * 5000), "not readable as JSON: number"),
     (b'{"schema": "\\ud800"}', "not readable as JSON"), (b"[1, 2]", "got a list, expected a valid dictionary"),
 ])  # fmt: skip
 def test_what_is_no_json_is_said(content: bytes, said: str, tmp_path: Path) -> None:
     """Empty, binary, nested without end, with numbers that are none, or something else than an object."""
     path = tmp_path / "report.json"
     path.write_bytes(content)
-    if content == b'{"schema": 1e999}':
-        said = "schema: got inf, expected 1"
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {said}")):
         read_report(path)
-    assert said in str(caught.value)
-    assert str(caught.value).startswith(str(path))
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +126,8 @@ def test_a_case_that_would_fill_the_memory_is_not_drawn(runs: dict[str, Report],
             load_case(path)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(("nan", "inf", 10**400, 2**63)),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(("nan", "inf", 10**400, 2**63))
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
@@ -189,7 +187,7 @@ def test_any_case_is_read_or_refused(runs: dict[str, Report], tmp_path_factory: 
 @QUICK
 @given(st.data())
 def test_any_baseline_is_read_or_refused(runs: dict[str, Report], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Mutated bytes of a baseline."""
+    """Mutated text of a baseline."""
     text = text_of(baseline_of(runs["halved"].describe()))
     at = data.draw(st.integers(0, len(text)))
     put = data.draw(st.text(max_size=4) | st.sampled_from(("1e999", "nan", "[" * 2000, "{", '"""', "9" * 5000, "\x00", "1979-05-27")))
@@ -215,8 +213,8 @@ def test_the_newest_report_is_told_by_its_name(right: Data, tmp_path: Path) -> N
 def test_only_old_reports_of_ours_are_deleted(right: Data, tmp_path: Path) -> None:
     """Not the newest, no other folder, no file, no link or what it points to, no campaign that may be resumed."""
     old = [_report_folder(tmp_path, f"2026-01-0{n}T00-00-00Z", right) for n in range(1, 6)]
-    others = [_report_folder(tmp_path, "sample", right), _report_folder(tmp_path, "2025-01-01T00-00-00Z", {"schema": 1, "findings": "mine"}),
-              _report_folder(tmp_path, "2025-01-02T00-00-00Z", [1])]  # fmt: skip
+    for name, data in (("sample", right), ("2025-01-01T00-00-00Z", {"schema": 1, "findings": "mine"}), ("2025-01-02T00-00-00Z", [1])):
+        _report_folder(tmp_path, name, data)
     (tmp_path / "2025-01-03T00-00-00Z").mkdir()
     (tmp_path / "2025-01-03T00-00-00Z" / "campaign.sqlite").write_bytes(b"SQLite format 3\0")
     (tmp_path / "2025-01-04T00-00-00Z").mkdir()
@@ -229,5 +227,4 @@ def test_only_old_reports_of_ours_are_deleted(right: Data, tmp_path: Path) -> No
     assert keep(tmp_path, 2) == old[:3]
     assert set(tmp_path.iterdir()) == before - set(old[:3])
     assert (elsewhere / "report" / "report.json").exists()
-    assert others[0].exists()
     assert keep(tmp_path, 2) == []
