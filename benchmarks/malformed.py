@@ -29,8 +29,8 @@ from backproof.cli import main
 from backproof.reading import read_report
 
 SLOW = 10.0  # seconds
-STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear", "torch",
-                            "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})  # fmt: skip
+STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear",
+                            "torch", "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})  # fmt: skip
 CASES = ("--adapter", "torch", "--cases", "1", "--layers", "ReLU", "--quiet", "--reports", "reports")
 
 

@@ -128,8 +128,8 @@ def test_a_reason_is_kept(wrong: Data) -> None:
 
 def test_an_exception_is_accepted_by_its_message(wrong: Data, tmp_path: Path) -> None:
     """A finding of no tensor is told by what was raised, quotes and control characters and all."""
-    wrong["findings"][0].update(layer="Network", tensor="", verdict="error",
-                                diagnosis={"code": "raised", "sentence": 'RuntimeError: "x"\x1b of shape (2, 3)', "equation": ""})  # fmt: skip
+    diagnosis = {"code": "raised", "sentence": 'RuntimeError: "x"\x1b of shape (2, 3)', "equation": ""}
+    wrong["findings"][0].update(layer="Network", tensor="", verdict="error", diagnosis=diagnosis)
     path = tmp_path / "baseline.toml"
     path.write_text(text_of(baseline_of(wrong)))
     assert compare_with_baseline(wrong, read_baseline(path)).lines == ()

@@ -127,7 +127,8 @@ def test_a_case_that_would_fill_the_memory_is_not_drawn(runs: dict[str, Report],
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(("nan", "inf", 10**400, 2**63))
-JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)
+NAMES = st.text(max_size=5)
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
