@@ -36,6 +36,7 @@ class _Accepted(TypedDict):
     verdict: Verdict
     code: str
     about: NotRequired[str]
+    digits: NotRequired[Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]]
     why: NotRequired[str]
 
 
@@ -59,7 +60,7 @@ class _Baseline(TypedDict):
     findings: list[_Accepted]
     conventions: list[_Accepted]
     run: _Drawn
-    versions: dict[str, str]
+    versions: dict[str, Any]
     margins: dict[str, dict[str, dict[str, Margin]]]
 
 
@@ -82,16 +83,22 @@ def read_baseline(path: Path) -> dict[str, Any]:
 
 
 def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the baseline that accepts what a report shows; the reasons written into the one before are kept."""
+    """Return the baseline that accepts what a report shows; the reasons written into the one before are kept.
+
+    Raises ValueError for a report that compared nothing.
+    """
     side = Side.of(report, "the report")
+    if not side.counted:
+        raise ValueError("the report compared nothing, so that a baseline of it would expect nothing")
     reasons = {_identity(entry): entry["why"] for entry in _entries(before) if "why" in entry}
-    kinds: dict[str, list[dict[str, str]]] = {"finding": [], "convention": []}
+    kinds: dict[str, list[dict[str, Any]]] = {"finding": [], "convention": []}
     for subject, by_verdict in sorted(side.seen.items()):
         for verdict, seen in sorted(by_verdict.items()):
             if seen.kind == "known":
                 continue
-            entry = {"adapter": subject.adapter, "layer": subject.layer, "tensor": subject.tensor, "verdict": verdict, "code": seen.code}
-            entry |= {"about": subject.about} if subject.about else {}
+            entry: dict[str, Any] = {"adapter": subject.adapter, "layer": subject.layer, "tensor": subject.tensor, "verdict": verdict}
+            entry["code"] = seen.code
+            entry |= ({"about": subject.about} if subject.about else {}) | ({"digits": seen.digits} if seen.digits else {})
             entry |= {"why": reasons[_identity(entry)]} if _identity(entry) in reasons else {}
             kinds[seen.kind].append(entry)
     margins: dict[str, dict[str, dict[str, float]]] = {}
@@ -127,7 +134,7 @@ def text_of(baseline: Mapping[str, Any]) -> str:
     return tomlkit.dumps(page)
 
 
-def _lines(entries: list[dict[str, str]]) -> Any:
+def _lines(entries: list[dict[str, Any]]) -> Any:
     found = tomlkit.array()
     for entry in entries:
         found.append(_inline(entry))
@@ -151,7 +158,8 @@ def compare_with_baseline(report: Mapping[str, Any], baseline: Mapping[str, Any]
     for kind, name in (("finding", "findings"), ("convention", "conventions")):
         for entry in baseline[name]:
             subject = Subject(entry["adapter"], entry["layer"], entry["tensor"], entry.get("about", ""))
-            seen.setdefault(subject, {})[entry["verdict"]] = Seen(entry["verdict"], kind, entry["code"], entry.get("why", ""))
+            seen.setdefault(subject, {})[entry["verdict"]] = Seen(entry["verdict"], kind, entry["code"], entry.get("why", ""),
+                                                                  digits=entry.get("digits", 0.0))  # fmt: skip
     sampling = {"cases": run["cases"], "seed": run.get("seed"), "layers": tuple(run.get("layers", ())), "draws": run["draws"],
                 "like": run.get("like")}  # fmt: skip
     old = Side("the baseline", str(source), tuple(run["adapters"]), tuple(run["precisions"]), sampling["layers"], run["cases"], sampling,
@@ -182,14 +190,14 @@ def accepted(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list
     return said
 
 
-def _entries(baseline: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def _entries(baseline: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [*baseline["findings"], *baseline["conventions"]] if baseline else []
 
 
-def _identity(entry: Mapping[str, str]) -> tuple[str, ...]:
+def _identity(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.get(name, "") for name in ("adapter", "layer", "tensor", "verdict", "about"))
 
 
-def _sentence(entry: Mapping[str, str]) -> str:
+def _sentence(entry: Mapping[str, Any]) -> str:
     what = entry.get("about") or " ".join(part for part in (entry["layer"], entry["tensor"]) if part)
     return f"{entry['verdict']} [{entry['code']}]: {what} on {entry['adapter']}"

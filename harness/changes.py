@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ WEIGHTS: dict[str, str] = {
 """Every weight of a line with its meaning, the heaviest first."""
 
 HALF = 0.5  # of the bound: what lies below may double and still agrees
-FACTOR = 4.0  # on the same cases another order of summation moved no margin by more than 2.1 (docs/ci.md)
+FACTOR = 4.0  # on the same cases another order of summation moved no margin over a tenth by more than 2.1 (docs/ci.md)
+DIGITS = 1.0  # decimal digits
 ENTRIES = 16  # the largest of fewer roundings is often four times that of another draw of them
 END_TO_END = "end-to-end "
 
@@ -55,7 +56,7 @@ def findings(old: Side, new: Side) -> Iterator[Line]:
         for verdict in gone:
             yield _gone(subject, had[verdict], old, new)
         for verdict in sorted(had.keys() & has.keys()):
-            yield from _same(subject, had[verdict], has[verdict])
+            yield from _same(subject, had[verdict], has[verdict], paired=new.paired(old))
 
 
 def _worst_first(these: Mapping[str, Seen], others: Mapping[str, Seen]) -> list[str]:
@@ -98,13 +99,15 @@ def _why_only_here(subject: Subject, one: Seen, here: Side, there: Side) -> str:
     return ""
 
 
-def _same(subject: Subject, had: Seen, has: Seen) -> Iterator[Line]:
+def _same(subject: Subject, had: Seen, has: Seen, *, paired: bool) -> Iterator[Line]:
     if had.kind != has.kind:
         weight, change = ("worse", "unexplained") if has.kind == "finding" else ("better", "explained")
         yield _line(weight, change, subject, f"was {_state(had)}; is {_state(has)}", had, has)
     elif had.code != has.code and has.kind == "finding":
         sentence = f"{has.verdict}, and the diagnosis was {had.code}, is {has.code}: {has.sentence}"
         yield _line("warning", "diagnosis", subject, sentence, had, has)
+    elif paired and has.kind == "finding" and has.digits >= had.digits + DIGITS:
+        yield _line("warning", "digits", subject, f"{has.verdict}, and {has.digits:.1f} digits are lost, {had.digits:.1f} before", had, has)
 
 
 def _line(weight: str, change: str, subject: Subject, sentence: str, had: Seen | None, has: Seen | None) -> Line:
@@ -126,25 +129,48 @@ def coverage(old: Side, new: Side) -> Iterator[Line]:
         return
     asked = [row for row in old.counted if row.adapter in new.adapters and row.precision in new.precisions
              and (not new.layers or row.layer in new.layers) and not row.tensor.startswith(END_TO_END)]  # fmt: skip
-    layers, chance = {row[:3] for row in new.counted}, 0
-    lost = dict.fromkeys(row[:3] if row[:3] not in layers else row[:] for row in asked if row not in new.counted)
-    for adapter, precision, layer, *tensor in lost:
+    if new.paired(old):
+        yield from _fewer(asked, old, new)
+    rare = yield from _lost(asked, old, new)
+    rare += yield from _not_reached(old, new)
+    if rare:
+        sentence = f"{rare} of {len(asked)} tensors of {old.name} were not met in {new.name}, whose cases are others: they are rare"
+        yield Line("note", "coverage", "lost", "what is rare", sentence)
+
+
+def _fewer(asked: Sequence[Row], old: Side, new: Side) -> Iterator[Line]:
+    """Yield the tensors of which less than half of the entries is judged now."""
+    for row in asked:
+        had, has = old.counted[row][0], new.counted.get(row, (None, 0.0))[0]
+        if had is not None and has is not None and 2 * has < had:
+            yield Line("worse", "coverage", "shrunk", row, f"{has:,} entries were judged, {had:,} in {old.name}")
+
+
+def _lost(asked: Sequence[Row], old: Side, new: Side) -> Generator[Line, None, int]:
+    """Yield the layers and tensors that are not compared any more; return how many more there are that chance explains."""
+    layers, rare = {row[:3] for row in new.counted}, 0
+    for adapter, precision, layer, *tensor in dict.fromkeys(row[:3] if row[:3] not in layers else row[:] for row in asked
+                                                            if row not in new.counted):  # fmt: skip
         times = old.met.get("layers", {}).get(layer, 0) / max(len(old.adapters) * len(old.precisions), 1)
         if new.paired(old) or not (tensor or new.may_miss(old, times, len(asked))):
             what = f"{' '.join((layer, *tensor))} on {adapter} ({precision})"
             yield Line("worse", "coverage", "lost", what, f"compared in {old.name}, not in {new.name}")
         else:
-            chance += 1
+            rare += 1
+    return rare
+
+
+def _not_reached(old: Side, new: Side) -> Generator[Line, None, int]:
+    """Yield the regimes and conditions that are not reached any more; return how many more there are that chance explains."""
+    rare = 0
     for kind in sorted(old.met.keys() & new.met.keys() - {"layers"}):
         for name in sorted(old.met[kind].keys() - new.met[kind].keys()):
             times = old.met[kind][name] / max(len(old.adapters) * len(old.precisions), 1)
             if new.may_miss(old, times, len(old.met[kind])):
-                chance += 1
+                rare += 1
             else:
                 yield Line("worse", "coverage", "lost", f"{kind}: {name}", f"reached in {old.name}, not in {new.name}")
-    if chance:
-        sentence = f"{chance} of {len(asked)} tensors of {old.name} were not met in {new.name}, whose cases are others: they are rare"
-        yield Line("note", "coverage", "lost", "what is rare", sentence)
+    return rare
 
 
 def margins(old: Side, new: Side) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, isfinite
 from typing import Any, NamedTuple
 
 from .finding import SEVERITY
@@ -54,6 +54,7 @@ class Seen:
     precision: str = ""
     excess: float | str = 0.0
     count: int = 0
+    digits: float = 0.0
 
     @property
     def severity(self) -> int:
@@ -130,9 +131,15 @@ def _seen(report: Mapping[str, Any]) -> dict[Subject, dict[str, Seen]]:
     for kind, name in (("finding", "findings"), ("known", "known"), ("convention", "conventions")):
         for f in report[name]:
             code, sentence = f["diagnosis"]["code"], f["diagnosis"]["sentence"]
-            one = Seen(f["verdict"], kind, code, f["known"] or sentence, f["precision"], f["excess"], f["count"])
+            one = Seen(f["verdict"], kind, code, f["known"] or sentence, f["precision"], f["excess"], f["count"], _digits(f))
             found.setdefault(subject_of(f), {}).setdefault(one.verdict, one)
     return found
+
+
+def _digits(finding: Mapping[str, Any]) -> float:
+    """Return the decimal digits that an imprecise finding loses; of what is wrong none is right."""
+    lost = float(finding["digits_lost"])
+    return lost if finding["verdict"] == "imprecise" and isfinite(lost) else 0.0
 
 
 def subject_of(finding: Mapping[str, Any]) -> Subject:

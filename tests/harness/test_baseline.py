@@ -136,6 +136,25 @@ def test_an_exception_is_accepted_by_its_message(wrong: Data, tmp_path: Path) ->
     assert read_baseline(path)["findings"][0]["about"] == 'RuntimeError: "x"\x1b of shape #'
 
 
+def test_digits_lost_are_part_of_what_is_accepted(wrong: Data, tmp_path: Path) -> None:
+    """An imprecise tensor that loses a digit more on the same cases is to be looked at."""
+    wrong["findings"][0].update(verdict="imprecise", digits_lost=2.4)
+    path = tmp_path / "baseline.toml"
+    path.write_text(text_of(baseline_of(wrong)))
+    assert "digits = 2.4}," in path.read_text()
+    wrong["findings"][0]["digits_lost"] = 3.3
+    assert compare_with_baseline(wrong, read_baseline(path)).lines == ()
+    wrong["findings"][0]["digits_lost"] = 3.4
+    (line,) = compare_with_baseline(wrong, read_baseline(path)).lines
+    assert (line.weight, line.sentence) == ("warning", "imprecise, and 3.4 digits are lost, 2.4 before")
+
+
+def test_no_baseline_is_made_of_nothing(right: Data) -> None:
+    """It would expect nothing, and pass for ever."""
+    with pytest.raises(ValueError, match="the report compared nothing"):
+        baseline_of(right | {"tallies": []})
+
+
 def test_what_changes_is_listed(right: Data, wrong: Data) -> None:
     """What is accepted that was not, what is dropped, what is no longer expected, margins that moved."""
     one, two = baseline_of(right), baseline_of(wrong)

@@ -167,6 +167,18 @@ def test_a_layer_that_is_no_longer_compared_is_worse(right: Data) -> None:
     ]
 
 
+def test_less_than_half_of_the_entries_is_worse(right: Data) -> None:
+    """On the same cases as many entries are judged; half of them may have become inconclusive, not more."""
+    new = deepcopy(right)
+    tally = next(t for t in new["tallies"] if (t["layer"], t["tensor"], t["precision"]) == ("Softsign", "dx", "float32"))
+    entries = tally["compared"]
+    tally["inconclusive"] = entries // 2
+    assert compare_reports(right, new).lines == ()
+    tally["inconclusive"] = entries // 2 + 1
+    assert _lines(right, new, "worse") == [("shrunk", "coverage", "Softsign dx on torch (float32)",
+                                            f"{entries - entries // 2 - 1:,} entries were judged, {entries:,} in OLD")]  # fmt: skip
+
+
 def test_inconclusive_is_not_compared(right: Data) -> None:
     """A tensor whose bound is larger than all of its values was not checked."""
     new = deepcopy(right)
