@@ -10,9 +10,10 @@ from filelock import FileLock, Timeout
 
 from .disk import ReportFolder
 from .finding import Finding
+from .folders import CAMPAIGN
 from .ledger import Ledger
 from .reference.case import Case
-from .store import FILE, Store
+from .store import Store
 
 __all__ = ["Campaign"]
 
@@ -31,7 +32,7 @@ class Campaign:
             self.lock.acquire()
         except Timeout:
             raise ValueError(f"{folder.path}: another run is writing this campaign. Wait for it, or end it") from None
-        self.store = Store(folder.path / FILE, write=True)
+        self.store = Store(folder.path / CAMPAIGN, write=True)
 
     @classmethod
     def start(cls, reports: Path) -> Campaign:
@@ -41,8 +42,8 @@ class Campaign:
     @classmethod
     def resume(cls, folder: Path) -> Campaign:
         """Open a campaign to go on with it."""
-        if not (folder / FILE).is_file():
-            raise ValueError(f"{folder}: no campaign to go on with: it has no {FILE}")
+        if not (folder / CAMPAIGN).is_file():
+            raise ValueError(f"{folder}: no campaign to go on with: it has no {CAMPAIGN}")
         return cls(ReportFolder(folder))
 
     @property

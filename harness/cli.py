@@ -24,6 +24,9 @@ from .report import Report
 __all__ = ["main"]
 
 FINDINGS, USAGE, INTERNAL = 1, 2, 3
+LONGEST = 800  # characters of an error
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,18 +66,26 @@ def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
 @click.option("--resume", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
               help="Go on with a campaign, up to --cases or --minutes.")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Delete all but the newest N reports there.")
+@click.option("--baseline", type=FILE, help="What is accepted: the run fails on what is new or worse, and on nothing else.")
+@click.option("--junit", type=NEW_FILE, help="Write JUnit XML: a test for each adapter, layer and precision.")
+@click.option("--quiet", is_flag=True, help="Print no progress and no table: the findings and the verdict.")
 @click.pass_context
 def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None, seed: int, precisions: tuple[str, ...],
            layers: list[str] | None, minutes: float | None, jobs: int, scheduler: str | None, timeout: float, memory: float | None,
-           compilation_cache: bool, reports: str, resume: Path | None) -> None:  # fmt: skip
+           compilation_cache: bool, reports: str, resume: Path | None, keep: int | None, baseline: Path | None, junit: Path | None,
+           quiet: bool) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report. Without --cases and --minutes, 200 cases."""
     from .campaign import Campaign  # noqa: PLC0415
+    from .conclusion import Conclusion  # noqa: PLC0415
     from .engine import Engine, Limits  # noqa: PLC0415
+    from .folders import keep as keep_newest  # noqa: PLC0415
     from .progress import watch  # noqa: PLC0415
     from .run import Run, run_all  # noqa: PLC0415
     from .work import HARNESS  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job of CI leaves a report too
+    conclusion = Conclusion(baseline, junit)
     limits = Limits(timeout, None if memory is None else int(memory * 2**30), compilation_cache)
     wanted = None if cases is None and minutes is not None else cases or 200
     made_of: dict[str, Any] = {"adapters": adapters or _installed() if resume is None else (), "seed": seed, "layers": layers,
@@ -90,14 +101,18 @@ def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None,
     with Engine.dask(scheduler, limits) if scheduler is not None else Engine.local(jobs, limits) as engine:
         run = Run(cases=wanted, minutes=minutes, engine=engine, **made_of)
         campaign = campaign or Campaign.start(Path(reports))
-        with watch(run) as progress:
+        with watch(run, quiet=quiet) as progress:
             report = run_all(run, progress, campaign)
-    _show(report)
-    click.echo(f"report: {campaign.folder.path}/report.md")
+    path = campaign.folder.path
+    _show(report, brief=quiet)
+    passed = conclusion.draw(report.describe(), path, click.echo)
+    for old in keep_newest(path.parent, keep) if keep else ():
+        click.echo(f"deleted: {old}")
+    click.echo(f"report: {path}/report.md")
     if any(finding.diagnosis.code == HARNESS for finding in report.findings):
         click.echo("backproof: the harness itself failed on a case; the finding says how, a bug of ours", err=True)
         sys.exit(INTERNAL)
-    sys.exit(0 if report.ok else FINDINGS)
+    sys.exit(0 if passed else FINDINGS)
 
 
 def _installed() -> tuple[str, ...]:
@@ -171,7 +186,7 @@ def _imported(name: str) -> Any:
 
 
 @cli.command(name="replay")
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", type=FILE)
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Default: the finding's own, or torch and jax:jit for a case.")
 def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
     """Run the one case of a finding.json, case.json or report.json again and print its report."""
@@ -202,15 +217,59 @@ def _checked_again(probe: Probe) -> Report:
     return check_again(probe, _imported(probe.candidate))
 
 
-def _show(report: Report) -> None:
+@cli.command(name="diff")
+@click.argument("old", type=click.Path(exists=True, path_type=Path))
+@click.argument("new", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option("--output", type=NEW_FILE, help="Write it there instead of showing it.")
+@click.option("--strict", is_flag=True, help="Fail on what is to be looked at too: conventions and margins that moved.")
+def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict: bool) -> None:
+    """Compare two reports (files, their folders, or folders of which the newest counts): exit 1 where something got worse."""
+    from .comparison import FORMATS  # noqa: PLC0415
+    from .diff import compare_reports  # noqa: PLC0415
+    from .reading import read_report  # noqa: PLC0415
+
+    found = compare_reports(read_report(old), read_report(new), (old, new))
+    text = FORMATS[form](found)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+    sys.exit(FINDINGS if found.worse or (strict and found.of("warning")) else 0)
+
+
+@cli.command(name="baseline")
+@click.argument("report", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=NEW_FILE)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where something else would be accepted.")
+def baseline_command(report: Path, file: Path, *, check: bool) -> None:
+    """Accept what a report shows: write it into a baseline FILE and say what that changes."""
+    from .baseline import accepted, baseline_of, read_baseline, text_of  # noqa: PLC0415
+    from .reading import read_report  # noqa: PLC0415
+
+    before = read_baseline(file) if file.exists() else None
+    after = baseline_of(read_report(report), before)
+    said = accepted(before, after)
+    for line in said:
+        click.echo(line)
+    numbers = {name: len(after[f"{name}s"]) for name in ("finding", "convention")}
+    counts = " and ".join(f"{number} {name}{'' if number == 1 else 's'}" for name, number in numbers.items())
+    if check:
+        click.echo(f"{file} as it would be: {counts} are accepted")
+        sys.exit(FINDINGS if said or before is None else 0)
+    file.write_text(text_of(after), encoding="utf-8")
+    click.echo(f"{file}: {counts} are accepted")
+
+
+def _show(report: Report, *, brief: bool = False) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     from .text import render, view  # noqa: PLC0415
 
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not brief:
         Console().print(view(report))
     else:
-        click.echo(render(report))
+        click.echo(render(report, brief=brief))
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -242,7 +301,8 @@ def _ours(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _internal() -> None:

@@ -1,4 +1,4 @@
-"""A report on disk: report.json, report.md, report.html and one folder per finding. Every file is written whole or not at all."""
+"""A report on disk: report.json, report.md, report.html, a folder per finding. Every file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ import jinja2
 import numpy as np
 
 from .finding import Finding
+from .folders import REPORT, STAMP
 from .reference.heads import Head
 from .report import Report
 from .repro import script
 from .text import rows_by_layer
 
 __all__ = ["ReportFolder", "save"]
+
+ARRAYS = "tensors.npz"
+FINDING_BYTES = 4 * 2**20  # of the tensors of one finding, compressed
+REPORT_BYTES = 64 * 2**20  # of the tensors of all findings together
+NEAR = 4  # entries kept to either side of the worst one, along each axis, where a tensor is too large
 
 TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("backproof", "templates"), undefined=jinja2.StrictUndefined,
                                trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # fmt: skip  # noqa: S701
@@ -31,15 +37,19 @@ def save(report: Report, folder: Path) -> Path:
 
 
 class ReportFolder:
-    """The folder of one run's report. It is made when the run starts, so that an unwritable place is known at once."""
+    """The folder of one run's report. It is made when the run starts, so that an unwritable place is known at once.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Tensors beyond the limits are cut down to the entries around the worst one; the case rebuilds the whole of them.
+    """
+
+    def __init__(self, path: Path, finding_bytes: int = FINDING_BYTES, report_bytes: int = REPORT_BYTES) -> None:
+        self.path, self.finding_bytes, self.cut = path, finding_bytes, set[str]()
+        self.left = report_bytes - sum(file.stat().st_size for file in path.glob(f"*/{ARRAYS}"))
 
     @classmethod
     def new(cls, parent: Path) -> ReportFolder:
         """Make a new folder, named after the time, below `parent`."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        stamp = datetime.now(UTC).strftime(STAMP)
         parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1000):
             path = parent / (stamp if attempt == 0 else f"{stamp}-{attempt}")
@@ -54,12 +64,18 @@ class ReportFolder:
         """Write one finding: finding.json, case.json, its tensors and a stand-alone reproduction."""
         folder = self.path / name_of(finding)
         folder.mkdir(exist_ok=True)
-        _write(folder / "finding.json", json.dumps(finding.describe(), indent=2, allow_nan=False))
+        kept = ""
         if finding.case is not None:
             _write(folder / "case.json", finding.case.to_json())
         if finding.step is not None and finding.certificate is not None and finding.certificate.ball is not None:
-            _write_arrays(folder / "tensors.npz", _tensors(finding))
-            _write(folder / "repro.py", script(finding, TEMPLATES))
+            kept = self._add_arrays(folder / ARRAYS, finding)
+            source = script(finding, TEMPLATES)
+            if not kept or ARRAYS not in source:
+                _write(folder / "repro.py", source)
+            else:
+                self.cut.add(folder.name)
+        described = finding.describe() | ({"tensors": kept} if kept else {})
+        _write(folder / "finding.json", json.dumps(described, indent=2, allow_nan=False))
         return folder
 
     def exchange(self, before: Finding, finding: Finding) -> None:
@@ -68,16 +84,31 @@ class ReportFolder:
             shutil.rmtree(self.path / name_of(before), ignore_errors=True)
         self.add(finding)
 
+    def _add_arrays(self, path: Path, finding: Finding) -> str:
+        """Write the tensors of a finding, all or what lies around the worst entry; say what was kept where that is not all."""
+        self.left += path.stat().st_size if path.exists() else 0
+        arrays, limit = _tensors(finding), min(self.finding_bytes, self.left)
+        whole = _write_arrays(path, arrays, limit)
+        if whole <= limit:
+            self.left -= whole
+            return ""
+        around = tuple(slice(max(i - NEAR, 0), i + NEAR + 1) for i in finding.index)
+        near = {name: arrays[name][around] for name in ("actual", "expected", "bound")}
+        _write_arrays(path, {**near, "first": np.array([s.start for s in around])}, self.finding_bytes)
+        return (f"only actual, expected and bound up to {NEAR} entries around the worst one, from the index `first` on: all tensors take "
+                f"{whole:,} bytes, the limit is {limit:,}; case.json rebuilds them")  # fmt: skip
+
     def write(self, report: Report) -> Path:
         """Write every finding, then report.md, report.html and report.json; the report is complete when report.json is there."""
         from .page import page  # noqa: PLC0415  (it names folders as this module does)
 
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
-        context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options}
+        context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options,
+                                   "cut": self.cut}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
         _write(self.path / "report.html", page(report))
-        _write(self.path / "report.json", report.to_json())
+        _write(self.path / REPORT, report.to_json())
         return self.path
 
 
@@ -109,10 +140,16 @@ def _write(path: Path, text: str) -> None:
     _replace(path, text.encode(errors="backslashreplace"))  # a path or message may hold what UTF-8 does not
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray], limit: int) -> int:
+    """Write arrays unless their file is larger than a limit; return its size."""
     temporary = path.with_name(f".{path.name}.partial.npz")
     np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    size = temporary.stat().st_size
+    if size > limit:
+        temporary.unlink()
+        return size
     os.replace(temporary, path)  # noqa: PTH105  (Path.replace is the same; this one says atomic)
+    return size
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,7 +1,8 @@
-"""Progress of a run: a live line on a terminal, plain lines when piped."""
+"""Progress of a run: a live line on a terminal, in a log a few plain lines, none when quiet."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,16 @@ from .run import Run
 
 __all__ = ["watch"]
 
-LINE_EVERY = 15.0  # seconds between plain lines
+FIRST_LINE, LONGEST_WAIT = 15.0, 300.0  # seconds; each plain line waits twice as long as the one before, and CI kills what is silent
 
 
 @contextmanager
-def watch(run: Run) -> Iterator[Callable[[Run], None]]:
+def watch(run: Run, *, quiet: bool = False) -> Iterator[Callable[[Run], None]]:
     """Yield what a run calls after each case."""
-    yield from _live(run) if sys.stderr.isatty() else _plain()
+    if quiet:
+        yield lambda _: None
+    else:
+        yield from _live(run) if sys.stderr.isatty() and not os.environ.get("CI") else _plain()
 
 
 def _line(run: Run, elapsed: float) -> str:
@@ -37,13 +41,15 @@ def _live(run: Run) -> Iterator[Callable[[Run], None]]:
 
 
 def _plain() -> Iterator[Callable[[Run], None]]:
-    shown = time.perf_counter()
+    wait = FIRST_LINE
+    due = time.perf_counter() + wait
 
     def update(run: Run) -> None:
-        nonlocal shown
+        nonlocal wait, due
         now = time.perf_counter()
-        if now - shown > LINE_EVERY:
-            shown = now
+        if now > due:
+            wait = min(2 * wait, LONGEST_WAIT)
+            due = now + wait
             elapsed = now - run.started
             left = f", about {elapsed / run.ledger.cases * (run.total - run.ledger.cases):.0f} s left" if run.total else ""
             sys.stderr.write(f"{run.ledger.cases}/{run.total or '?'} cases: {_line(run, elapsed)}{left}\n")

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from .adapters import Adapter
 from .probe import Probe
+from .reading import read_json
 from .reference.case import Case
 from .report import Report
 from .run import Run
 
 __all__ = ["load_case", "replay"]
 
-LARGEST = 64 * 2**20  # bytes; a case or report is far below
-
+ENTRIES = 2**24  # of all arrays of a case together; the largest that is drawn has a hundredth of it
 
 def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
     """Return the case in a case.json, finding.json or report.json (its first finding) and the adapters it names; a check's is a probe.
 
     Raises ValueError, naming the file, for anything else.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path}: too large to be a report: got {path.stat().st_size} bytes, expected at most {LARGEST}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")  # noqa: TRY004  (unreadable input)
     found: Any = data
@@ -40,10 +35,25 @@ def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
     described = found.get("case", found) if isinstance(found, dict) else found
     try:
         if isinstance(described, dict) and "condition" in described:
-            return Probe.build(described), ()
-        return Case.build(described), adapters
-    except (ValueError, RecursionError, OverflowError) as error:
+            return _checked(Probe.build(described)), ()
+        return _checked(Case.build(described)), adapters
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:  # what no rule is made for
+        raise ValueError(f"{path}: no case that can be run: {type(error).__name__}: {error}") from error
+
+
+def _checked(case: Case | Probe) -> Case | Probe:
+    """Return a case whose numbers can be drawn; raise ValueError for one whose arrays would fill the memory, or what drawing raises."""
+    if isinstance(case, Probe):
+        shapes, single = list(case.shapes), []
+    else:
+        shapes, single = list(case.network.graph.shapes.values()), list(case.network.graph.parameters.values())
+    entries = case.batch * sum(map(prod, shapes)) + sum(map(prod, single))
+    if entries > ENTRIES:
+        raise ValueError(f"a case too large to run again: got {entries:,} entries, expected at most {ENTRIES:,}")
+    _ = case.call() if isinstance(case, Probe) else case.values()
+    return case
 
 
 def replay(case: Case, adapters: Sequence[str | Adapter]) -> Report:

@@ -16,9 +16,8 @@ from .ledger import Ledger
 from .reference.case import Case
 from .report import Tally
 
-__all__ = ["FILE", "Store", "summary"]
+__all__ = ["Store", "summary"]
 
-FILE = "campaign.sqlite"
 SCHEMA = 1
 APPLICATION = 0x6270726F  # "bpro", in the header of the file
 TABLES = """

@@ -13,7 +13,7 @@ from rich.text import Text
 from .finding import Finding
 from .report import Report, Tally
 
-__all__ = ["render", "render_html", "rows_by_layer", "view"]
+__all__ = ["console", "printable", "render", "render_html", "rows_by_layer", "view"]
 
 COLOURS = {"agrees": "green", "convention": "cyan", "inconclusive": "yellow", "imprecise": "magenta", "wrong": "bold red",
            "nonfinite": "bold red", "nondeterministic": "bold red", "error": "bold red"}  # fmt: skip
@@ -23,21 +23,26 @@ HTML = '<pre style="white-space: pre; overflow-x: auto; line-height: normal; fon
 def render(report: Report, width: int = 110, *, brief: bool = False) -> str:
     """Return the report as plain text; a brief one leaves out the table of what was compared and what is explained."""
     page = StringIO()
-    _console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
+    console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
     return page.getvalue().rstrip()
 
 
 def render_html(report: Report, width: int = 110) -> str:
     """Return the report as a piece of HTML, with the colours of a terminal; what stands in names is text, never markup."""
-    console = _console(StringIO(), width, record=True)
-    console.print(view(report))
-    return console.export_html(inline_styles=True, code_format=HTML)
+    page = console(StringIO(), width, record=True)
+    page.print(view(report))
+    return page.export_html(inline_styles=True, code_format=HTML)
 
 
-def _console(page: StringIO, width: int, **options: Any) -> Console:
+def console(page: StringIO, width: int, **options: Any) -> Console:
     """Return a console that writes to a page and nowhere else: in a notebook, one would display it instead."""
     return Console(file=page, width=width, color_system=None, force_jupyter=False, legacy_windows=False, emoji=False, markup=False,
                    highlight=False, **options)  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """Return text in one line, with what would steer a terminal or is not allowed in XML replaced."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def view(report: Report) -> RenderableType:

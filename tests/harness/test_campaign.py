@@ -21,13 +21,14 @@ import backproof as bp
 import pytest
 from backproof.campaign import Campaign
 from backproof.engine import Engine, Limits
+from backproof.folders import CAMPAIGN
 from backproof.generate import BLOCK, DRAWS, Drawing, Later
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.network import Network
 from backproof.report import Report
 from backproof.run import Run, run_all
-from backproof.store import FILE, Store
+from backproof.store import Store
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
 HERE = Path(__file__).parent
@@ -139,7 +140,7 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert kept(report) == kept(whole)
     assert report.known
     assert json.loads((campaign.folder.path / "report.json").read_text())["cases"] == total
-    with sqlite3.connect(campaign.folder.path / FILE) as store:
+    with sqlite3.connect(campaign.folder.path / CAMPAIGN) as store:
         assert store.execute("SELECT count(*) FROM cases").fetchone() == (total,)
         sums = store.execute("SELECT sum(compared), max(margin) FROM certificates").fetchone()
     assert sums == (whole.compared, whole.margin)
@@ -167,7 +168,7 @@ def resumed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def finished(reports: Path) -> int:
     """How many cases the campaign below a folder holds."""
-    for path in reports.glob(f"*/{FILE}"):
+    for path in reports.glob(f"*/{CAMPAIGN}"):
         try:
             with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as store:
                 return int(store.execute("SELECT count(*) FROM cases").fetchone()[0])
@@ -208,7 +209,7 @@ def test_a_full_disk_stops_with_a_sentence_and_a_store_that_opens(tmp_path: Path
     assert "cannot be written" in line
     assert "What was counted before is kept" in line
     (folder,) = (tmp_path / "reports").iterdir()
-    store = Store(folder / FILE)
+    store = Store(folder / CAMPAIGN)
     before = store.structures
     store.close()
     assert 0 < before < 100
@@ -237,7 +238,7 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path) -> None:
     """Whatever happened to the file, opening and reading it works or is a ValueError that names it."""
     campaign = Campaign.start(tmp_path)
     run_all(Run(("torch",), 4, 5, ("float64",), ["Hardsigmoid"], None), lambda _: None, campaign)
-    whole, path = (campaign.folder.path / FILE).read_bytes(), tmp_path / "damaged.sqlite"
+    whole, path = (campaign.folder.path / CAMPAIGN).read_bytes(), tmp_path / "damaged.sqlite"
     rng, refused = random.Random(0), 0  # noqa: S311
     for _ in range(150):
         data = bytearray(whole[: rng.choice((len(whole), rng.randrange(len(whole))))])

@@ -132,3 +132,37 @@ def test_infinite_numbers_are_written_as_strings(tmp_path: Path) -> None:
     finding = replace(report.known[0], excess=float("inf"), actual=float("nan"))
     assert finding.describe()["excess"] == "inf"
     assert json.loads(replace(report, known=(finding,)).to_json())["known"][0]["actual"] == "nan"
+
+
+@pytest.mark.parametrize(("finding_bytes", "report_bytes"), [(3000, 10**9), (10**9, 3000)])
+def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, report_bytes: int, tmp_path: Path) -> None:
+    """Beyond the limit of a finding or of the report, what lies around the worst entry is kept; no script asks for what is not there."""
+    report = _run(Halved(), Case(Network((40,), (Linear(33),), MSELoss()), 1, "normal", 16, "float64"))
+    target = ReportFolder(tmp_path, finding_bytes, report_bytes)
+    target.write(report)
+    (finding,) = report.findings
+    place = target.path / name_of(finding)
+    described = json.loads((place / "finding.json").read_text())
+    assert described["tensors"].startswith("only actual, expected and bound up to 4 entries around the worst one")
+    assert (place / "tensors.npz").stat().st_size < 3000
+    with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"actual", "expected", "bound", "first"}
+        at = tuple(np.array(finding.index) - arrays["first"])
+        assert float(arrays["actual"][at]) == finding.actual
+        assert float(arrays["expected"][at]) == finding.expected
+        assert max(arrays["actual"].shape) <= 9
+    assert not (place / "repro.py").exists()
+    text = (target.path / "report.md").read_text()
+    assert "repro.py" not in text
+    assert f"backproof replay {name_of(finding)}/case.json --adapter torch" in text
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+
+
+def test_small_tensors_are_kept_whole(tmp_path: Path) -> None:
+    """Under the limits nothing is cut, and nothing is said."""
+    report = _run(Halved(), Case(Network((40,), (Linear(33),), MSELoss()), 1, "normal", 16, "float64"))
+    place = report.save(tmp_path) / name_of(report.findings[0])
+    assert "tensors" not in json.loads((place / "finding.json").read_text())
+    assert (place / "repro.py").exists()
+    with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
+        assert arrays["actual"].shape == (33, 40)
