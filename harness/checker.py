@@ -118,7 +118,7 @@ class Checker:
         self.adapter = f"{candidate.driver.framework}:{candidate.name}"
         self.known = KnownList()
         self.ledger = Ledger()
-        self.seen: dict[str, list[tuple[Probe, bool]]] = {}
+        self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
         self.shapes: Sequence[tuple[Shape, ...]] = ()
         self.started = time.perf_counter()
 
@@ -241,7 +241,8 @@ class Checker:
 
     def _enter(self, probe: Probe, certificate: Certificate, step: LayerTrace | None) -> None:
         """Enter a certificate that did not agree as a finding, a known discrepancy or a convention."""
-        self.seen.setdefault(certificate.tensor, []).append((probe, certificate.failed))
+        if certificate.failed:
+            self.failed.add((certificate.tensor, probe.precision))
         if step is None or not (certificate.failed or certificate.verdict == "convention"):
             return
         if certificate.verdict == "convention":
@@ -310,8 +311,8 @@ class Checker:
         everywhere = small.regime == "normal" and found.entries[0] == found.entries[1]
         place = self._where(small, finding.tensor) if finding.step is not None and not everywhere else ""
         said = condition(small, off, dict(self.candidate.driver.modes), place, self.shapes)
-        if not said and all(not failed for p, failed in self.seen.get(finding.tensor, ()) if p.precision == "float64"):
-            said = f"only in {finding.precision}" if finding.precision != "float64" and "float64" in self.precisions else ""
+        if not said and "float64" in self.precisions and finding.tensor and (finding.tensor, "float64") not in self.failed:
+            said = f"only in {finding.precision}"
         return replace(found, count=finding.count, diagnosis=replace(found.diagnosis, condition=said))
 
     def _shown(self, finding: Finding, probe: Probe, *, same_code: bool = False) -> Finding | None:

@@ -59,7 +59,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
     factor = _common_factor(numbers, ball)
     if factor is not None:
-        return Diagnosis(*_about_factor(factor, step, tensor, precision), equation)
+        return Diagnosis(*(_about_parameter(step, tensor, numbers, ball) or _about_factor(factor, tensor, precision)), equation)
     for coarse in COARSER.get(precision.name, ()):
         if certificate.outside > actual.size / 2 and _explains(expected(step, Arithmetic(PRECISIONS[coarse]))[tensor], numbers):
             return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
@@ -118,19 +118,25 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 
 
 SINGLE = 2.0**-24
-SEVERAL_ROUNDINGS = 64  # of a quotient of two gradients, each of a few operations
 COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
 """The precisions in which a tensor may have been computed that should be in a finer one."""
 
 
-def _about_factor(factor: float, step: LayerTrace, tensor: str, precision: Precision) -> tuple[str, str]:
-    """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
+def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
+    """Return code and sentence where a parameter of a single entry, or one over it, is the factor of all entries within their bounds."""
     for name, p in step.params.items():
         if p.size == 1 and p.dtype.kind not in "iub" and (value := float(p.reshape(()))):
-            for power, words in ((1, "multiplied by it once too often"), (-1, "not multiplied by it, or divided by it")):
-                if abs(factor - value**power) <= precision.store * SEVERAL_ROUNDINGS * abs(factor):
+            for factor, words in ((value, "multiplied by it once too often"), (1 / value, "not multiplied by it, or divided by it")):
+                with quiet():  # what is held of the true gradient, times the factor, and what the candidate's own is off by
+                    off = np.abs(actual - factor * ball.value) - ball.radius() * (1 + abs(factor))
+                if bool((off <= 0).all()):
                     said = f"{tensor} is {factor:.6g} times what it should be: {name} is {value:.6g}, and {tensor} is {words}"
                     return "parameter-factor", said
+    return None
+
+
+def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
+    """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
     if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
         return "single-precision-constant", (f"{tensor} is off by {factor - 1:+.3g} of its value everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")

@@ -233,6 +233,9 @@ def test_what_is_random_is_nondeterministic() -> None:
     (lambda x: (np.tanh(x), lambda dy: None), "no dx came back"),
     (np.tanh, "expected (y, backward)"),
     (lambda x: (np.tanh(x), lambda dy: "dx"), "expected an array"),
+    (lambda x: ((np.tanh(x), x), lambda dy: dy), "returned 2 outputs, expected 1"),
+    (lambda x: ("y", lambda dy: dy), "returned str, expected an array"),
+    (lambda x: (np.tanh(x), lambda dy: (dy, dy)), "returned 2 gradients of inputs, expected 1"),
 ])  # fmt: skip
 def test_a_candidate_that_breaks_is_a_finding(candidate: Any, words: str) -> None:
     """Exceptions and wrong shapes and types are findings of `error`, never a crash of the check."""
@@ -258,6 +261,36 @@ def test_a_module_is_a_torch_candidate() -> None:
     report = bp.check(TorchNorm(), bp.LayerNorm(), params={"gain": "weight", "shift": "bias"}, cases=20)
     assert report.ok, str(report)
     assert report.options["adapters"] == ["torch:TorchNorm"]
+
+
+def test_a_function_class_is_called_by_its_apply() -> None:
+    """A torch.autograd.Function may be given as its class or its `apply`; both bear the name of the class."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, dy: torch.Tensor) -> torch.Tensor:
+            return 2 * dy
+
+    for candidate in (Doubled, Doubled.apply):
+        finding = only(found(candidate, bp.Identity(), framework="torch", cases=4), "wrong", "dx")
+        assert (finding.adapter, finding.diagnosis.code) == ("torch:Doubled", "doubled")
+
+
+def test_gradients_may_be_named_with_a_d() -> None:
+    """In NumPy `dweight` is the gradient of `weight`, as notebooks have it."""
+    change = lambda dx, dp, dy, x: (dx, {f"d{name}": d for name, d in dp.items()})  # noqa: E731
+    assert found(altered(change), cases=6).ok
+
+
+def test_what_shows_in_one_precision_says_so() -> None:
+    """A cast that hurts float32 alone is told as that."""
+    halved = lambda x: (np.tanh(x), lambda dy: dy * (1 - np.tanh(x) ** 2) / (2 if x.dtype == np.float32 else 1))  # noqa: E731
+    finding = only(found(halved, bp.Tanh(), cases=6, precisions=("float64", "float32")), "wrong", "dx")
+    assert finding.diagnosis.condition == "only in float32"
 
 
 def test_a_module_is_checked_for_its_names_and_sizes() -> None:
