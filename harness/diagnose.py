@@ -123,13 +123,14 @@ COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16"
 
 
 def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
-    """Return code and sentence where a parameter of a single entry, or one over it, is the factor of all entries within their bounds."""
+    """Return code and sentence where the true tensor times or over a parameter of a single entry gives the observed one."""
     for name, p in step.params.items():
-        if p.size == 1 and p.dtype.kind not in "iub" and (value := float(p.reshape(()))):
-            for factor, words in ((value, "multiplied by it once too often"), (1 / value, "not multiplied by it, or divided by it")):
-                with quiet():  # what is held of the true gradient, times the factor, and what the candidate's own is off by
-                    off = np.abs(actual - factor * ball.value) - ball.radius() * (1 + abs(factor))
-                if bool((off <= 0).all()):
+        if p.size == 1 and p.dtype.kind not in "iub" and p.any():
+            number = ball.arithmetic.exact(p.reshape(()))
+            value = float(number.value)
+            for factor, wrong, words in ((value, ball * number, "multiplied by it once too often"),
+                                         (1 / value, ball / number, "not multiplied by it, or divided by it")):
+                if _explains(wrong, actual):
                     said = f"{tensor} is {factor:.6g} times what it should be: {name} is {value:.6g}, and {tensor} is {words}"
                     return "parameter-factor", said
     return None

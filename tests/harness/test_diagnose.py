@@ -291,12 +291,12 @@ FLOAT64 = precision_named("float64")
 
 
 def said(actual: Any, value: Any, bound: Any = 0.0, *, outside: int = 2, index: tuple[int, ...] = (0,),
-         precision: str = "float64") -> Diagnosis:  # fmt: skip
-    """Return the diagnosis of a tensor of a layer, `dx` of a ReLU, whose true value and bound are these."""
+         precision: str = "float64", **params: Any) -> Diagnosis:  # fmt: skip
+    """Return the diagnosis of a tensor of a layer, `dx` of a ReLU, whose true value and bound are these, by parameters that it has."""
     p = precision_named(precision)
     truth = Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(p))
     x = np.full(truth.shape, 7.0) * np.linspace(1, 2, truth.size).reshape(truth.shape) ** 3
-    step = LayerTrace("layers.0", bp.ReLU(), (x,), x, (x,), x, {}, {})
+    step = LayerTrace("layers.0", bp.ReLU(), (x,), x, (x,), x, {name: np.asarray(p) for name, p in params.items()}, {})
     return diagnose(step, Certificate("layers.0", bp.ReLU(), "dx", "outside", truth.size, outside, index=index, actual=np.asarray(actual),
                                       ball=truth), p)  # fmt: skip
 
@@ -356,6 +356,31 @@ def test_a_constant_in_single_precision_is_off_by_its_rounding(part: float, prec
                                   "precision (unit roundoff 5.96e-08)")  # fmt: skip
     else:
         assert (found.code, found.sentence) == ("factor", "dx is 1 times what it should be, everywhere")
+
+
+def test_a_parameter_may_be_the_factor() -> None:
+    """A parameter of one entry, or one over it, is named in the place of a number, by its own name."""
+    assert said([12.0, 3.0], [4.0, 1.0], scale=[[3.0]]) == Diagnosis(
+        "parameter-factor", "dx is 3 times what it should be: scale is 3, and dx is multiplied by it once too often",
+        derivation(bp.ReLU(), "dx"))
+    assert said([4.0, 1.0], [12.0, 3.0], other=[5.0], scale=3.0).sentence == (
+        "dx is 0.333333 times what it should be: scale is 3, and dx is not multiplied by it, or divided by it")
+
+
+@pytest.mark.parametrize("scale", [3, True, [3.0, 3.0], 0.0, 2.0, np.nan, 3 * (1 + 2**-51)])
+def test_a_parameter_that_is_not_the_factor_is_not_named(scale: Any) -> None:
+    """Whole numbers, several entries, and what does not give the numbers within their bound are no factor."""
+    assert said([12.0, 3.0], [4.0, 1.0], scale=scale).sentence == "dx is 3 times what it should be, everywhere"
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(3.0, 3.0), (0.75, 1 / 0.75)])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_parameter_is_the_factor_of_every_entry_within_its_bound(scale: float, factor: float, side: int) -> None:
+    """An entry may be off by its own bound times the factor, and by the rounding of the product; further off it has no factor at all."""
+    part = 2.0**-30
+    for off, right in ((0.999 * factor, "parameter-factor"), (1.001 * factor, "factor"), (2.001 * factor + 2, "unknown")):
+        found = code([4 * factor, factor + side * off * part], [4.0, 1.0], [0, part / BOUND_SLACK], scale=scale)
+        assert found == right
 
 
 @pytest.mark.parametrize(("here", "there", "what"), [
