@@ -107,7 +107,7 @@ def _known(ball: Rounded) -> int:
 def _unsummed(actual: np.ndarray, ball: Rounded) -> str:
     """Say over which axes a tensor with too many of them must be summed to be right; nothing where that does not help."""
     for axes in combinations(range(actual.ndim), max(0, actual.ndim - ball.ndim)):
-        if axes and actual.dtype.kind == "f" and _explains(ball, actual.astype(np.float64).sum(axis=axes)):
+        if axes and actual.dtype == ball.arithmetic.precision.dtype and _explains(ball, actual.astype(np.float64).sum(axis=axes)):
             return f". Summed over {_axes(axes)} it is right"
     return ""
 

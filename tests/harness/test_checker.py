@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from backproof.adapters.calls import driver
-from backproof.checker import GradientMismatch
+from backproof.candidate import Candidate
+from backproof.checker import Checker, GradientMismatch
 from backproof.finding import Finding
 from backproof.probe import Condition, Probe, probes, shapes_for
 from backproof.report import Report
@@ -330,6 +331,20 @@ def test_a_parameter_left_out_is_named() -> None:
     finding = only(found(left_out, Scaled(), shapes=[(3,)], cases=6), "wrong", "dx")
     assert finding.diagnosis.code == "parameter-factor"
     assert "scale" in finding.diagnosis.sentence
+
+
+def test_a_diagnosis_is_that_of_most_draws() -> None:
+    """On the draw that a finding was met with two mistakes may be the same numbers; the one that fits other draws too is named."""
+    probe = Probe(bp.Identity(), ((3,),), seed=7)
+    first = probe.call().inputs[0]
+    candidate = lambda x: (x * 1, lambda dy: dy * (2 if np.array_equal(x, first) else -1))  # noqa: E731
+    run = Checker(Candidate.of(candidate, "numpy", {}), bp.Identity(), ("float64",))
+    run.shapes = (probe.shapes,)
+    run.examine([probe])
+    (finding,) = run.ledger.found.values()
+    assert (finding.diagnosis.code, finding.count) == ("sign", 1)
+    assert isinstance(finding.case, Probe)
+    assert finding.case.seed != probe.seed
 
 
 def test_the_condition_is_a_size() -> None:
