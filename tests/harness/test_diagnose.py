@@ -24,6 +24,7 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace
 
+TORCH = load("torch")  # here, so that mutation testing imports it once
 BATCH = 6
 LAYERS = (Linear(5), bp.Tanh(), Linear(4), bp.Softmax(), Linear(4, bias=False), bp.ReLU(), Linear(3), bp.LogSoftmax())
 NETWORK = Network((5,), LAYERS, Head("linear", "huber", "sum"))
@@ -36,7 +37,7 @@ every_precision = pytest.mark.parametrize("precision", ["float64", "float32"])
 
 @cache
 def step_of(path: str, precision: str, network: Network = NETWORK, batch: int = BATCH) -> LayerTrace:
-    trace = load("torch").run(Case(network, 5, batch=batch, precision=precision))
+    trace = TORCH.run(Case(network, 5, batch=batch, precision=precision))
     return next(step for step in trace.layers if step.path == path)
 
 
