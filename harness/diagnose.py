@@ -106,9 +106,10 @@ def _known(ball: Rounded) -> int:
 
 def _unsummed(actual: np.ndarray, ball: Rounded) -> str:
     """Say over which axes a tensor with too many of them must be summed to be right; nothing where that does not help."""
-    for axes in combinations(range(actual.ndim), max(0, actual.ndim - ball.ndim)):
-        if axes and actual.dtype == ball.arithmetic.precision.dtype and _explains(ball, actual.astype(np.float64).sum(axis=axes)):
-            return f". Summed over {_axes(axes)} it is right"
+    if actual.dtype == ball.arithmetic.precision.dtype:
+        for axes in combinations(range(actual.ndim), max(1, actual.ndim - ball.ndim)):
+            if _explains(ball, actual.astype(np.float64).sum(axis=axes)):
+                return f". Summed over {_axes(axes)} it is right"
     return ""
 
 
@@ -125,8 +126,7 @@ def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
     """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
     if wrong.shape != actual.shape or not _holds_all(wrong, actual):
         return False
-    radius, size = (np.max(np.abs(a), initial=0.0) for a in (wrong.radius(), actual))
-    return bool(DIGIT * radius < size or (size == 0 and not wrong.value.any()))
+    return bool(DIGIT * np.max(wrong.radius()) <= np.max(np.abs(actual)))
 
 
 def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
@@ -134,23 +134,23 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 
     It is 1 where that explains the numbers, 0 where they are what rounding leaves of it, and otherwise told from 1.
     """
+    if _known(ball) < 2:
+        return None
     with quiet():
         size, radius = np.abs(ball.value), ball.radius()
         sure = np.isfinite(radius)
         best = np.unravel_index(int(np.argmin(np.where(sure & (size > 0), radius / size, np.inf))), actual.shape)
-    if _known(ball) < 2:
-        return None
-    ball, actual, (here, there) = ball[sure], actual[sure], (actual[best], ball[best])
-    for exact, wrong in ((1.0, ball), (0.0, Rounded(ball.value * 0, ball.bounds(), ball.arithmetic))):
-        if _holds_all(wrong, actual):
-            return exact
-    factor = ball.arithmetic.exact(here) / there
-    return float(factor.value) if abs(factor.value - 1) > factor.radius() and _holds_all(ball * factor, actual) else None
+        for exact in (1.0, 0.0):
+            if (np.abs(actual - exact * ball.value) <= radius)[sure].all():
+                return exact
+    factor = ball.arithmetic.exact(actual[best]) / ball[best]
+    told = not _holds_all(factor, np.ones(())) and _holds_all(ball[sure] * factor, actual[sure])
+    return float(factor.value) if told else None
 
 
 def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] | None:
     """Return an axis, and for each of its places the one factor of all entries there, or None where there is no such axis."""
-    for axis in range(actual.ndim if actual.ndim > 1 else 0):
+    for axis in range(actual.ndim):
         lines = zip(np.moveaxis(actual, axis, 0), np.moveaxis(ball, axis, 0), strict=True)  # type: ignore[call-overload]
         factors = [_common_factor(*line) for line in lines]
         if None not in factors:
@@ -165,16 +165,17 @@ COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16"
 
 def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
     """Return code and sentence where the true tensor times or over a parameter, laid along some of its axes, gives the observed one."""
-    for name, p in step.params.items():
-        for start in range(1 if p.size == 1 else actual.ndim - p.ndim + 1):
-            axes = range(start, start + p.ndim) if p.size > 1 else ()
-            if p.dtype.kind in "iub" or (axes and actual.shape[start : axes.stop] != p.shape):
+    for name, given in step.params.items():
+        p = given.reshape(()) if given.size == 1 else given
+        for start in range(actual.ndim) if p.dtype.kind not in "iub" else ():
+            axes = range(start, start + p.ndim)
+            if actual.shape[start : axes.stop] != p.shape:
                 continue
-            number = ball.arithmetic.exact(p.reshape((*p.shape, *[1] * (actual.ndim - axes.stop)) if axes else ()))
+            number = ball.arithmetic.exact(p.reshape((*p.shape, *[1] * (actual.ndim - axes.stop))))
             for wrong, words in ((ball * number, f"multiplied by {name} once too often"),
                                  (ball / number, f"not multiplied by {name}, or divided by it")):
                 if _explains(wrong, actual):
-                    which = f", along {_axes(axes)}" if axes else f": {name} is {float(number.value):.6g}"
+                    which = f", along {_axes(axes)}" if axes else f": {name} is {float(p):.6g}"
                     return "parameter-factor", f"{tensor} is {words}{which}"
     return None
 
@@ -215,7 +216,7 @@ def _pattern(actual: np.ndarray, ball: Rounded) -> str:
     for axis in range(outside.ndim):
         lines = outside.any(axis=tuple(a for a in range(outside.ndim) if a != axis))
         touched = np.flatnonzero(lines)
-        if touched.size <= max(1, lines.size // 4) and lines.size > 1:
+        if 4 * touched.size <= max(4, lines.size) and lines.size > 1:
             return f"the {total} entries outside lie at {', '.join(map(str, touched[:5]))} of axis {axis} (size {lines.size})"
     return f"{total} of {outside.size} entries are outside, spread over the whole tensor"
 

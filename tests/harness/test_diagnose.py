@@ -325,6 +325,8 @@ def test_a_factor_is_read_off_where_the_true_value_is_known_best() -> None:
     assert said([3.5, 12.0, 3.0], [1.0, 4.0, 1.0], [0.75, 0, 0]).sentence == "dx is 3 times what it should be, everywhere"
     assert said([-6.0, -1.6], [4.0, 1.0], [0, 0.1 / BOUND_SLACK]).sentence == "dx is -1.5 times what it should be, everywhere"
     assert code([-6.0, -1.6], [4.0, 1.0], [0, 0.101]) == "unknown"
+    assert said([0.305, 0.6, 0.9], [0.1, 0.2, 0.3], [0.009, 0, 0]).sentence == "dx is 3 times what it should be, everywhere"
+    assert said([0.3002, 300.0], [0.1, 100.0], [1e-4, 1e-3]).sentence == "dx is 3 times what it should be, everywhere"
     assert code([12.0, 3.0], [4.0, 1.0], [0, 1.0]) == "unknown"
     assert code([12.0, 0.0], [4.0, 0.0]) == "unknown"
     assert code([0.0, 1.0], [4.0, 1.0], [0, 0.5]) == "unknown"
@@ -351,12 +353,12 @@ def test_a_product_is_rounded() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_factor_of_one_within_its_doubt_is_none(part: float) -> None:
-    """A factor is told from 1 where it is further from it than the best relative bound."""
+    """A factor is told from 1 where it is further from it than the best relative bound, though an entry hardly beyond its bound fits it."""
     for off, told in ((0.99, False), (1.01, True)):
         for side in (1, -1):
             factor = 1 + side * off * part
             bound = part / BOUND_SLACK
-            found = code([4 * factor, factor, 7.5], [4.0, 1.0, 5.0], [4 * bound, bound, 3])
+            found = code([4 * factor, factor, 1024 + side * (1 + 512 * part)], [4.0, 1.0, 1024.0], [4 * bound, bound, 1])
             assert (found in {"factor", "single-precision-constant"}) == told
 
 
@@ -442,6 +444,14 @@ def test_a_gradient_that_is_not_summed_is_named() -> None:
     altered = with_tensor(step, "dbias", step.d_params["bias"].astype(np.float32))
     (certificate,) = (c for c in certify_layer(altered, precision) if c.failed)
     assert diagnose(altered, certificate, precision).sentence == "wrong dtype of dbias: got float32, expected float64"
+
+
+@pytest.mark.parametrize("kept", [{}, {"actual": np.ones((2, 3))}, {"ball": Arithmetic(precision_named("float64")).exact(np.ones(3))}])
+def test_without_its_numbers_an_error_is_its_message(kept: dict[str, Any]) -> None:
+    """What came back in a wrong form, or not at all, and was not kept, is said as it was found."""
+    step = step_of(AFFINE, "float64")
+    found = diagnose(step, Certificate(AFFINE, step.layer, "dbias", "error", 0, message="no dbias came back", **kept), FLOAT64)
+    assert found == Diagnosis("error", "no dbias came back", derivation(step.layer, "dbias"))
 
 
 def test_the_only_entry_is_set_against_its_true_value() -> None:
