@@ -151,8 +151,8 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] | None:
     """Return an axis, and for each of its places the one factor of all entries there, or None where there is no such axis."""
     for axis in range(actual.ndim):
-        lines = zip(np.moveaxis(actual, axis, 0), np.moveaxis(ball, axis, 0), strict=True)  # type: ignore[call-overload]
-        factors = [_common_factor(*line) for line in lines]
+        places = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
+        factors = [_common_factor(actual[place], ball[place]) for place in places]
         if None not in factors:
             return axis, factors  # type: ignore[return-value]
     return None
