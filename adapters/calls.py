@@ -28,8 +28,8 @@ class Call:
 
     `real` says which inputs have a gradient; the others are whole numbers, or the target of a head. `trained` are the `params` that have
     one; the others are constants. `layout` is how inputs and parameters lie in memory, `upstream` how the gradients from above do. With
-    `alone`, that one tensor alone requires a gradient. `by_example` says that no example depends on another; `batched` are the constants
-    that have a batch axis.
+    `alone`, that one tensor alone requires a gradient. `batched` are the constants that
+    have a batch axis.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -42,7 +42,6 @@ class Call:
     mode: str = PLAIN
     alone: int | str | None = None
     batched: tuple[str, ...] = ()
-    by_example: bool = False
     head: bool = False
 
     def wants(self, key: int | str) -> bool:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("proof", "proof_heads", "layers", "conventions", "checkers", "candidates", "certificates", "overhead", "false_alarms",
+NAMES = ("proof", "proof_heads", "layers", "conventions", "checkers", "candidates", "diagnoses", "certificates", "overhead", "false_alarms",
          "page")
 PAGES = NAMES[:4]  # which take no options: each writes a page of its own
 

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -42,6 +43,7 @@ __all__ = ["GradientMismatch", "assert_gradients", "check", "check_again"]
 REPEAT_EVERY = 8  # one probe in eight is run twice
 PLACES = ("normal", "kinks", "saturated", "tiny", "wide-range")  # regimes in which the values are looked for that are off
 STRUCTURES = 6  # shapes and conditions that are compiled, where that takes longer than a dozen draws
+OTHER_SEEDS = (1, 2, 3)  # of the draws on which a diagnosis is made once more
 SHRINKING = (60, 5.0)  # attempts, and seconds, to find a simpler probe that shows the same
 
 
@@ -119,7 +121,7 @@ class Checker:
         self.adapter = f"{candidate.driver.framework}:{candidate.name}"
         self.known = KnownList()
         self.ledger = Ledger()
-        self.seen: dict[str, list[tuple[Probe, bool]]] = {}
+        self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
         self.shapes: Sequence[tuple[Shape, ...]] = ()
         self.started = time.perf_counter()
 
@@ -242,7 +244,8 @@ class Checker:
 
     def _enter(self, probe: Probe, certificate: Certificate, step: LayerTrace | None) -> None:
         """Enter a certificate that did not agree as a finding, a known discrepancy or a convention."""
-        self.seen.setdefault(certificate.tensor, []).append((probe, certificate.failed))
+        if certificate.failed:
+            self.failed.add((certificate.tensor, probe.precision))
         if step is None or not (certificate.failed or certificate.verdict == "convention"):
             return
         if certificate.verdict == "convention":
@@ -297,6 +300,7 @@ class Checker:
         lost = isinstance(self.candidate.driver, Isolated) and self.candidate.driver.exhausted
         if not isinstance(probe, Probe) or finding.verdict == "nondeterministic" or lost:
             return finding
+        finding, probe = self._usual(finding, probe)
         attempts, seconds = SHRINKING
 
         def shows(tried: Probe) -> bool:
@@ -304,16 +308,24 @@ class Checker:
 
         def off(tried: Probe) -> bool:
             """Say whether the tensor is off in any way, for one of a few seeds."""
-            return any(self._shown(finding, replace(tried, seed=seed)) is not None for seed in (tried.seed, 1, 2, 3))
+            return any(self._shown(finding, replace(tried, seed=seed)) is not None for seed in (tried.seed, *OTHER_SEEDS))
 
         small = shrink(probe, shows, simpler(self.shapes), attempts=attempts, seconds=seconds)
         found = self._shown(finding, small, same_code=True) or finding
         everywhere = small.regime == "normal" and found.entries[0] == found.entries[1]
         place = self._where(small, finding.tensor) if finding.step is not None and not everywhere else ""
         said = condition(small, off, dict(self.candidate.driver.modes), place, self.shapes)
-        if not said and all(not failed for p, failed in self.seen.get(finding.tensor, ()) if p.precision == "float64"):
-            said = f"only in {finding.precision}" if finding.precision != "float64" and "float64" in self.precisions else ""
+        if not said and "float64" in self.precisions and finding.tensor and (finding.tensor, "float64") not in self.failed:
+            said = f"only in {finding.precision}"
         return replace(found, count=finding.count, diagnosis=replace(found.diagnosis, condition=said))
+
+    def _usual(self, finding: Finding, probe: Probe) -> tuple[Finding, Probe]:
+        """Return the finding as most of a few draws of its probe diagnose it: on one draw two mistakes may be the same numbers."""
+        tried = [probe, *(replace(probe, seed=seed) for seed in OTHER_SEEDS)]
+        found = [(shown, one) for one in tried if (shown := self._shown(finding, one)) is not None] or [(finding, probe)]
+        code, _ = Counter(shown.diagnosis.code for shown, _ in found).most_common(1)[0]  # of codes as common as another, the first
+        usual, where = next((shown, one) for shown, one in found if shown.diagnosis.code == code)
+        return replace(usual, count=finding.count), where
 
     def _shown(self, finding: Finding, probe: Probe, *, same_code: bool = False) -> Finding | None:
         """Return the same finding on another probe, with the same diagnosis if asked for, or None where it does not show there."""

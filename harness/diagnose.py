@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     tensor, actual, ball = certificate.tensor, certificate.actual, certificate.ball
     equation = derivation(step.layer, tensor)
     if certificate.verdict == "error":
-        return Diagnosis("error", certificate.message, equation)
+        axes = _unsummed(actual, ball) if actual is not None and ball is not None else ""
+        return Diagnosis("not-summed" if axes else "error", certificate.message + axes, equation)
     if actual is None or ball is None:
         return Diagnosis("unknown", "the numbers of this finding were not kept", equation)
     batch = step.inputs[0].shape[0]
@@ -57,16 +59,18 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         wrong = mistake.wrong(step, tensor, rule)
         if wrong is not None and _explains(wrong, numbers):
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
-    factor = _common_factor(numbers, ball)
-    if factor is not None:
-        return Diagnosis(*_about_factor(factor, step, tensor, precision), equation)
-    for coarse in COARSER.get(precision.name, ()):
-        if certificate.outside > actual.size / 2 and _explains(expected(step, Arithmetic(PRECISIONS[coarse]))[tensor], numbers):
+    most = 2 * certificate.outside > np.count_nonzero(ball.value)
+    found = (_about_parameter(step, tensor, numbers, ball) if most else None) or _about_factors(tensor, numbers, ball, precision)
+    if found is not None:
+        return Diagnosis(*found, equation)
+    for coarse in COARSER.get(precision.name, ()) if most else ():
+        held = expected(step, Arithmetic(PRECISIONS[coarse]))[tensor]
+        if _explains(held, numbers) and 2 * _known(held) > np.count_nonzero(held.value):
             return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
-    if certificate.outside == 1:
-        here, there = numbers[certificate.index], ball.value[certificate.index]
-        what = "zero" if here == 0 else _ratio(here / there) if there else f"{here:.6g} in place of 0"
-        return Diagnosis("single-entry", f"one entry of {tensor} is wrong, at {list(certificate.index)}: it is {what}", equation)
+    if certificate.outside == 1 < actual.size:
+        at = certificate.index
+        sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {_beside(numbers[at], ball.value[at])}"
+        return Diagnosis("single-entry", sentence, equation)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {_pattern(numbers, ball)}", equation)
 
 
@@ -84,53 +88,118 @@ def source_of(step: LayerTrace, tensor: str) -> np.ndarray:
     return step.inputs[names.index(tensor[1:])] if tensor[1:] in names else step.inputs[0]
 
 
-def _ratio(ratio: float) -> str:
+def _beside(here: float, there: float) -> str:
+    """Set an entry against its true value."""
+    if here == 0 or there == 0:
+        return "zero" if here == 0 else f"{here:.6g} in place of 0"
+    ratio = here / there
     return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"
+
+
+DIGIT = 10  # what is known to a tenth of itself has a decimal digit that can speak for a mistake
+
+
+def _known(ball: Rounded) -> int:
+    """Return how many entries are known to a decimal digit."""
+    return int(np.count_nonzero((np.abs(ball.value) >= DIGIT * ball.radius()) & (ball.value != 0)))
+
+
+def _unsummed(actual: np.ndarray, ball: Rounded) -> str:
+    """Say over which axes a tensor with too many of them must be summed to be right; nothing where that does not help."""
+    if actual.dtype == ball.arithmetic.precision.dtype:
+        for axes in combinations(range(actual.ndim), max(1, actual.ndim - ball.ndim)):
+            if _explains(ball, actual.astype(np.float64).sum(axis=axes)):
+                return f". Summed over {_axes(axes)} it is right"
+    return ""
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return f"{'axis' if len(axes) == 1 else 'axes'} {' and '.join(map(str, axes))}"
+
+
+def _holds_all(ball: Rounded, actual: np.ndarray) -> bool:
+    with quiet():
+        return bool((np.abs(actual - ball.value) <= ball.radius()).all())
 
 
 def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
     """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
-    if wrong.shape != actual.shape:
+    if wrong.shape != actual.shape or not _holds_all(wrong, actual):
         return False
-    with quiet():
-        radius = wrong.radius()
-        inside = np.abs(actual - wrong.value) <= radius
-        return bool(inside.all() and np.max(radius, initial=0.0) < np.max(np.abs(actual), initial=0.0)) or (
-            bool(inside.all()) and not actual.any() and not wrong.value.any())
+    return bool(DIGIT * np.max(wrong.radius()) <= np.max(np.abs(actual)))
 
 
 def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
-    """Return the one factor between the observed and the true tensor, read off where the true value is best known.
+    """Return the one factor between the observed and the true tensor, read off where the true value is best known, and no better known.
 
-    The factor is uncertain by that entry's relative bound, which every entry then tolerates; 1 within it is no factor.
+    It is 1 where that explains the numbers, 0 where they are what rounding leaves of it, and otherwise told from 1.
     """
+    if _known(ball) < 2:
+        return None
     with quiet():
         size, radius = np.abs(ball.value), ball.radius()
-        relative = np.where(np.isfinite(radius) & (size > 0), radius / size, np.inf)
-        best = np.unravel_index(int(np.argmin(relative)), actual.shape)
-        factor = float(actual[best] / ball.value[best])
-        doubt = 2 * float(relative[best])
-        known = np.count_nonzero(size > radius)
-        if not np.isfinite(factor) or factor == 0 or known < 2 or abs(factor - 1) <= doubt:
-            return None
-        slack = radius * (1 + abs(factor)) + size * doubt * abs(factor)
-        return factor if bool((np.abs(actual - factor * ball.value) <= slack).all()) else None
+        sure = np.isfinite(radius)
+        best = np.unravel_index(int(np.argmin(np.where(sure & (size > 0), radius / size, np.inf))), actual.shape)
+        for exact in (1.0, 0.0):
+            if (np.abs(actual - exact * ball.value) <= radius)[sure].all():
+                return exact
+    factor = ball.arithmetic.exact(actual[best]) / ball[best]
+    told = not _holds_all(factor, np.ones(())) and _holds_all(ball[sure] * factor, actual[sure])
+    return float(factor.value) if told else None
+
+
+def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] | None:
+    """Return an axis, and for each of its places the one factor of all entries there, or None where there is no such axis."""
+    for axis in range(actual.ndim):
+        places = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
+        factors = [_common_factor(actual[place], ball[place]) for place in places]
+        if None not in factors:
+            return axis, factors  # type: ignore[return-value]
+    return None
 
 
 SINGLE = 2.0**-24
-SEVERAL_ROUNDINGS = 64  # of a quotient of two gradients, each of a few operations
 COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
 """The precisions in which a tensor may have been computed that should be in a finer one."""
 
 
-def _about_factor(factor: float, step: LayerTrace, tensor: str, precision: Precision) -> tuple[str, str]:
+def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
+    """Return code and sentence where the true tensor times or over a parameter, laid along some of its axes, gives the observed one."""
+    for name, given in step.params.items():
+        p = given.reshape(()) if given.size == 1 else given
+        for start in range(actual.ndim) if p.dtype.kind not in "iub" else ():
+            axes = range(start, start + p.ndim)
+            if actual.shape[start : axes.stop] != p.shape:
+                continue
+            number = ball.arithmetic.exact(p.reshape((*p.shape, *[1] * (actual.ndim - axes.stop))))
+            for wrong, words in ((ball * number, f"multiplied by {name} once too often"),
+                                 (ball / number, f"not multiplied by {name}, or divided by it")):
+                if _explains(wrong, actual):
+                    which = f", along {_axes(axes)}" if axes else f": {name} is {float(p):.6g}"
+                    return "parameter-factor", f"{tensor} is {words}{which}"
+    return None
+
+
+def _about_factors(tensor: str, actual: np.ndarray, ball: Rounded, precision: Precision) -> tuple[str, str] | None:
+    """Return code and sentence for one factor of all entries, or one for each place along an axis."""
+    factor = _common_factor(actual, ball)
+    if factor not in (None, 1):
+        return _about_factor(factor, tensor, precision)
+    found = _line_factors(actual, ball)
+    if found is None:
+        return None
+    axis, factors = found
+    off = [at for at, f in enumerate(factors) if f != 1]
+    if len(off) == 1:
+        return "line-factor", f"the entries of {tensor} at {off[0]} of axis {axis} are {factors[off[0]]:.6g} times what they should be"
+    each = ", ".join(f"{f:.6g}" for f in factors[:5]) + (", ..." if len(factors) > 5 else "")
+    return "line-factors", f"{tensor} has a wrong factor of its own at each place of axis {axis}: {each}"
+
+
+def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str, str]:
     """Return code and sentence for a common factor; one that is 1 to single precision betrays a constant kept in it."""
-    for name, p in step.params.items():
-        if p.size == 1 and p.dtype.kind not in "iub" and (value := float(p.reshape(()))):
-            for power, words in ((1, "multiplied by it once too often"), (-1, "not multiplied by it, or divided by it")):
-                if abs(factor - value**power) <= precision.store * SEVERAL_ROUNDINGS * abs(factor):
-                    said = f"{tensor} is {factor:.6g} times what it should be: {name} is {value:.6g}, and {tensor} is {words}"
-                    return "parameter-factor", said
+    if factor == 0:
+        return "zero", f"{tensor} is zero everywhere but for rounding"
     if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
         return "single-precision-constant", (f"{tensor} is off by {factor - 1:+.3g} of its value everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")
@@ -138,14 +207,16 @@ def _about_factor(factor: float, step: LayerTrace, tensor: str, precision: Preci
 
 
 def _pattern(actual: np.ndarray, ball: Rounded) -> str:
-    """Say along which axis the entries outside gather."""
+    """Say along which axis the entries outside gather; of a single one how large it is."""
+    if actual.size == 1:
+        return f"its one entry is {_beside(float(actual.reshape(())), float(ball.value.reshape(())))}"
     with quiet():
         outside = ~(np.abs(actual - ball.value) <= ball.radius())
     total = int(outside.sum())
     for axis in range(outside.ndim):
         lines = outside.any(axis=tuple(a for a in range(outside.ndim) if a != axis))
         touched = np.flatnonzero(lines)
-        if touched.size <= max(1, lines.size // 4) and lines.size > 1:
+        if 4 * touched.size <= max(4, lines.size) and lines.size > 1:
             return f"the {total} entries outside lie at {', '.join(map(str, touched[:5]))} of axis {axis} (size {lines.size})"
     return f"{total} of {outside.size} entries are outside, spread over the whole tensor"
 

@@ -138,7 +138,7 @@ def _call(probe: Probe) -> Call:
     above = sources(rng, Graph(tuple(outputs), shapes=outputs), MILD.get(probe.regime, probe.regime), probe.batch, precision)
     constants = layer.constants(*probe.shapes)
     return Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
-                tuple(store(above[name], precision) for name in outputs), by_example=layer.by_example,
+                tuple(store(above[name], precision) for name in outputs),
                 batched=tuple(name for name, constant in constants.items() if constant.batched), **options)  # fmt: skip
 
 

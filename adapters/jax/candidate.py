@@ -59,8 +59,6 @@ class JaxDriver:
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
-        if call.mode == "vmap" and not call.by_example:
-            raise UnsupportedError("the examples of a batch depend on one another")
         real = tuple(i for i, is_real in enumerate(call.real) if is_real and call.wants(i))
         trained = tuple(name for name in call.trained if call.wants(name))
         program = _program(candidate, call.mode, real, trained, call.batched, len(call.dys))

@@ -167,8 +167,6 @@ class TorchDriver:
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
-        if call.mode == "vmap" and not call.by_example:
-            raise UnsupportedError("the examples of a batch depend on one another")
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]

@@ -24,14 +24,6 @@ def _one(arrays: tuple[np.ndarray, ...]) -> Any:
     return arrays if len(arrays) > 1 else arrays[0]
 
 
-def _examples(step: LayerTrace, kept: Any) -> LayerTrace:
-    """Return the step of some of its examples."""
-    constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
-    params = {name: a[kept] if name in constants and constants[name].batched else a for name, a in step.params.items()}
-    return replace(step, inputs=tuple(x[kept] for x in step.inputs), params=params,
-                   d_output=_one(tuple(dy[kept] for dy in step.d_outputs)), output=_one(tuple(y[kept] for y in step.outputs)))
-
-
 def _scaled(factor: Callable[[int], float], step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
     by = factor(_batch(step))
     return None if by == 1 else rule(step)[tensor] * by
@@ -41,6 +33,12 @@ def _transposed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
     right = rule(step)[tensor]
     square = right.ndim == 2 and right.shape[0] == right.shape[1] > 1
     return right.T if square else None
+
+
+def _swapped(axis: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    right = rule(step)[tensor]
+    equal = right.ndim > 2 and right.shape[axis] == right.shape[axis + 1] > 1
+    return np.swapaxes(right, axis, axis + 1) if equal else None
 
 
 def _rows_permuted(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
@@ -79,16 +77,13 @@ def _stale(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
     return rule(replace(step, inputs=tuple(np.roll(x, 1, axis=0) for x in step.inputs)))[tensor]
 
 
-def _example_dropped(which: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.d_params or _batch(step) < 2:
+def _summed_over(examples: slice, least: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    """Leave the terms of other examples out of a parameter's gradient, in a batch of at least so many."""
+    if tensor[1:] not in step.d_params or _batch(step) < least:
         return None
-    return rule(_examples(step, np.delete(np.arange(_batch(step)), which)))[tensor]
-
-
-def _first_example_only(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
-    if tensor[1:] not in step.d_params or _batch(step) < 3:
-        return None
-    return rule(_examples(step, slice(1)))[tensor]
+    kept = np.isin(np.arange(_batch(step)), np.arange(_batch(step))[examples])
+    dys = tuple(np.where(kept.reshape(-1, *[1] * (dy.ndim - 1)), dy, dy * 0) for dy in step.d_outputs)
+    return rule(replace(step, d_output=_one(dys)))[tensor]
 
 
 MISTAKES: tuple[Mistake, ...] = (
@@ -99,12 +94,15 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("doubled", "{tensor} is twice too large", partial(_scaled, lambda m: 2.0)),
     Mistake("halved", "{tensor} is half of what it should be", partial(_scaled, lambda m: 0.5)),
     Mistake("transposed", "{tensor} is transposed", _transposed),
+    Mistake("first-axes-swapped", "the first two axes of {tensor} are swapped", partial(_swapped, 0)),
+    Mistake("last-axes-swapped", "the last two axes of {tensor} are swapped", partial(_swapped, -2)),
     Mistake("derivative-missing", "{tensor} is the upstream gradient itself: the layer's own derivative is missing", _derivative_missing),
     Mistake("derivative-at-output", "{tensor} takes the derivative at the output y in place of the input x", _derivative_at_output),
     Mistake("upstream-ignored", "{tensor} ignores the upstream gradient, as if it were all ones", _upstream_ignored),
-    Mistake("first-example-only", "{tensor} holds the first example only: the sum over the batch is missing", _first_example_only),
-    Mistake("last-example-dropped", "{tensor} lacks the term of the last example", partial(_example_dropped, -1)),
-    Mistake("first-example-dropped", "{tensor} lacks the term of the first example", partial(_example_dropped, 0)),
+    Mistake("first-example-only", "{tensor} holds the first example only: the sum over the batch is missing",
+            partial(_summed_over, slice(1), 3)),
+    Mistake("last-example-dropped", "{tensor} lacks the term of the last example", partial(_summed_over, slice(-1), 2)),
+    Mistake("first-example-dropped", "{tensor} lacks the term of the first example", partial(_summed_over, slice(1, None), 2)),
     Mistake("stale-input", "{tensor} uses the cached input of another example", _stale),
     Mistake("rows-permuted", "the rows of {tensor} are shifted by one", _rows_permuted),
     Mistake("rows-reversed", "the rows of {tensor} are in reverse order", _rows_reversed),

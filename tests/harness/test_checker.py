@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from backproof.adapters.calls import driver
-from backproof.checker import GradientMismatch
+from backproof.candidate import Candidate
+from backproof.checker import Checker, GradientMismatch
 from backproof.finding import Finding
 from backproof.probe import Condition, Probe, probes, shapes_for
 from backproof.report import Report
@@ -233,6 +234,9 @@ def test_what_is_random_is_nondeterministic() -> None:
     (lambda x: (np.tanh(x), lambda dy: None), "no dx came back"),
     (np.tanh, "expected (y, backward)"),
     (lambda x: (np.tanh(x), lambda dy: "dx"), "expected an array"),
+    (lambda x: ((np.tanh(x), x), lambda dy: dy), "returned 2 outputs, expected 1"),
+    (lambda x: ("y", lambda dy: dy), "returned str, expected an array"),
+    (lambda x: (np.tanh(x), lambda dy: (dy, dy)), "returned 2 gradients of inputs, expected 1"),
 ])  # fmt: skip
 def test_a_candidate_that_breaks_is_a_finding(candidate: Any, words: str) -> None:
     """Exceptions and wrong shapes and types are findings of `error`, never a crash of the check."""
@@ -258,6 +262,36 @@ def test_a_module_is_a_torch_candidate() -> None:
     report = bp.check(TorchNorm(), bp.LayerNorm(), params={"gain": "weight", "shift": "bias"}, cases=20)
     assert report.ok, str(report)
     assert report.options["adapters"] == ["torch:TorchNorm"]
+
+
+def test_a_function_class_is_called_by_its_apply() -> None:
+    """A torch.autograd.Function may be given as its class or its `apply`; both bear the name of the class."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, dy: torch.Tensor) -> torch.Tensor:
+            return 2 * dy
+
+    for candidate in (Doubled, Doubled.apply):
+        finding = only(found(candidate, bp.Identity(), framework="torch", cases=4), "wrong", "dx")
+        assert (finding.adapter, finding.diagnosis.code) == ("torch:Doubled", "doubled")
+
+
+def test_gradients_may_be_named_with_a_d() -> None:
+    """In NumPy `dweight` is the gradient of `weight`, as notebooks have it."""
+    change = lambda dx, dp, dy, x: (dx, {f"d{name}": d for name, d in dp.items()})  # noqa: E731
+    assert found(altered(change), cases=6).ok
+
+
+def test_what_shows_in_one_precision_says_so() -> None:
+    """A cast that hurts float32 alone is told as that."""
+    halved = lambda x: (np.tanh(x), lambda dy: dy * (1 - np.tanh(x) ** 2) / (2 if x.dtype == np.float32 else 1))  # noqa: E731
+    finding = only(found(halved, bp.Tanh(), cases=6, precisions=("float64", "float32")), "wrong", "dx")
+    assert finding.diagnosis.condition == "only in float32"
 
 
 def test_a_module_is_checked_for_its_names_and_sizes() -> None:
@@ -297,6 +331,20 @@ def test_a_parameter_left_out_is_named() -> None:
     finding = only(found(left_out, Scaled(), shapes=[(3,)], cases=6), "wrong", "dx")
     assert finding.diagnosis.code == "parameter-factor"
     assert "scale" in finding.diagnosis.sentence
+
+
+def test_a_diagnosis_is_that_of_most_draws() -> None:
+    """On the draw that a finding was met with two mistakes may be the same numbers; the one that fits other draws too is named."""
+    probe = Probe(bp.Identity(), ((3,),), seed=7)
+    first = probe.call().inputs[0]
+    candidate = lambda x: (x * 1, lambda dy: dy * (2 if np.array_equal(x, first) else -1))  # noqa: E731
+    run = Checker(Candidate.of(candidate, "numpy", {}), bp.Identity(), ("float64",))
+    run.shapes = (probe.shapes,)
+    run.examine([probe])
+    (finding,) = run.ledger.found.values()
+    assert (finding.diagnosis.code, finding.count) == ("sign", 1)
+    assert isinstance(finding.case, Probe)
+    assert finding.case.seed != probe.seed
 
 
 def test_the_condition_is_a_size() -> None:

@@ -136,13 +136,18 @@ def test_in_ci_a_missing_framework_is_an_error(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_a_report_of_what_was_done(tmp_path: Path) -> None:
     """An interrupt leaves a whole report that says it was interrupted."""
-    arguments = [*COMMAND, "verify", "--adapter", "torch", "--cases", "100000"]
-    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    while "cases:" not in (line := process.stderr.readline()):
-        assert line, "the run ended before its first line of progress"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    # what a shell without job control starts in the background ignores SIGINT, and so does all that it starts
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from backproof.cli import main; main()"
+    arguments = [sys.executable, "-c", heeding, "verify", "--adapter", "torch", "--cases", "100000"]
+    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            while "cases:" not in (line := process.stderr.readline()):
+                assert line, "the run ended before its first line of progress"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert "Interrupted: this is a report of what was done so far" in out, err
     data = json.loads(next((tmp_path / "reports").rglob("report.json")).read_text())
     assert data["interrupted"] is True
