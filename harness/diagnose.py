@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 from itertools import combinations
 
 import numpy as np
@@ -151,7 +152,7 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] | None:
     """Return an axis, and for each of its places the one factor of all entries there, or None where there is no such axis."""
     for axis in range(actual.ndim):
-        places = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
+        places: list[Any] = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
         factors = [_common_factor(actual[place], ball[place]) for place in places]
         if None not in factors:
             return axis, factors  # type: ignore[return-value]
