@@ -124,6 +124,9 @@ def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
 def _summary(report: Report) -> Text:
     test = report.self_test
     text = Text()
+    reached = ", ".join(f"{len(counts):,} {what}" for what, counts in report.coverage.items())
+    if reached:
+        text.append(f"reached: {reached}\n")
     if report.interrupted:
         text.append("Interrupted: this is a report of what was done so far.\n", style="yellow")
     for reason, count in report.skipped.items():
