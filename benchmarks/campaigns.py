@@ -121,8 +121,8 @@ def kills(times: int, cases: int, seed: int) -> str:
             raise SystemExit(f"the last run ended with {process.returncode}")
         if report(killed) != report(straight):
             raise SystemExit("the verdicts differ from those of a run that was not killed")
-    return (f"### kill -9\n\n{done['driver']} kills of the driver and {done['worker']} of workers at random moments of campaigns of {cases} "
-            f"cases on two workers: no finished case was lost or counted twice, and the reports are those of a run that nobody disturbed.\n")
+    return (f"### kill -9\n\n{done['driver']} kills of the driver and {done['worker']} of workers at random moments of campaigns of "
+            f"{cases} cases on two workers: no finished case was lost or counted twice, and the reports are those of an undisturbed run.\n")
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def stores() -> str:
             store.connection.execute("PRAGMA synchronous = OFF")  # it is filled once
             for number in range(5000):
                 part = Ledger()
-                part.certificates = [(n % 4, ("torch", "float64", f"Layer{n % 80}", f"d{n % 3}"), Tally(10, margin=0.5)) for n in range(200)]
+                part.certificates = [(n % 4, ("torch", "float64", f"L{n % 80}", f"d{n % 3}"), Tally(10, margin=0.5)) for n in range(200)]
                 for _, key, tally in part.certificates:
                     part.tallies.setdefault(key, Tally()).merge(tally)
                 part.cases = 4

@@ -6,8 +6,8 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 

@@ -17,27 +17,23 @@ from backproof.baseline import accepted, baseline_of, compare_with_baseline, rea
 
 Data = dict[str, Any]
 PLANTED = """
-import sys
 from dataclasses import replace
-import backproof.run
-from backproof.adapters import load
+import backproof.adapters as adapters
 
-torch = load("torch")
+load = adapters.load
 
 
 class Mistaken:
-    name = "torch"
+    def __init__(self, name):
+        self.name = name
 
     def run(self, case):
-        trace = torch.run(case)
+        trace = load(self.name).run(case)
         return replace(trace, layers=tuple(
             replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / 2}) if "weight" in s.d_params else s for s in trace.layers))
 
 
-import backproof.examine
-backproof.examine.load = lambda name: Mistaken()
-from backproof.cli import main
-main()
+adapters.load = Mistaken
 """
 RUN = ("verify", "--adapter", "torch", "--cases", "16", "--layers", "Linear,LeakyReLU", "--quiet")
 
@@ -190,12 +186,15 @@ def test_a_baseline_that_is_none_is_named(found: str, put: str, said: str, wrong
 
 def test_a_planted_mistake_is_accepted_by_one_command(tmp_path: Path) -> None:
     """verify fails, `backproof baseline` accepts and says so, verify --baseline passes; without the mistake it says what is gone."""
-    first = _call(*RUN, cwd=tmp_path, code=PLANTED)
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "sitecustomize.py").write_text(PLANTED)  # the workers' too
+    planted = {"PYTHONPATH": str(tmp_path / "planted")}
+    first = _call(*RUN, cwd=tmp_path, **planted)
     assert first.returncode == 1, first.stderr
     written = _call("baseline", "reports", "accepted.toml", cwd=tmp_path)
     assert written.stdout == ("accepts wrong [halved]: Linear dweight on torch\n"
                               "accepted.toml: 1 finding and 0 conventions are accepted\n"), written.stderr  # fmt: skip
-    again = _call(*RUN, "--baseline", "accepted.toml", cwd=tmp_path, code=PLANTED)
+    again = _call(*RUN, "--baseline", "accepted.toml", cwd=tmp_path, **planted)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "NOT WORSE: no difference" in again.stdout
     checked = _call("baseline", "reports", "accepted.toml", "--check", cwd=tmp_path)
@@ -209,7 +208,7 @@ def test_a_planted_mistake_is_accepted_by_one_command(tmp_path: Path) -> None:
     assert "drops wrong [halved]: Linear dweight on torch" in would.stdout
     assert (tmp_path / "accepted.toml").read_text() == text
     (tmp_path / "accepted.toml").write_text(text.replace("Linear", "Bilinear"))
-    worse = _call(*RUN, "--baseline", "accepted.toml", "--junit", "out/junit.xml", cwd=tmp_path, code=PLANTED, GITHUB_ACTIONS="true")
+    worse = _call(*RUN, "--baseline", "accepted.toml", "--junit", "out/junit.xml", cwd=tmp_path, GITHUB_ACTIONS="true", **planted)
     assert worse.returncode == 1, worse.stdout + worse.stderr
     assert "::error title=Linear dweight on torch::wrong [halved]" in worse.stdout
     assert '<failure message="wrong: dweight is half' in (tmp_path / "out" / "junit.xml").read_text()
