@@ -339,13 +339,14 @@ def test_the_page_prints(browser: Any, written: Path) -> None:
 
 
 @needs_chromium
-def test_the_page_fits_a_phone(browser: Any, written: Path) -> None:
-    """On a narrow screen nothing but tables, code and formulas is wider than the screen, and those scroll by themselves."""
-    with Tab(browser, written, viewport={"width": 360, "height": 740}) as tab:
+@pytest.mark.parametrize("width", [360, 800])
+def test_the_page_fits_a_narrow_screen(browser: Any, written: Path, width: int) -> None:
+    """Nothing but tables, code and formulas is wider than the screen, and those scroll by themselves."""
+    with Tab(browser, written, viewport={"width": width, "height": 740}) as tab:
         tab.page.get_by_role("button", name="Open all shown").click()
         tab.page.locator("details.finding[open] .body").nth(2).wait_for()
         tab.page.evaluate("document.querySelectorAll('.finding').forEach(e => { e.style.contentVisibility = 'visible' })")
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @needs_chromium
