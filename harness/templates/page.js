@@ -101,20 +101,19 @@
   // The fragment holds either the filters or the name of one finding, which is opened.
   function recall() {
     const text = location.hash.slice(1);
-    if (text.includes("=")) {
-      const given = new URLSearchParams(text);
+    const set = (given) => {
       for (const name of NAMES) {
         form.elements[name].value = given.get(name) ?? "";
       }
       apply();
+    };
+    if (text.includes("=")) {
+      set(new URLSearchParams(text));
       return true;
     }
     const one = text && document.getElementById(text);
     if (one && one.matches("details.finding")) {
-      if (one.hidden) {
-        form.reset();
-        apply();
-      }
+      if (one.hidden) set(new URLSearchParams());
       one.open = true;
       one.scrollIntoView();
       one.firstElementChild.focus({ preventScroll: true });
