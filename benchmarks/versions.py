@@ -43,6 +43,7 @@ class Question:
     known: tuple[str, ...] = ()
 
     def right(self, given: float | str) -> bool:
+        """Say whether an answer is within the bound; what a version has no function for is not wrong."""
         return given == ABSENT or (not isinstance(given, str) and abs(given - self.truth) <= self.bound)
 
 
@@ -292,16 +293,15 @@ Answers = dict[str, dict[str, float | str]]
 def spans(question: Question, record: Answers) -> Iterator[tuple[str, float | str]]:
     """Yield the first version of each run of versions that give the same answer, and the answer."""
     last: float | str | None = None
-    for version in sorted(record, key=Version):
-        given = record[version].get(question.name)
-        if given is not None and not (given == last or (given != given and last != last)):  # noqa: PLR0124  (NaN)
+    for version, answers in record.items():
+        given = answers[question.name]
+        if repr(given) != repr(last):  # NaN is no other answer than NaN
             yield version, given
-        last = given if given is not None else last
+        last = given
 
 
-def cell(question: Question, given: float | str | None) -> str:
-    if given is None:
-        return ""
+def cell(question: Question, given: float | str) -> str:
+    """Return an answer as the table shows it: bold where it is wrong."""
     text = "refused" if isinstance(given, str) and given != ABSENT else given if isinstance(given, str) else f"{given:.7g}"
     return text if question.right(given) else f"**{text}**"
 
@@ -329,20 +329,30 @@ def disagreements(record: Answers) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Ask the installed jax, keep its answers, write the table, and say where the known list does not hold."""
-    record: Answers = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    record[jax.__version__] = {question.name: answer(question) for question in ASKED}
-    RECORD.write_text(json.dumps({v: record[v] for v in sorted(record, key=Version)}, indent=1) + "\n")
-    rows = []
+def tables(record: Answers) -> str:
+    """Return what changed between the versions, in some of them and with the first version of each change, and what did not."""
+    moved, same = [], []
     for question in ASKED:
-        changed = [version for version, _ in spans(question, record)][1:]
-        rows.append([question.name, f"{question.truth:.7g}", *(cell(question, record.get(v, {}).get(question.name)) for v in STEPS),
-                     ", ".join(changed)])  # fmt: skip
+        first, *changed = spans(question, record)
+        right = f"{question.truth:.7g}"
+        if changed:
+            steps = (cell(question, record[version][question.name]) for version in STEPS)
+            moved.append([question.name, right, *steps, ", ".join(version for version, _ in changed)])
+        else:
+            same.append([question.name, right, cell(question, first[1])])
+    return "\n".join((table(("what changed", "right", *STEPS, "changed in"), moved), f"The same in all {len(record)} versions:\n",
+                      table(("what did not", "right", "jax"), same)))  # fmt: skip
+
+
+def main() -> None:
+    """Ask the installed jax, keep its answers, write the tables, and say where the known list does not hold."""
+    record: Answers = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    own = {question.name: answer(question) for question in ASKED}
+    record = {version: record.get(version, own) for version in sorted({*record, jax.__version__}, key=Version)} | {jax.__version__: own}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
     before, rest = PAGE.read_text().split(START)
-    made = table(("what", "right", *STEPS, "changed in"), rows)
-    PAGE.write_text(f"{before}{START}{made}\n{END}{rest.split(END)[1]}")
-    print(f"jax {jax.__version__}", *disagreements({jax.__version__: record[jax.__version__]}), sep="\n  ")
+    PAGE.write_text(f"{before}{START}\n{tables(record)}\n{END}{rest.split(END)[1]}")
+    print(f"jax {jax.__version__}", *disagreements({jax.__version__: own}), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def scaled_dot_product_attention_by_formula(layer: Any, params: Params, query: A
     if layer.mask:
         mask = params["attn_mask"]
         scores = jnp.where(mask, scores, -jnp.inf) if layer.mask == "boolean" else scores + mask
-    scores = jnp.where(jnp.tri(scores.shape[-2], scores.shape[-1], dtype=bool), scores, -jnp.inf) if layer.is_causal else scores
+    scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf) if layer.is_causal else scores
     seen = scores > -jnp.inf
     weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)  # type: ignore[no-untyped-call]
     return jnp.where(seen, weights, 0) @ value

@@ -12,6 +12,7 @@ import backproof.adapters.torch as on_torch
 import jax
 import numpy as np
 import torch
+from backproof.adapters.jax.versions import enable_x64, quick_jit
 from backproof.adapters.torch import to_numpy, to_torch
 from backproof.adapters.torch.candidate import LAYOUTS, laid
 from backproof.certify import Certificate, certify_layer, judge, tensors
@@ -201,10 +202,7 @@ def _torch_trace(case: Single) -> LayerTrace:
 
 @lru_cache(maxsize=4)
 def _compiled(layer: Any, real: tuple[int, ...]) -> Any:
-    """Return outputs and gradients with respect to the inputs at `real` and the parameters; the draws of a layer share a compilation.
-
-    Nothing is timed here, so XLA's code generator need not optimise; what it fuses is decided before.
-    """
+    """Return outputs and gradients with respect to the inputs at `real` and the parameters; the draws of a layer share a compilation."""
 
     def both(inputs: Any, params: Any, constants: Any, dys: Any) -> Any:
         def forward(chosen: Any, params: Any) -> Any:
@@ -215,13 +213,13 @@ def _compiled(layer: Any, real: tuple[int, ...]) -> Any:
         y, pullback = jax.vjp(forward, [inputs[i] for i in real], params)
         return y, pullback(dys if isinstance(y, tuple) else dys[0])
 
-    return jax.jit(both, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
+    return quick_jit(both)
 
 
 def _jax_trace(case: Single) -> LayerTrace:
     numbers = case.numbers
     real = tuple(i for i, x in enumerate(numbers.inputs) if x.dtype.kind not in "iub" and not (i and isinstance(case.layer, Head)))
-    with jax.enable_x64(case.precision == "float64"):
+    with enable_x64(case.precision == "float64"):
         result = _compiled(case.layer, real)(list(numbers.inputs), numbers.params, numbers.constants, numbers.dys)
         y, (dx, d_params) = jax.tree.map(np.asarray, result)
     by_place = dict(zip(real, dx, strict=True))

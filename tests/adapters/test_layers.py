@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backproof.adapters.jax import LOWERINGS as JAX_LOWERINGS
+from backproof.adapters.jax.attention import multihead_attention_by_formula, scaled_dot_product_attention_by_formula
 from backproof.adapters.torch import LOWERINGS
 from backproof.reference import network
+from backproof.reference.attention import MultiheadAttention, ScaledDotProductAttention
 from backproof.reference.convolution import Conv2d
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.graph import Container
@@ -25,7 +28,7 @@ from backproof.reference.layer import REGISTRY, Layer, Shape, ShapeError
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm
 from backproof.reference.wiring import Reshape
 
-from .single import KNOWN, LAYOUTS, REGIMES, Single
+from .single import KNOWN, LAYOUTS, REGIMES, Single, _compiled
 
 assert network  # enrols every layer and head
 
@@ -234,6 +237,20 @@ def test_jax_agrees_on_heads(name: str) -> None:
     """The first setting of every head class in float32."""
     layer, shapes = next(iter(settings(name)))
     assert doubts(Single("jax", layer, shapes, regime=regime) for regime in REGIMES) == []
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("layer", [ScaledDotProductAttention, MultiheadAttention])
+def test_attention_by_its_formula_agrees(layer: Any, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for `jax.nn.dot_product_attention`, which 0.4.30 has not, agrees on every example with nothing known against it."""
+    formulas = {ScaledDotProductAttention: scaled_dot_product_attention_by_formula, MultiheadAttention: multihead_attention_by_formula}
+    monkeypatch.setitem(JAX_LOWERINGS, layer, formulas[layer])
+    _compiled.cache_clear()
+    cases = [Single("jax", *setting, precision=precision) for setting in settings(layer.__name__)]
+    found = [f"{case}: {certificate.tensor}" for case in cases for certificate in case.certificates if certificate.failed]
+    _compiled.cache_clear()
+    assert len(cases) > 4
+    assert found == []
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: f"{refusal.case.framework}-{type(refusal.case.layer).__name__}")
