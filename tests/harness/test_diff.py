@@ -105,7 +105,7 @@ def test_a_rare_convention_of_other_cases_is_only_noted(other_seed: Data, right:
     right["conventions"] = [{**wrong["findings"][0], "layer": "LeakyReLU", "tensor": "dx", "verdict": "convention", "count": 2}]
     (line,) = [line for line in compare_reports(right, other_seed).lines if line.kind == "convention"]
     assert line.weight == "note"
-    assert "met 2 times in 32 cases: NEW may have missed it by chance" in line.sentence
+    assert "met 2 times in 16 cases: NEW may have missed it by chance" in line.sentence
     right["conventions"][0]["count"] = 100_000
     (line,) = [line for line in compare_reports(right, other_seed).lines if line.kind == "convention"]
     assert line.weight == "warning"
@@ -158,11 +158,11 @@ def test_a_layer_that_is_no_longer_compared_is_worse(right: Data) -> None:
     """The same cases without one layer, tensor or regime: less is checked, and nobody asked for less."""
     new = deepcopy(right)
     new["tallies"] = [t for t in new["tallies"] if (t["layer"], t["precision"]) != ("Softsign", "float32")
-                      and (t["layer"], t["tensor"], t["precision"]) != ("Linear", "dbias", "float64")]  # fmt: skip
+                      and (t["layer"], t["tensor"], t["precision"]) != ("Linear", "dweight", "float64")]  # fmt: skip
     del new["coverage"]["regimes"]["ties"]
     assert _lines(right, new, "worse") == [
         ("lost", "coverage", "Softsign on torch (float32)", "compared in OLD, not in NEW"),
-        ("lost", "coverage", "Linear dbias on torch (float64)", "compared in OLD, not in NEW"),
+        ("lost", "coverage", "Linear dweight on torch (float64)", "compared in OLD, not in NEW"),
         ("lost", "coverage", "regimes: ties", "reached in OLD, not in NEW"),
     ]
 
@@ -193,12 +193,12 @@ def test_other_options_are_said_first_and_are_no_loss(right: Data) -> None:
     new = deepcopy(right)
     new["options"].update(precisions=["float64"], layers=["Linear", "LeakyReLU"])
     new["tallies"] = [t for t in new["tallies"] if t["precision"] == "float64" and t["layer"] != "Softsign"]
-    new["cases"] = 16
+    new["cases"] = 8
     right["options"]["adapters"].append("jax:jit")
     found = compare_reports(right, new)
     assert found.runs == (
         "OLD compared jax:jit, NEW did not", "OLD compared float32, NEW did not",
-        "OLD drew only Linear, LeakyReLU, Softsign, NEW only Linear, LeakyReLU", "NEW is smaller: 16 cases, OLD 32",
+        "OLD drew only Linear, LeakyReLU, Softsign, NEW only Linear, LeakyReLU", "NEW is smaller: 8 cases, OLD 16",
         "the cases are others: margins, and what is rarely met, differ by chance",
     )  # fmt: skip
     assert not found.worse
@@ -215,8 +215,8 @@ def test_a_finding_of_what_is_not_compared_any_more_is_not_gone(right: Data, wro
 def test_a_common_layer_that_is_missing_under_another_seed_is_worse(other_seed: Data, right: Data) -> None:
     """What 8,000 draws met and as many others did not is no chance."""
     for data in (right, other_seed):
-        data["cases"] *= 250
-        data["coverage"]["layers"] = {name: 250 * count for name, count in data["coverage"]["layers"].items()}
+        data["cases"] *= 500
+        data["coverage"]["layers"] = {name: 500 * count for name, count in data["coverage"]["layers"].items()}
     other_seed["tallies"] = [t for t in other_seed["tallies"] if t["layer"] != "Softsign"]
     assert [about for *_, about, _ in _lines(right, other_seed, "worse")] == ["Softsign on torch (float32)", "Softsign on torch (float64)"]
 
@@ -250,7 +250,7 @@ def test_every_format_says_the_same(right: Data, wrong: Data) -> None:
     for page in (as_text(found), as_markdown(found)):
         assert "WORSE: 1 worse" in page
         assert "Linear dweight on torch" in page
-        assert "before, 32 cases" in page
+        assert "before, 16 cases" in page
         assert "half of what it should be" in page
 
 
