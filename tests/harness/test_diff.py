@@ -137,12 +137,41 @@ def test_the_margin_that_went_from_a_hundredth_to_six_tenths_is_a_warning(right:
     assert compare_reports(new, right).lines == ()
 
 
+def test_a_tanh_that_lost_digits_within_its_bound_is_a_warning(near: tuple[Data, Data, Data]) -> None:
+    """A real run, whose every number still agrees; the layer and tensor that moved are named, and another seed raises no warning."""
+    before, after, other = near
+    found = compare_reports(before, after)
+    assert not found.worse
+    moved = {str(line.about): line.new for line in found.of("warning")}
+    assert "Tanh output on torch (float64)" in moved
+    assert {about.split(" on ")[0].removeprefix("Tanh ") for about in moved} <= {"output", "end-to-end output"}
+    assert compare_reports(before, other).of("warning") == ()
+
+
 @pytest.mark.parametrize(("had", "has"), [(0.01, 0.49), (0.2, 0.7), (0.4, 1.0)])
 def test_margins_that_another_order_of_summation_may_give_raise_no_warning(had: float, has: float, right: Data) -> None:
     """Below half of the bound, or less than four times as large, nothing is said."""
     new = deepcopy(right)
     right["tallies"][0]["margin"], new["tallies"][0]["margin"] = had, has
     assert compare_reports(right, new).lines == ()
+
+
+@pytest.mark.parametrize(("entries", "warned"), [(15, False), (16, True)])
+def test_the_largest_of_a_few_roundings_is_chance(entries: int, warned: bool, right: Data) -> None:  # noqa: FBT001
+    """A handful of entries may come four times as near to the bound when they are rounded otherwise."""
+    right["tallies"][0].update(compared=entries, inconclusive=0, margin=0.1)
+    new = deepcopy(right)
+    new["tallies"][0]["margin"] = 0.9
+    assert bool(compare_reports(right, new).lines) is warned
+
+
+def test_other_cases_with_a_larger_margin_are_noted(right: Data, other_seed: Data) -> None:
+    """A margin that moved under another seed is shown and explained."""
+    for data, margin in ((right, 0.01), (other_seed, 0.6)):
+        next(t for t in data["tallies"] if (t["layer"], t["tensor"], t["precision"]) == ("Linear", "dx", "float32"))["margin"] = margin
+    (line,) = [line for line in compare_reports(right, other_seed).lines if str(line.about) == "Linear dx on torch (float32)"]
+    assert (line.weight, line.change) == ("note", "moved")
+    assert line.sentence.endswith("; the cases are others")
 
 
 def test_two_seeds_of_one_version_raise_no_alarm(right: Data, other_seed: Data) -> None:
