@@ -98,7 +98,9 @@ def mutated(rng: random.Random, data: bytes, *, is_json: bool) -> bytes:
 
 def _other_value(rng: random.Random, tree: Any) -> Any:
     """Return the tree with one value replaced, removed, wrapped, or taken from elsewhere in it."""
-    places = list(_places(tree))
+    places = list(_places(tree)) if isinstance(tree, dict | list) else []
+    if not places:
+        return rng.choice(STRANGE)
     parent, key = rng.choice(places)
     kind = rng.randrange(5)
     if kind == 0:

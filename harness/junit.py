@@ -35,7 +35,8 @@ def junit(report: Mapping[str, Any], accepted: frozenset[tuple[Subject, str]] = 
             suite.add_testcase(_test(place, tests.get(place, []), told.get(place, []), accepted))
         page.add_testsuite(suite)
     page.add_testsuite(_run(report))
-    page.update_statistics()  # type: ignore[no-untyped-call]
+    for count in ("tests", "failures", "errors"):  # the schema of Jenkins has no `skipped` here, which update_statistics would write
+        setattr(page, count, sum(getattr(suite, count) for suite in page))
     page.time = report["seconds"].get("total", 0.0)
     text: bytes = page.tostring()  # type: ignore[no-untyped-call]
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text.decode()}\n'

@@ -26,7 +26,7 @@ FOLDERS = ("reference", "adapters", "harness", "tests", "benchmarks", "examples"
 TOLERANCE = re.compile("|".join(("all" + "close", "is" + "close", "r" + "tol", "a" + "tol")))  # so that this file holds none
 MAY_BOUND = (ROOT / "reference" / "rounding.py", ROOT / "benchmarks")
 THIRD_PARTIES = frozenset({"numpy", "scipy", "ml_dtypes"})
-HEAVY = ("torch", "jax", "flint", "hypothesis", "rich", "click", "sklearn", "jinja2")
+HEAVY = ("torch", "jax", "flint", "hypothesis", "rich", "click", "sklearn", "jinja2", "pydantic", "tomlkit", "junitparser")
 FRAMEWORKS = ("torch", "jax")
 OWN = {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("backproof.reference.")}
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backproof.baseline import baseline_of, text_of
 from backproof.diff import compare_reports
 from backproof.github import commands, running_there, summarise
+from backproof.reading import read_report
 
 Data = dict[str, Any]
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
@@ -113,9 +115,8 @@ def test_a_run_on_github_annotates_and_summarises(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "::" not in done.stdout
     assert (tmp_path / "summary.md").read_text().startswith("# backproof: OK")
-    subprocess.run([*COMMAND, "baseline", "reports", "b.toml"], check=True, cwd=tmp_path, timeout=120, capture_output=True)
-    text = (tmp_path / "b.toml").read_text().replace('[margins."torch float32"]', '[margins."torch float32"]\nTanh = {dx = 0.1}')
-    (tmp_path / "b.toml").write_text(text)
+    text = text_of(baseline_of(read_report(tmp_path / "reports")))
+    (tmp_path / "b.toml").write_text(text.replace('[margins."torch float32"]', '[margins."torch float32"]\nTanh = {dx = 0.1}'))
     unwritable = environment | {"GITHUB_STEP_SUMMARY": str(tmp_path)}
     done = subprocess.run([*run, "--baseline", "b.toml"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=240,
                           env=unwritable)  # fmt: skip

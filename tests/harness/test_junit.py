@@ -17,6 +17,10 @@ ALLOWED = {  # what the schema of Jenkins allows inside of each element
     "testcase": {"skipped", "error", "failure", "system-out", "system-err"}, "property": set(), "skipped": set(), "error": set(),
     "failure": set(), "system-out": set(),
 }  # fmt: skip
+COUNTS = {"name", "time", "tests", "failures", "errors"}
+ATTRIBUTES = {"testsuites": COUNTS, "testsuite": COUNTS | {"skipped"}, "properties": set(), "property": {"name", "value"},
+              "testcase": {"name", "classname", "time"}, "skipped": {"type", "message"}, "error": {"type", "message"},
+              "failure": {"type", "message"}, "system-out": set()}  # fmt: skip
 
 
 def _cases(page: str) -> dict[tuple[str, str], ET.Element]:
@@ -107,12 +111,13 @@ def test_hostile_characters_are_no_markup(wrong: Data) -> None:
 
 
 def test_the_file_has_the_shape_that_viewers_expect(wrong: Data) -> None:
-    """Only elements that Jenkins knows, where it allows them; counts that add up; versions as properties; the run's time."""
+    """Only elements and attributes of the schema of Jenkins; counts that add up; versions as properties; the run's time."""
     page = junit(wrong)
     assert page.startswith('<?xml version="1.0" encoding="utf-8"?>\n')
     root = ET.fromstring(page)  # noqa: S314  (our own)
     for element in root.iter():
         assert {child.tag for child in element} <= ALLOWED[element.tag]
+        assert set(element.attrib) <= ATTRIBUTES[element.tag]
     assert int(str(root.get("tests"))) == len(list(root.iter("testcase")))
     assert int(str(root.get("failures"))) == len(list(root.iter("failure"))) == 2
     assert float(str(root.get("time"))) > 0
