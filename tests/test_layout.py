@@ -167,7 +167,7 @@ def test_every_layer_has_a_strategy() -> None:
 def test_every_head_is_drawn(name: str) -> None:
     """`heads()` draws every registered head class."""
     drawn = heads((2, 3))  # the pair of vectors, and the time and classes, that some heads ask for
-    assert type(find(drawn, lambda head: type(head).__name__ == name, settings=settings(database=None))) is OWN[name]
+    assert type(find(drawn, lambda head: type(head).__name__ == name, settings=settings(database=None, max_examples=2000))) is OWN[name]
 
 
 def test_every_layer_and_head_is_public() -> None:
