@@ -51,17 +51,20 @@ def draw_block(seed: int, block: int, families: Sequence[str] | None, rare: Sequ
 
 
 def _drawn(seed: int, block: int, half: int, strategy: st.SearchStrategy[Network]) -> list[Structure]:
-    """Draw half a block; a strategy with fewer structures than that gives them in turn."""
+    """Draw half a block; a strategy with fewer structures than that gives them in turn.
+
+    The first example is always the simplest one there is, which is left out where there are others.
+    """
     drawn: list[Structure] = []
 
     @hypothesis_seed(int(np.random.SeedSequence((seed, block, half)).generate_state(1)[0]))
-    @settings(max_examples=BLOCK // 2, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=BLOCK // 2 + 1, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategy.flatmap(lambda network: st.tuples(st.just(network), batches(network))))
     def collect(structure: tuple[Network, int]) -> None:
         drawn.append(Structure(*structure))
 
     collect()
-    return list(islice(cycle(drawn), BLOCK // 2))
+    return list(islice(cycle(drawn[1:] or drawn), BLOCK // 2))
 
 
 class Drawing:

@@ -42,9 +42,9 @@ RUN = ("verify", "--adapter", "torch", "--cases", "8", "--layers", "Linear", "--
 MAIN = "from backproof.cli import main; main()"
 
 
-def _call(*arguments: str, cwd: Path, code: str = MAIN, **more: str) -> subprocess.CompletedProcess[str]:
+def _call(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, cwd=cwd, timeout=240,
+    return subprocess.run([sys.executable, "-c", MAIN, *arguments], capture_output=True, text=True, check=False, cwd=cwd, timeout=240,
                           env={**environment, **more})  # fmt: skip
 
 
@@ -204,9 +204,7 @@ def test_a_planted_mistake_is_accepted_by_one_command(tmp_path: Path, monkeypatc
     planted = {"PYTHONPATH": str(tmp_path / "planted")}
     first = _call(*RUN, cwd=tmp_path, **planted)
     assert first.returncode == 1, first.stderr
-    said = "accepts wrong [halved]: Linear dweight on torch
-accepted.toml: 1 finding and 0 conventions are accepted
-"
+    said = "accepts wrong [halved]: Linear dweight on torch\naccepted.toml: 1 finding and 0 conventions are accepted\n"
     assert _baseline(capsys) == (0, said)
     assert _baseline(capsys, "--check")[0] == 0
     again = _call(*RUN, "--baseline", "accepted.toml", cwd=tmp_path, **planted)

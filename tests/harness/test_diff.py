@@ -157,7 +157,7 @@ def test_margins_that_another_order_of_summation_may_give_raise_no_warning(had: 
 
 
 @pytest.mark.parametrize(("entries", "warned"), [(15, False), (16, True)])
-def test_the_largest_of_a_few_roundings_is_chance(entries: int, warned: bool, right: Data) -> None:  # noqa: FBT001
+def test_the_largest_of_a_few_roundings_is_chance(entries: int, warned: bool, right: Data) -> None:
     """A handful of entries may come four times as near to the bound when they are rounded otherwise."""
     right["tallies"][0].update(compared=entries, inconclusive=0, margin=0.1)
     new = deepcopy(right)
