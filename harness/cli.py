@@ -47,11 +47,12 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--reports", type=click.Path(file_okay=False), default="reports", show_default=True, help="Where the report goes.")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Delete all but the newest N reports there.")
 @click.option("--baseline", type=FILE, help="What is accepted: the run fails on what is new or worse, and on nothing else.")
+@click.option("--strict", is_flag=True, help="With --baseline, fail on what is to be looked at too.")
 @click.option("--junit", type=NEW_FILE, help="Write JUnit XML: a test for each adapter, layer and precision.")
 @click.option("--quiet", is_flag=True, help="Print no progress and no table: the findings and the verdict.")
 def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[str, ...], layers: list[str] | None,
            minutes: float | None, jobs: int, reports: str, keep: int | None, baseline: Path | None, junit: Path | None, *,
-           quiet: bool) -> None:  # fmt: skip
+           quiet: bool, strict: bool) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report."""
     from .conclusion import Conclusion  # noqa: PLC0415
     from .disk import ReportFolder  # noqa: PLC0415
@@ -59,7 +60,9 @@ def verify(adapters: tuple[str, ...], cases: int, seed: int, precisions: tuple[s
     from .progress import watch  # noqa: PLC0415
     from .run import Run, run_all  # noqa: PLC0415
 
-    conclusion = Conclusion(baseline, junit)
+    if strict and baseline is None:
+        raise click.UsageError("--strict needs a --baseline: without one every finding fails")
+    conclusion = Conclusion(baseline, junit, strict=strict)
     run = Run(adapters or _installed(), cases, seed, precisions or ("float64", "float32"), layers, minutes, jobs)
     folder = ReportFolder(Path(reports))
     with watch(run, quiet=quiet) as progress:
