@@ -68,13 +68,14 @@ def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int
               help="Go on with a campaign, up to --cases or --minutes.")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Delete all but the newest N reports there.")
 @click.option("--baseline", type=FILE, help="What is accepted: the run fails on what is new or worse, and on nothing else.")
+@click.option("--strict", is_flag=True, help="With --baseline, fail on what is to be looked at too.")
 @click.option("--junit", type=NEW_FILE, help="Write JUnit XML: a test for each adapter, layer and precision.")
 @click.option("--quiet", is_flag=True, help="Print no progress and no table: the findings and the verdict.")
 @click.pass_context
 def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None, seed: int, precisions: tuple[str, ...],
            layers: list[str] | None, minutes: float | None, jobs: int, scheduler: str | None, timeout: float, memory: float | None,
            compilation_cache: bool, reports: str, resume: Path | None, keep: int | None, baseline: Path | None, junit: Path | None,
-           quiet: bool) -> None:  # fmt: skip
+           quiet: bool, strict: bool) -> None:  # fmt: skip
     """Check frameworks over random networks and write a report. Without --cases and --minutes, 200 cases."""
     from .campaign import Campaign  # noqa: PLC0415
     from .conclusion import Conclusion  # noqa: PLC0415
@@ -85,7 +86,9 @@ def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None,
     from .work import HARNESS  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job of CI leaves a report too
-    conclusion = Conclusion(baseline, junit)
+    if strict and baseline is None:
+        raise click.UsageError("--strict needs a --baseline: without one every finding fails")
+    conclusion = Conclusion(baseline, junit, strict=strict)
     limits = Limits(timeout, None if memory is None else int(memory * 2**30), compilation_cache)
     wanted = None if cases is None and minutes is not None else cases or 200
     made_of: dict[str, Any] = {"adapters": adapters or _installed() if resume is None else (), "seed": seed, "layers": layers,
@@ -108,7 +111,7 @@ def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None,
     passed = conclusion.draw(report.describe(), path, click.echo)
     for old in keep_newest(path.parent, keep) if keep else ():
         click.echo(f"deleted: {old}")
-    click.echo(f"report: {path}/report.md")
+    click.echo(f"report: {path}/report.md, report.html")
     if any(finding.diagnosis.code == HARNESS for finding in report.findings):
         click.echo("backproof: the harness itself failed on a case; the finding says how, a bug of ours", err=True)
         sys.exit(INTERNAL)

@@ -19,8 +19,8 @@ __all__ = ["Conclusion"]
 class Conclusion:
     """Made when a run starts, so that an unreadable baseline or an unwritable file is known at once."""
 
-    def __init__(self, baseline: Path | None = None, junit_file: Path | None = None) -> None:
-        self.source, self.junit_file = baseline, junit_file
+    def __init__(self, baseline: Path | None = None, junit_file: Path | None = None, *, strict: bool = False) -> None:
+        self.source, self.junit_file, self.strict = baseline, junit_file, strict
         self.baseline = read_baseline(baseline) if baseline is not None else None
         if junit_file is not None:
             _probe(junit_file)
@@ -41,7 +41,9 @@ class Conclusion:
                     summarise(f"{as_markdown(diff)}\n{text}" if diff is not None else text, Path(summary))
                 except OSError as error:  # the run itself is done, and its exit status stands
                     echo(f"the summary of the step was not written: {error}")
-        return bool(report["ok"]) if diff is None else not diff.worse
+        if diff is None:
+            return bool(report["ok"])
+        return not (diff.worse or (self.strict and diff.of("warning")))
 
     def _accepted(self) -> frozenset[tuple[Subject, str]]:
         """Return subject and verdict of what the baseline accepts."""

@@ -46,7 +46,7 @@ def doubled(step: LayerTrace) -> LayerTrace:
 def report(change: Callable[[LayerTrace], LayerTrace] | None = None, **options: Any) -> Report:
     """Run a few cases on torch, with a change."""
     adapter = Altered(change) if change else "torch"
-    return verify(adapters=[adapter], reports=None, **{"cases": 64, "layers": LAYERS, **options})
+    return verify(adapters=[adapter], reports=None, **{"cases": 32, "layers": LAYERS, **options})
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from backproof.baseline import accepted, baseline_of, compare_with_baseline, read_baseline, text_of
 from backproof.cli import main
+from backproof.conclusion import Conclusion
 
 Data = dict[str, Any]
 PLANTED = """
@@ -171,7 +172,7 @@ def test_what_changes_is_listed(right: Data, wrong: Data) -> None:
     ("schema = 1", "schema = 2", "schema: got 2, expected 1"),
     ('verdict = "wrong"', 'verdict = "wrnog"', "findings[0].verdict: got 'wrnog', expected one of 'error', 'wrong'"),
     ("tensor =", "tensr =", "findings[0].tensor: the field is missing (and 1 more)"),
-    ("cases = 16", "cases = -1", "run.cases: got -1, expected greater than or equal to 0"),
+    ("cases = 32", "cases = -1", "run.cases: got -1, expected greater than or equal to 0"),
     ("[versions]", "[version]", "versions: the field is missing (and 1 more)"),
     ('"torch float64"', '"torch"', "margins.'torch': expected an adapter and a precision, such as 'torch float64'"),
     ("schema = 1", "schema = ", "not readable as TOML"),
@@ -223,6 +224,26 @@ def test_a_planted_mistake_is_accepted_by_one_command(tmp_path: Path, monkeypatc
     assert worse.returncode == 1, worse.stdout + worse.stderr
     assert "::error title=Linear dweight on torch::wrong [halved]" in worse.stdout
     assert '<failure message="wrong: dweight is half' in (tmp_path / "out" / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_warning_fails_a_strict_run(strict: bool, right: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A margin that moved is shown, and fails where that was asked for."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    baseline, said = baseline_of(right), list[str]()
+    baseline["margins"]["torch float32"]["Head"]["dz"] = 0.01
+    (tmp_path / "baseline.toml").write_text(text_of(baseline))
+    next(t for t in right["tallies"] if (t["layer"], t["tensor"], t["precision"]) == ("Head", "dz", "float32"))["margin"] = 0.6
+    conclusion = Conclusion(tmp_path / "baseline.toml", strict=strict)
+    assert conclusion.draw(right, tmp_path, said.append) is not strict
+    assert "moved margin" in said[0]
+
+
+def test_strict_needs_a_baseline(tmp_path: Path) -> None:
+    """Wrong usage, exit 2."""
+    done = _call("verify", "--strict", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--strict needs a --baseline" in done.stderr
 
 
 def test_an_unreadable_baseline_is_said_before_the_run(tmp_path: Path) -> None:

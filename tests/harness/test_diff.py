@@ -105,7 +105,7 @@ def test_a_rare_convention_of_other_cases_is_only_noted(other_seed: Data, right:
     right["conventions"] = [{**wrong["findings"][0], "layer": "LeakyReLU", "tensor": "dx", "verdict": "convention", "count": 2}]
     (line,) = [line for line in compare_reports(right, other_seed).lines if line.kind == "convention"]
     assert line.weight == "note"
-    assert "met 2 times in 16 cases: NEW may have missed it by chance" in line.sentence
+    assert "met 2 times in 32 cases: NEW may have missed it by chance" in line.sentence
     right["conventions"][0]["count"] = 100_000
     (line,) = [line for line in compare_reports(right, other_seed).lines if line.kind == "convention"]
     assert line.weight == "warning"
@@ -168,8 +168,8 @@ def test_the_largest_of_a_few_roundings_is_chance(entries: int, warned: bool, ri
 def test_other_cases_with_a_larger_margin_are_noted(right: Data, other_seed: Data) -> None:
     """A margin that moved under another seed is shown and explained."""
     for data, margin in ((right, 0.01), (other_seed, 0.6)):
-        next(t for t in data["tallies"] if (t["layer"], t["tensor"], t["precision"]) == ("Linear", "dx", "float32"))["margin"] = margin
-    (line,) = [line for line in compare_reports(right, other_seed).lines if str(line.about) == "Linear dx on torch (float32)"]
+        next(t for t in data["tallies"] if (t["layer"], t["tensor"], t["precision"]) == ("LeakyReLU", "dx", "float32"))["margin"] = margin
+    (line,) = [line for line in compare_reports(right, other_seed).lines if str(line.about) == "LeakyReLU dx on torch (float32)"]
     assert (line.weight, line.change) == ("note", "moved")
     assert line.sentence.endswith("; the cases are others")
 
@@ -227,7 +227,7 @@ def test_other_options_are_said_first_and_are_no_loss(right: Data) -> None:
     found = compare_reports(right, new)
     assert found.runs == (
         "OLD compared jax:jit, NEW did not", "OLD compared float32, NEW did not",
-        "OLD drew only Linear, LeakyReLU, Softsign, NEW only Linear, LeakyReLU", "NEW is smaller: 8 cases, OLD 16",
+        "OLD drew only Linear, LeakyReLU, Softsign, NEW only Linear, LeakyReLU", "NEW is smaller: 8 cases, OLD 32",
         "the cases are others: margins, and what is rarely met, differ by chance",
     )  # fmt: skip
     assert not found.worse
@@ -279,7 +279,7 @@ def test_every_format_says_the_same(right: Data, wrong: Data) -> None:
     for page in (as_text(found), as_markdown(found)):
         assert "WORSE: 1 worse" in page
         assert "Linear dweight on torch" in page
-        assert "before, 16 cases" in page
+        assert "before, 32 cases" in page
         assert "half of what it should be" in page
 
 
