@@ -27,7 +27,7 @@ __all__ = ["ASKED", "Question", "answer"]
 HERE = Path(__file__).parent
 RECORD = HERE / "versions.json"
 PAGE = HERE.parent / "docs" / "findings.md"
-STEPS = ("0.4.30", "0.4.35", "0.5.3", "0.6.2", "0.7.2", "0.8.3", "0.9.2", "0.10.2")
+STEPS = ("0.4.30", "0.4.35", "0.5.3", "0.6.2", "0.7.1", "0.7.2", "0.8.3", "0.9.2", "0.10.2")
 ABSENT = "-"
 START, END = "<!-- made by benchmarks/versions.py -->\n", "<!-- end -->\n"
 
@@ -90,6 +90,11 @@ def _() -> Any:
 @asked("tanh gelu(-6), float64", -8.4396467008e-11, 1e-19, "jax-gelu-tanh-tail")
 def _() -> Any:
     return jax.jit(lambda x: jax.nn.gelu(x, approximate=True))(jnp.float64(-6))
+
+
+@asked("tanh'(30), float64", 4 * np.exp(-60.0), 1e-25, "jax-tanh-saturated-float64")
+def _() -> Any:
+    return slope(jnp.tanh, 30.0, jnp.float64)
 
 
 @asked("elu'(-40), float64", np.exp(-40.0), 1e-32, "jax-elu-tail")
