@@ -34,9 +34,9 @@ class Known:
     specifier of the framework; `options` are the layer's. `shows_above` and `shows_below` narrow the range to where the
     discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
-    `of_largest` is the largest error it explains relative to the largest entry of the tensor; entries whose true size is `truth_below`
-    a number are explained however far they are off. `raises` is part of the message of an exception that it explains, of any network
-    that holds one of the layers.
+    `held_in` names a coarser precision, whose bound is the largest error it explains: bounds are in proportion to the roundoff.
+    Entries whose true size is `truth_below` a number are explained however far they are off. `by` names a rule of arguments.py in place
+    of the layer's own. `raises` is part of the message of an exception that it explains, of any network that holds one of the layers.
     """
 
     id: str
@@ -51,7 +51,8 @@ class Known:
     above: float = -np.inf
     below: float = np.inf
     at_most: float = np.inf
-    of_largest: float = np.inf
+    held_in: str = ""
+    by: str = ""
     truth_below: float = 0.0
     raises: str = ""
     shows_above: float = -np.inf
@@ -75,22 +76,25 @@ class Known:
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
         """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
-        inside = _between(argument(step, tensor, shape), self.above, self.below)
+        inside = _between(argument(step, tensor, shape, self.by), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
     def small_enough(self, actual: np.ndarray, ball: Rounded) -> np.ndarray:
         """Return which entries are off by no more than the entry explains."""
         with quiet():
             truth, difference = np.abs(ball.value), np.abs(actual.astype(np.float64) - ball.value)
-            largest = np.max(truth, initial=0.0, where=np.isfinite(truth))
-            beyond = (difference / truth > self.at_most) | (difference > self.of_largest * largest)
-            return ~beyond | (truth < self.truth_below)
+            within = np.ones(truth.shape, dtype=bool)
+            if self.at_most < np.inf:
+                within &= difference / truth <= self.at_most
+            if self.held_in:
+                within &= difference <= ball.radius() * (PRECISIONS[self.held_in].store / ball.arithmetic.precision.store)
+            return within | (truth < self.truth_below)
 
     def shows(self, step: LayerTrace) -> bool:
         """Say whether some input of the layer lies where the discrepancy must show."""
         if self.shows_above == np.inf:
             return False
-        numbers = argument(step, "dx", step.inputs[0].shape)
+        numbers = argument(step, "dx", step.inputs[0].shape, self.by)
         return bool((_between(numbers, self.above, self.below) & _between(numbers, self.shows_above, self.shows_below)).any())
 
 

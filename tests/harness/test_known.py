@@ -266,17 +266,18 @@ def test_an_entry_that_matches_nothing_goes_stale() -> None:
 
 
 @pytest.mark.parametrize(("limits", "explained"), [
-    ({}, "yyyyyyy"), ({"at_most": 0.25}, "yynynyy"), ({"of_largest": 0.0625}, "yyyynny"),
-    ({"at_most": 0.25, "of_largest": 0.0625}, "yynynny"), ({"at_most": 0.25, "truth_below": 1.0}, "yynyyyy"),
-    ({"at_most": 0.25, "truth_below": 1.5}, "yyyyyyy"),
+    ({}, "yyyyyyy"), ({"at_most": 0.25}, "yynynyn"), ({"held_in": "float32"}, "yyyynnn"),
+    ({"at_most": 0.25, "held_in": "float32"}, "yynynnn"), ({"at_most": 0.25, "truth_below": 1.0}, "yynyyyn"),
+    ({"at_most": 0.25, "truth_below": 1.5}, "yyyyyyn"),
 ])  # fmt: skip
-def test_an_entry_explains_errors_of_a_certain_size(limits: dict[str, float], explained: str) -> None:
-    """Relative to the true value or to the largest finite one of the tensor, the limit included, but for what is small in truth."""
+def test_an_entry_explains_errors_of_a_certain_size(limits: dict[str, Any], explained: str) -> None:
+    """Relative to the true value or to a coarser precision's bound, the limit included and NaN not, but for what is small in truth."""
     value = np.array([4.0, -1.0, 1.0, 2.0, 0.0, -8.0, np.inf])
     error = np.array([0.5, 0.25, 0.5, -0.5, 0.75, 2.0, 0.0])
     for scale in (1, 2.0**-8) if "truth_below" not in limits else (1,):
         actual = ((value + error) * scale).astype(np.float32)
-        found = replace(ENTRY, **limits).small_enough(actual, Arithmetic(FLOAT64).exact(value * scale))
+        ball = Rounded(value * scale, np.full(7, 0.5 * scale * 2.0**-29), Arithmetic(FLOAT64))
+        found = replace(ENTRY, **limits).small_enough(actual, ball)
         assert "".join("y" if entry else "n" for entry in found) == explained
 
 
