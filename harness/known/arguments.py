@@ -99,7 +99,7 @@ def _weight_gradients(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple
     """The largest gradient of an attention weight of each query, dy . value; a key's gradient depends on all queries."""
     gradients = np.abs(step.d_output.astype(np.float64) @ np.swapaxes(step.inputs[2].astype(np.float64), -1, -2))
     largest = np.max(gradients, axis=-1, keepdims=True, initial=0.0)
-    return np.broadcast_to(largest, shape) if tensor == "dquery" else largest
+    return np.broadcast_to(largest if tensor == "dquery" else np.max(largest, axis=-2, keepdims=True, initial=0.0), shape)
 
 
 ARGUMENTS: dict[str, Argument] = {
