@@ -61,7 +61,8 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     if factor is not None:
         return Diagnosis(*_about_factor(factor, step, tensor, precision), equation)
     for coarse in COARSER.get(precision.name, ()):
-        if certificate.outside > actual.size / 2 and _explains(expected(step, Arithmetic(PRECISIONS[coarse]))[tensor], numbers):
+        if certificate.outside > actual.size / 2 and _explains(expected(step, Arithmetic(PRECISIONS[coarse]))[tensor], numbers,
+                                                                TIGHT):
             return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
     if certificate.outside == 1:
         here, there = numbers[certificate.index], ball.value[certificate.index]
@@ -88,14 +89,17 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"
 
 
-def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
-    """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
+def _explains(wrong: Rounded, actual: np.ndarray, tight: float = 1.0) -> bool:
+    """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something.
+
+    That is a bound below a part `tight` of the largest number.
+    """
     if wrong.shape != actual.shape:
         return False
     with quiet():
         radius = wrong.radius()
         inside = np.abs(actual - wrong.value) <= radius
-        return bool(inside.all() and np.max(radius, initial=0.0) < np.max(np.abs(actual), initial=0.0)) or (
+        return bool(inside.all() and np.max(radius, initial=0.0) < tight * np.max(np.abs(actual), initial=0.0)) or (
             bool(inside.all()) and not actual.any() and not wrong.value.any())
 
 
@@ -118,6 +122,7 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 
 
 SINGLE = 2.0**-24
+TIGHT = 2.0**-5  # of a coarse precision: a wider bound holds many a wrong number
 SEVERAL_ROUNDINGS = 64  # of a quotient of two gradients, each of a few operations
 COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
 """The precisions in which a tensor may have been computed that should be in a finer one."""

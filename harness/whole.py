@@ -60,10 +60,10 @@ class WholeNetwork(Layer):
 
 
 def spread(candidate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a candidate `(x, target, **params) -> loss` with a loss of the whole batch spread over its examples, as the truth has it."""
+    """Return a candidate whose loss of the whole batch is spread over its examples, as the truth has it: `(x, target, **params) -> loss`."""
 
-    def called(x: Any, target: Any, **params: Any) -> Any:
-        found = candidate(x, target, **params)
+    def called(x: Any, *others: Any, **params: Any) -> Any:
+        found = candidate(x, *others, **params)
         if isinstance(found, tuple) and len(found) == 2 and callable(found[1]):
             loss, backward = found
             if np.ndim(loss):

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from backproof.adapters.calls import DENSE, PLAIN, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, PLAIN, SHAPES, Answer, Call, UnsupportedError, answered, first_sentence
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .arrays import to_numpy, to_torch
+from .forward import autodiff
 
 Candidate = Callable[..., Any]
 Given = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -132,6 +133,18 @@ def _mapped(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor]
     return ys, _pulled(ys, leaves, dys)
 
 
+def _forward(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    with torch.no_grad():
+        return _called(candidate, given, len(dys)), (None,) * len(leaves)
+
+
+def _autodiff(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    """Take the gradients of the forward without the backward that the candidate defines."""
+    inputs, params = given
+    ys = autodiff(candidate, (*inputs, *params.values()), tuple(params), len(dys))
+    return ys, _pulled(ys, leaves, dys)
+
+
 def _places(given: Given, leaves: list[Tensor]) -> list[int | str]:
     inputs, params = given
     every: list[tuple[int | str, Tensor]] = [*enumerate(inputs), *params.items()]
@@ -146,8 +159,9 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
     PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
+    FORWARD: _forward, SHAPES: _forward, AUTODIFF: _autodiff,
 }  # fmt: skip
-OPTIONAL = frozenset({"checkpoint", "func", "vmap"})
+OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
 
 class TorchDriver:

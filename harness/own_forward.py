@@ -1,0 +1,393 @@
+"""The truth about a candidate for which there is no layer: the derivative of its own forward, as the rule of a stand-in layer.
+
+Truth           `pairing.py` finds it: complex step, autodiff of the forward without its own backward, or extrapolated differences.
+Forward         It is taken as right: what it should compute is written nowhere. In another layout, mode or precision its outputs are
+                compared with those of a plain call in float64.
+Bound           No rule, so no rigorous bound on what rounding does to the gradient: it is measured. The candidate runs again, in the
+                precision it is judged in, on numbers that are off in their last places, by up to 16 roundings, which is what
+                `reference/rounding.py` grants an elementary function (random rounding: Vignes, *A stochastic arithmetic for reliable
+                scientific computation*, 1993; Parker, *Monte Carlo Arithmetic*, 1997). What a tensor moves by, the most over 8 draws and
+                its entries, times 4, covers how ill-conditioned it is and, as each run rounds anew, what the candidate's own operations
+                and kernels lose. To it comes the truth's own error, and 16 roundings of the tensor's largest number and 4 of the upstream
+                gradient's (of 1 - tanh^2 nothing else is left where tanh is 1). The moves count up to half of the precision's digits: what
+                moves by more is no number of any use, and is judged.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, product
+from typing import Any
+
+import numpy as np
+
+from .adapters.calls import FORWARD, SHAPES, Call
+from .candidate import Candidate
+from .contract import said
+from .handwritten.errors import FLOAT64, HALF, error_size
+from .pairing import SLACK, Pairing, Truth, nudged
+from .reference.layer import Backward, Layer, Params, Shape, ShapeError, each_shape
+from .reference.rounding import Arithmetic, Precision, Rounded, quiet
+from .strategies import each_input
+from .whole import spread
+
+__all__ = ["LARGEST", "OwnForward", "own_forward"]
+
+DRAWS = 8  # of the rounding of a candidate
+LARGEST = 4_000  # entries of a call's inputs and parameters: most truths take a run of the forward for each
+DRAWN = 64  # entries of such calls where the shapes are not given
+UNDERFLOWS = 64  # of numbers that a sum may be made of
+KEPT = 8  # calls whose truth is kept: a probe asks for it several times
+POOL = 24  # shapes that are tried where none are given
+USUAL: tuple[Shape, ...] = ((4,), (3, 2), (2, 3, 4), (1,), (5,), (7,), (8,), (2, 4, 4), (1, 3), (3, 1), (16,), (17,), (5, 4), ())
+
+
+class Source:
+    """The candidate behind a stand-in layer: its calls, and what was learned from them."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.refused: dict[str, str] = {}
+        self.used: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.reasons: dict[tuple[str, str], str] = {}
+        self.shapes: dict[tuple[Shape, ...], Any] = {}
+        self.found: OrderedDict[Any, Found] = OrderedDict()
+
+    def run(self, call: Call) -> Any:
+        return self.candidate.driver.run(self.candidate.function, call)
+
+
+class Found:
+    """What is known of one call: the forward in float64, its derivatives, and by precision what rounding moves."""
+
+    def __init__(self, source: Source, call: Call) -> None:
+        self.source, self.call = source, call
+        self.pairing = Pairing(source.candidate, call, source.refused)
+        self.moved: dict[str, Moves] = {}
+        try:
+            self.outputs = self.pairing.outputs(self.pairing.z)
+        except Exception as error:  # noqa: BLE001  (without a forward in float64 there is no truth: all of it is inconclusive)
+            self.outputs = tuple(np.full(dy.shape, np.nan) for dy in call.dys)
+            source.failed[said(error)] += 1
+
+    @cached_property
+    def truth(self) -> Truth:
+        found = self.pairing.truth()
+        self.source.used[found.method] += 1
+        self.source.reasons |= {(found.method, method): why for method, why in found.reasons.items()}
+        return found
+
+    @cached_property
+    def kinks(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.pairing.kinks(self.truth)
+
+    def moves(self, precision: Precision) -> Moves:
+        """Return the most that each output and gradient of the candidate moves by when its numbers are off in their last places."""
+        if precision.name not in self.moved:
+            self.moved[precision.name] = self._moves(precision)
+        return self.moved[precision.name]
+
+    def _moves(self, precision: Precision) -> Moves:
+        def nudge(draw: int, size: float) -> Call:
+            def off(a: np.ndarray, *, every: bool = False) -> np.ndarray:
+                return nudged(a.astype(precision.dtype), draw, size, every=every)
+
+            return replace(self.call, inputs=tuple(map(off, self.call.inputs)), params={k: off(p) for k, p in self.call.params.items()},
+                           dys=tuple(off(dy, every=True) for dy in self.call.dys))  # fmt: skip
+
+        runs = []
+        for draw in range(-1, DRAWS):
+            try:
+                answer = self.source.run(nudge(draw, error_size(precision) if draw >= 0 else 0.0))
+            except Exception:  # noqa: BLE001  (said where the candidate is called)
+                continue
+            runs.append({("output", n): y for n, y in enumerate(answer.outputs)} | dict(enumerate(answer.d_inputs)) | dict(answer.d_params))
+        return {key: max((_apart(run.get(key), value) for run in runs[1:]), default=0.0) for key, value in runs[0].items()} if runs else {}
+
+
+Moves = dict[Any, float]
+
+
+def _apart(a: Any, b: Any) -> float:
+    """Return the largest finite difference of two arrays."""
+    if a is None or b is None or np.shape(a) != np.shape(b):
+        return 0.0
+    with quiet():
+        off = np.abs(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
+    return float(np.max(off, initial=0.0, where=np.isfinite(off)))
+
+
+@dataclass(frozen=True)
+class OwnForward(Layer):
+    """The candidate's own forward, with its derivative as the backward rule; `sizes` are the shapes of its parameters."""
+
+    inputs: tuple[str, ...] = ("x",)
+    sizes: tuple[tuple[str, Shape], ...] = ()
+    outputs: int = 1
+    apart: bool = False
+    """Whether no example of a batch depends on another."""
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inputs
+
+    @property
+    def by_example(self) -> bool:  # type: ignore[override]
+        return self.apart
+
+    @property
+    def output_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("output", *(f"output_{n}" for n in range(2, self.outputs + 1)))
+
+    def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
+        return dict(self.sizes)
+
+    def output_shape(self, *shapes: Any, **_: Any) -> Any:
+        """Return what the forward gives; raise ShapeError where it raises, or where the batch is not the first axis."""
+        known = self._source.shapes
+        if shapes not in known:
+            try:
+                known[shapes] = self._announced(shapes)
+            except Exception as error:  # noqa: BLE001  (whatever a forward raises for shapes that it does not take)
+                known[shapes] = said(error)
+        if isinstance(known[shapes], str):
+            raise ShapeError(self, shapes, f"one that it takes: {known[shapes]}")
+        return known[shapes]
+
+    @property
+    def _source(self) -> Source:
+        if self.source is None:
+            raise ValueError("OwnForward needs a candidate. Do: bp.check(candidate, like=None)")
+        return self.source
+
+    def _announced(self, shapes: tuple[Shape, ...]) -> Any:
+        batched = [[y.shape for y in self.run(shapes, batch, SHAPES)] for batch in (2, 3)]
+        for batch, ys in zip((2, 3), batched, strict=True):
+            for y in ys:
+                if y[:1] != (batch,):
+                    raise ValueError(f"its output has shape {y} for a batch of {batch}, expected the batch as the first axis")
+        found = tuple(y[1:] for y in batched[0])
+        return found if len(found) > 1 else found[0]
+
+    @property
+    def candidate(self) -> Candidate:
+        return self._source.candidate
+
+    def entries(self, shapes: tuple[Shape, ...], batch: int) -> int:
+        """Return how many numbers a call has derivatives by."""
+        return batch * sum(map(math.prod, shapes)) + sum(math.prod(shape) for _, shape in self.sizes)
+
+    def batch(self, shapes: tuple[Shape, ...], wanted: int) -> int:
+        """Return a batch size, a smaller one than is wanted where the derivatives would be too many."""
+        return min(wanted, max(2, (DRAWN - self.entries(shapes, 0)) // max(1, self.entries(shapes, 1) - self.entries(shapes, 0))))
+
+    def run(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> tuple[np.ndarray, ...]:
+        """Return what the candidate gives for ordinary numbers; raise what it raises."""
+        return tuple(self._source.run(self.call(shapes, batch, mode)).outputs)
+
+    def call(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> Call:
+        """Return a call with ordinary numbers."""
+        rng = np.random.default_rng(0)
+        inputs = tuple(rng.uniform(0.5, 1.5, (batch, *shape)) for shape in shapes)
+        params = {name: rng.uniform(0.5, 1.5, shape) for name, shape in self.sizes}
+        return Call(inputs, (True,) * len(inputs), params, tuple(params), (), mode=mode)
+
+    def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:
+        arithmetic: Arithmetic = inputs[0].arithmetic
+        arrays = tuple(x.value for x in inputs)
+        numbers = {name: p.value for name, p in params.items()}
+
+        def found(dys: tuple[np.ndarray, ...]) -> Found:
+            return self._found(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
+
+        first = found(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
+        moves, scale = first.moves(arithmetic.precision), _largest(arrays) * max(1.0, _largest(numbers.values()))
+        y = tuple(_ball(value, _bound(value, moves.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
+                  for n, value in enumerate(first.outputs))  # fmt: skip
+
+        def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:
+            arithmetic.ties += 1  # where this is one is looked at when a gradient is outside
+            balls = _gradients(found(tuple(dy.value for dy in dys)), arithmetic)
+            dx = tuple(balls[i] for i in range(len(arrays)))
+            return (dx if len(dx) > 1 else dx[0]), {name: balls[name] for name in numbers}
+
+        return (y if len(y) > 1 else y[0]), backward
+
+    def _output_shapes(self, arrays: tuple[np.ndarray, ...]) -> list[Shape]:
+        own = self.output_shape(*(x.shape[1:] for x in arrays))
+        return [(len(arrays[0]), *shape) for shape in (own if self.outputs > 1 else (own,))]
+
+    def _found(self, call: Call) -> Found:
+        """Return what is known of a call, looked up where it was asked for a short time ago."""
+        kept = self._source.found
+        key = tuple((a.shape, a.tobytes()) for a in (*call.inputs, *call.params.values(), *call.dys))
+        if key not in kept:
+            kept[key] = Found(self._source, call)
+            while len(kept) > KEPT:
+                kept.popitem(last=False)
+        return kept[key]
+
+    @classmethod
+    def build(cls, data: Mapping[str, Any]) -> OwnForward:
+        """Return the layer that `describe` described, which has no candidate yet."""
+        sizes = tuple((str(name), tuple(map(int, shape))) for name, shape in data["sizes"])
+        return cls(tuple(map(str, data["inputs"])), sizes, int(data["outputs"]), bool(data["apart"]))
+
+    def __str__(self) -> str:
+        return f"OwnForward({', '.join(f'{name}={shape}' for name, shape in self.sizes)})"
+
+    def said(self) -> list[str]:
+        """Return in sentences which truths were used, why not better ones, and what nobody can know."""
+        lines = ["the forward is taken as right: what it should compute is written nowhere"]
+        for method, count in self._source.used.most_common():
+            why = [f"no {other}, since {reason}" for (used, other), reason in self._source.reasons.items() if used == method]
+            lines.append(f"{method} of the candidate's own forward, in {count:,} calls" + (f" ({'; '.join(why)})" if why else ""))
+        return lines + [f"none in {count:,} calls, where the forward in float64 raised {why}" for why, count in self._source.failed.items()]
+
+
+def _gradients(found: Found, arithmetic: Arithmetic) -> dict[Any, Rounded]:
+    """Return the true gradient of every input and parameter, with its bound; in a hull what lies between those beside a kink."""
+    truth, pairing, precision = found.truth, found.pairing, arithmetic.precision
+    values, errors = truth.values, truth.errors
+    if truth.rounded:  # as measured at the last places of float64
+        errors = errors * max(1.0, error_size(precision) / error_size(FLOAT64))
+    if arithmetic.kinks == "hull":
+        low, high = found.kinks
+        at_kink = ~np.isnan(low)
+        values = np.where(at_kink, (low + high) / 2, values)
+        errors = np.where(at_kink, errors + (high - low) / 2, errors)
+    moves, balls = found.moves(precision), {}
+    above = _largest(found.call.dys)
+    for key, place in pairing.places.items():
+        others = found.call.params.values() if isinstance(key, int) else found.call.inputs
+        own = values[place].reshape(pairing.shapes[key])
+        bound = _bound(own, moves.get(key, 0.0), above * max(1.0, _largest(others)), precision, capped=truth.rounded)
+        balls[key] = _ball(own, errors[place].reshape(own.shape) + bound, arithmetic)
+    return balls
+
+
+def _bound(value: np.ndarray, move: float, scale: float, precision: Precision, *, capped: bool = True) -> float:
+    """Return what rounding may do to a tensor that moves by so much, `scale` being the size of the numbers that it is made of."""
+    largest = _largest((value,))
+    moves = min(SLACK * move, math.sqrt(precision.store) * max(largest, scale)) if capped else SLACK * move
+    return moves + error_size(precision) * largest + SLACK * precision.store * scale + UNDERFLOWS * precision.underflow
+
+
+def _ball(value: np.ndarray, bound: Any, arithmetic: Arithmetic) -> Rounded:
+    with quiet():
+        bound = np.broadcast_to(np.asarray(bound, dtype=np.float64), value.shape)
+        beyond = ~(np.abs(value) + bound <= arithmetic.precision.largest / 2)
+        return Rounded(value, np.where(beyond, np.inf, bound), arithmetic)
+
+
+def _largest(arrays: Iterable[np.ndarray]) -> float:
+    return max((float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) for a in arrays), default=0.0)
+
+
+# How the stand-in is made for a candidate.
+
+
+def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
+                params: Mapping[str, Any]) -> tuple[Candidate, OwnForward, list[tuple[Shape, ...]]]:  # fmt: skip
+    """Return a candidate, the layer that stands for its own forward, and the shapes of inputs to try.
+
+    `params` are the shapes of its parameters, or arrays that have them. Raises ValueError or TypeError, saying what to write, where that
+    is not enough to call it.
+    """
+    if candidate.own is not None and params:
+        raise ValueError(f"params: a module's parameters have shapes of their own: got {', '.join(params)}. Leave params out")
+    sizes = _sizes(params) if candidate.own is None else dict(candidate.own)
+    given = None if shapes is None else [each_input(one) for one in shapes]
+    if given is not None and len({len(every) for every in given}) != 1:
+        raise ValueError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
+                         "shapes=[((3, 4), (5,)), ...], batch axis left out")  # fmt: skip
+    names = _input_names(candidate, sizes, len(given[0]) if given else None)
+    layer = OwnForward(names, tuple(sizes.items()), source=Source(candidate))
+    tried = given or list(_usual(sizes, len(names)))
+    ys = _first_outputs(layer, tried, required=given is not None)
+    if any(y.ndim == 0 for y in ys):
+        candidate = replace(candidate, function=spread(candidate.function))
+    layer = replace(layer, outputs=len(ys), source=Source(candidate))
+    fitting = given or [every for every in tried if _takes(layer, every)][:POOL]
+    for every in fitting:
+        layer.output_shape(*every)  # which raises for one that was given and does not fit
+        if (entries := layer.entries(every, 1)) > LARGEST:
+            raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the truth "
+                             "takes up to a run of the forward for each. Write smaller shapes")  # fmt: skip
+    return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
+
+
+def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
+    found = {}
+    for name, one in params.items():
+        shape = one.shape if hasattr(one, "shape") else one
+        if isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
+            raise TypeError(f"params: got {one!r} for {name}, expected the shape of a parameter, as there is no layer that knows it. Write "
+                            f"params={{\"{name}\": (5, 4)}}, or an array of that shape")  # fmt: skip
+        found[name] = tuple(shape)
+    return found
+
+
+def _input_names(candidate: Candidate, sizes: Mapping[str, Shape], count: int | None) -> tuple[str, ...]:
+    """Return names for the inputs: those of the positional arguments that are no parameters, as far as these are known."""
+    try:
+        arguments = inspect.signature(candidate.function).parameters.values()
+    except (TypeError, ValueError):  # a builtin tells nothing of its arguments
+        arguments = ()
+    names = [a.name for a in arguments if a.kind in {a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD} and a.name not in sizes
+             and (a.default is a.empty or count is not None)]  # fmt: skip
+    count = count or max(1, len(names))
+    return tuple(names[:count]) if len(names) >= count else ("x", *(f"x_{n}" for n in range(2, count + 1)))
+
+
+def _usual(sizes: Mapping[str, Shape], count: int) -> Iterator[tuple[Shape, ...]]:
+    """Yield shapes that a candidate may take: usual ones, and those with a size of its parameters on one of their axes."""
+    own = {n for shape in sizes.values() for n in shape}
+    placed = (tuple(n if i == axis else 3 + i for i in range(rank)) for n, rank in product(sorted(own), (1, 2, 3)) for axis in range(rank))
+    for shape in dict.fromkeys(chain(USUAL, placed)):
+        if count * math.prod(shape) <= DRAWN // 2 and not (own and 1 in shape and 1 not in own):  # which would be broadcast
+            yield (shape,) * count
+
+
+def _first_outputs(layer: OwnForward, tried: Sequence[tuple[Shape, ...]], *, required: bool) -> tuple[np.ndarray, ...]:
+    """Return what the candidate gives for the first shapes that it takes; raise ValueError where it takes none."""
+    problem = ""
+    for every in tried:
+        try:
+            return tuple(layer.run(every, 2, SHAPES))
+        except Exception as error:  # noqa: BLE001  (whatever a candidate raises for shapes that it does not take)
+            problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
+            if required:
+                break
+    raise ValueError(f"{layer.candidate.name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
+                     'left out, and the shapes of its parameters as params={"weight": (5, 4)}')  # fmt: skip
+
+
+def _takes(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
+    try:
+        found = layer.output_shape(*shapes)
+    except ShapeError:
+        return False
+    return all(math.prod(shape) for shape in each_shape(found)) and layer.entries(shapes, 1) <= LARGEST
+
+
+def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
+    """Say whether the outputs of an example are the same without the others."""
+    call = layer.call(shapes, 3, FORWARD)
+    try:
+        whole = layer.candidate.driver.run(layer.candidate.function, call).outputs
+        for i in range(3):
+            few = replace(call, inputs=tuple(x[i : i + 1] for x in call.inputs))
+            alone = layer.candidate.driver.run(layer.candidate.function, few).outputs
+            if any((np.abs(y[i : i + 1] - own) > HALF * np.abs(own)).any() for y, own in zip(whole, alone, strict=True)):
+                return False
+    except Exception:  # noqa: BLE001  (said where the candidate is called)
+        return False
+    return True
