@@ -11,6 +11,7 @@ __all__ = ["LONGEST", "NEAR", "REFINED", "amplification", "differences"]
 
 LONGEST, SHORTER = 2.0**-2, 2.0**-6  # the first step of the differences, to the parameters' usual size, and the second try to the first
 ORDER, ONE_SIDED, REFINED = 8, 4, 12  # orders of the differences, and how often their step is halved
+CONVERGING = 4.0  # times the last change: at a jump of the second derivative what is left is as large as that, at others more
 NEAR = (2.0**-8, 2.0**-14)  # how much smaller the steps are that look for a kink
 
 Along = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -30,7 +31,7 @@ def differences(along: Along, first: np.ndarray, noise: float, side: int = 0, *,
         found = derivative(along, np.zeros(len(which)), args=(which.astype(float),), initial_step=steps, step_direction=side, order=order,
                            maxiter=refined)  # fmt: skip
         rounding = noise * amplification(order, side) / (steps * 0.5 ** np.maximum(found.nit - 1, 0))
-        errors = found.error + rounding
+        errors = CONVERGING * found.error + rounding
         diverging = (found.error > np.abs(found.df) / 8) & (found.error > rounding)  # which a last change is no bound for
         good = np.isfinite(found.df) & np.isfinite(errors) & ~diverging
         return np.where(good, found.df, 0.0), np.where(good, errors, np.inf), np.flatnonzero(~found.success)

@@ -40,7 +40,7 @@ __all__ = ["LARGEST", "OwnForward", "own_forward"]
 
 DRAWS = 8  # of the rounding of a candidate
 LARGEST = 4_000  # entries of a call's inputs and parameters: most truths take a run of the forward for each
-DRAWN = 64  # entries of such calls where the shapes are not given
+DRAWN = 48  # entries of such calls where the shapes are not given
 UNDERFLOWS = 64  # of numbers that a sum may be made of
 KEPT = 8  # calls whose truth is kept: a probe asks for it several times
 POOL = 24  # shapes that are tried where none are given

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,12 +46,23 @@ Derive = Callable[[np.ndarray, tuple[np.ndarray, ...], np.ndarray], np.ndarray]
 
 
 def nudged(a: np.ndarray, draw: int, size: float, *, every: bool = False) -> np.ndarray:
-    """Return numbers that are off by a random part of a size; zeros, ties and, unless `every` is, knees such as 1 or 6 stay."""
+    """Return numbers that are off by a random part of a size; zeros, ties and knees such as 1 or 6 stay, unless `every` one is moved."""
     wide = a.astype(np.float64)
+    if every:  # upstream gradients, in which nothing depends on two of them being equal
+        return np.asarray(wide * (1 + size * np.random.default_rng(draw + 1).uniform(-1, 1, a.shape))).astype(a.dtype)
     with np.errstate(all="ignore"):
         mantissa = np.frexp(wide)[0] * 2**PLAIN_BITS
-        moving = every | (mantissa != np.rint(mantissa))
-        return np.where(moving, wide * (1 + size * drawn(wide, draw)), wide).astype(a.dtype)
+        return np.where(mantissa != np.rint(mantissa), wide * (1 + size * drawn(wide, draw)), wide).astype(a.dtype)
+
+
+@contextmanager
+def _no_part_lost() -> Iterator[None]:
+    """Let the loss of an imaginary part be an error, and say nothing of other warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        warnings.filterwarnings("error", message=".*discards the imaginary part")
+        yield
 
 
 @dataclass
@@ -96,11 +108,7 @@ class Pairing:
 
     def outputs(self, z: np.ndarray, dys: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
         """Return what the forward gives; raise what it raises."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            warnings.filterwarnings("error", message=".*discards the imaginary part")
-            return self.candidate.driver.run(self.candidate.function, self._at(z, dys or self.call.dys)).outputs
+        return self.candidate.driver.run(self.candidate.function, self._at(z, dys or self.call.dys)).outputs
 
     def value(self, z: np.ndarray, dys: tuple[np.ndarray, ...] | None = None) -> float:
         """Return the sum of dy * y, NaN where there is none."""
@@ -113,9 +121,11 @@ class Pairing:
 
     # The truth.
 
+    @_no_part_lost()
     def truth(self) -> Truth:
         """Return the derivatives by every entry, by the first method that can be believed."""
-        self.noise = self._value_noise()
+        noises = [self._value_noise(self.z), self._value_noise(self.z * (1 + LONGEST))]  # here, and as far as differences reach
+        self.noise = max((n for n in noises if math.isfinite(n)), default=math.nan)
         reasons: dict[str, str] = {}
         for method in (AUTODIFF_OF_IT, COMPLEX_STEP) if self.z.size > MANY else (COMPLEX_STEP, AUTODIFF_OF_IT):
             derive = self._methods[method]
@@ -171,13 +181,12 @@ class Pairing:
 
     # Whether it can be believed, and how far.
 
-    def _value_noise(self) -> float:
-        """Return what rounding may do to the sum."""
-        size = error_size(FLOAT64)
-        values = (self.value(nudged(self.z, draw, size), self._nudged_dys(draw)) for draw in range(TRUTH_DRAWS))
-        moves = [abs(value - self.base) for value in values]
+    def _value_noise(self, z: np.ndarray) -> float:
+        """Return what rounding may do to the sum at a point."""
+        base, size = self.value(z), error_size(FLOAT64)
+        moves = [abs(self.value(nudged(z, draw, size), self._nudged_dys(draw)) - base) for draw in range(TRUTH_DRAWS)]
         try:
-            ys = self.outputs(self.z)
+            ys = self.outputs(z)
         except Exception:  # noqa: BLE001  (said where the candidate is called)
             return math.nan
         with np.errstate(all="ignore"):
@@ -185,7 +194,7 @@ class Pairing:
         return SLACK * max((m for m in moves if math.isfinite(m)), default=0.0) + size * terms + FLOAT64.underflow
 
     def _nudged_dys(self, draw: int) -> tuple[np.ndarray, ...]:
-        return tuple(nudged(dy, draw + 1, error_size(FLOAT64), every=True) for dy in self.call.dys)
+        return tuple(nudged(dy, draw, error_size(FLOAT64), every=True) for dy in self.call.dys)
 
     def _rounding(self, derive: Derive, values: np.ndarray) -> np.ndarray:
         """Return what rounding may do to the derivatives, alike for all of a tensor."""
@@ -242,6 +251,7 @@ class Pairing:
 
     # Kinks.
 
+    @_no_part_lost()
     def kinks(self, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the largest of the derivatives beside the point, NaN for entries at which they do not differ."""
         derive = self._methods.get(truth.method)

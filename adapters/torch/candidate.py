@@ -133,9 +133,12 @@ def _mapped(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor]
     return ys, _pulled(ys, leaves, dys)
 
 
-def _forward(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+def _forward(candidate: Candidate, call: Call) -> Answer:
+    """Return the outputs alone."""
     with torch.no_grad():
-        return _called(candidate, given, len(dys)), (None,) * len(leaves)
+        given = tuple(map(to_torch, call.inputs)), {name: to_torch(a) for name, a in call.params.items()}
+        ys = _called(candidate, given, len(call.dys))
+    return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
 
 
 def _autodiff(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -159,7 +162,7 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
     PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
-    FORWARD: _forward, SHAPES: _forward, AUTODIFF: _autodiff,
+    AUTODIFF: _autodiff,
 }  # fmt: skip
 OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
@@ -181,6 +184,8 @@ class TorchDriver:
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
+        if call.mode in {FORWARD, SHAPES}:
+            return _forward(candidate, call)
         if call.mode == "vmap" and not call.by_example:
             raise UnsupportedError("the examples of a batch depend on one another")
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
