@@ -73,24 +73,26 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
     `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. For a
     network it is `candidate(x, target, **params) -> loss` with parameters named as `layers.0.weight`, in numpy with `backward()`. `params`
-    maps the candidate's own names of parameters to those of `like`; with `like=None` it gives their shapes, `params={"weight": (5, 4)}`, and
-    `options["truth"]` of the report says how the derivative of the forward was found. Each of `cases` draws shapes, values, upstream gradients and conditions
+    maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
     anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
     write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
     that kills its process, becomes a finding.
 
+    With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
+    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found.
+
     Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
     """
     if not isinstance(like, (Layer, Head, Network, NoneType)):
-        raise TypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or like=None for the "
-                        "truth to come from the candidate's own forward")  # fmt: skip
+        raise TypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or like=None for "
+                        "the truth to come from the candidate's own forward")  # fmt: skip
     if cases < 1:
         raise ValueError(f"check needs at least one case: got {cases}")
     if not precisions:
         raise ValueError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
     if like is not None and (strange := {name: theirs for name, theirs in (params or {}).items() if not isinstance(theirs, str)}):
-        raise TypeError(f"params: got {strange!r}, expected names: the layer knows the shapes. Write params={{\"my_name\": \"weight\"}}")
+        raise TypeError(f'params: got {strange!r}, expected names: the layer knows the shapes. Write params={{"my_name": "weight"}}')
     given = Candidate.of(candidate, framework, (params or {}) if like is not None else {})
     if isinstance(like, Network):
         given, like = replace(given, function=spread(given.function)), WholeNetwork(like)

@@ -277,7 +277,8 @@ class Stepped(Lifted):
         special.expit: lambda x: special.expit(x.real) + 1j * x.imag * (special.expit(x.real) * special.expit(-x.real)),
     }  # fmt: skip
 
-    def var(self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **_: Any) -> Any:
+    def var(  # type: ignore[override]
+        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **_: Any) -> Any:  # fmt: skip
         """Return the variance, for which NumPy takes the squares of absolute values."""
         mean = self.mean(axis=axis, keepdims=True)
         return ((self - mean) ** 2).sum(axis=axis, keepdims=keepdims) / (self.size / np.size(mean) - ddof)

@@ -105,7 +105,7 @@ class Found:
         for draw in range(-1, DRAWS):
             try:
                 answer = self.source.run(nudge(draw, error_size(precision) if draw >= 0 else 0.0))
-            except Exception:  # noqa: BLE001  (said where the candidate is called)
+            except Exception:  # noqa: BLE001, S112  (said where the candidate is called)
                 continue
             runs.append({("output", n): y for n, y in enumerate(answer.outputs)} | dict(enumerate(answer.d_inputs)) | dict(answer.d_params))
         return {key: max((_apart(run.get(key), value) for run in runs[1:]), default=0.0) for key, value in runs[0].items()} if runs else {}
@@ -132,7 +132,7 @@ class OwnForward(Layer):
     outputs: int = 1
     apart: bool = False
     """Whether no example of a batch depends on another."""
-    source: Source | None = field(default=None, compare=False, repr=False)
+    source: Source | None = field(default=None, repr=False)
 
     @property
     def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -173,7 +173,10 @@ class OwnForward(Layer):
             for y in ys:
                 if y[:1] != (batch,):
                     raise ValueError(f"its output has shape {y} for a batch of {batch}, expected the batch as the first axis")
-        found = tuple(y[1:] for y in batched[0])
+        found, other = (tuple(y[1:] for y in ys) for ys in batched)
+        if found != other:
+            raise ValueError(f"its output has shape {batched[0][0]} for a batch of 2 and {batched[1][0]} for one of 3, expected the batch "
+                             "as the first axis alone")  # fmt: skip
         return found if len(found) > 1 else found[0]
 
     @property
@@ -208,7 +211,7 @@ class OwnForward(Layer):
             return self._found(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
 
         first = found(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
-        moves, scale = first.moves(arithmetic.precision), _largest(arrays) * max(1.0, _largest(numbers.values()))
+        moves, scale = first.moves(arithmetic.precision), max(1.0, _largest(arrays)) * max(1.0, _largest(numbers.values()))
         y = tuple(_ball(value, _bound(value, moves.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
                   for n, value in enumerate(first.outputs))  # fmt: skip
 
@@ -319,8 +322,8 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
     for every in fitting:
         layer.output_shape(*every)  # which raises for one that was given and does not fit
         if (entries := layer.entries(every, 1)) > LARGEST:
-            raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the truth "
-                             "takes up to a run of the forward for each. Write smaller shapes")  # fmt: skip
+            raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
+                             "truth takes up to a run of the forward for each. Write smaller shapes")  # fmt: skip
     return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
 
 
@@ -330,7 +333,7 @@ def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
         shape = one.shape if hasattr(one, "shape") else one
         if isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
             raise TypeError(f"params: got {one!r} for {name}, expected the shape of a parameter, as there is no layer that knows it. Write "
-                            f"params={{\"{name}\": (5, 4)}}, or an array of that shape")  # fmt: skip
+                            f'params={{"{name}": (5, 4)}}, or an array of that shape')  # fmt: skip
         found[name] = tuple(shape)
     return found
 
@@ -338,12 +341,16 @@ def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
 def _input_names(candidate: Candidate, sizes: Mapping[str, Shape], count: int | None) -> tuple[str, ...]:
     """Return names for the inputs: those of the positional arguments that are no parameters, as far as these are known."""
     try:
-        arguments = inspect.signature(candidate.function).parameters.values()
+        arguments = list(inspect.signature(candidate.function).parameters.values())
     except (TypeError, ValueError):  # a builtin tells nothing of its arguments
-        arguments = ()
+        arguments = []
     names = [a.name for a in arguments if a.kind in {a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD} and a.name not in sizes
              and (a.default is a.empty or count is not None)]  # fmt: skip
-    count = count or max(1, len(names))
+    if count is None and len(names) > 1:
+        takes = ", ".join(names)
+        raise TypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{\"{names[1]}\": (5, 4)"
+                        f", ...}} for those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")  # fmt: skip
+    count = count or 1
     return tuple(names[:count]) if len(names) >= count else ("x", *(f"x_{n}" for n in range(2, count + 1)))
 
 

@@ -8,8 +8,8 @@ Doubt           What takes absolute values or branches may carry complex numbers
                 has a derivative along it; else the next method is asked.
 Rounding        What a derivative moves by when the numbers are off in their last places (`nudged`): the most over a few draws and a
                 tensor. The size is what `reference/rounding.py` grants an elementary function, 16 times a single rounding.
-Kinks           Where one-sided derivatives differ, what lies between them is right. They are limits of the derivative beside the point: along
-                each entry, along all of an array at once, and along random directions, both ways.
+Kinks           Where one-sided derivatives differ, what lies between them is right. They are limits of the derivative beside the point:
+                along each entry, along all of an array at once, and along random directions, both ways.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SLACK = 4.0  # by what a move of a few draws is multiplied: that a rounding, a d
 TRUTH_DRAWS, SAMPLE = 2, 16  # of the rounding of the truth, and entries of a tensor that are looked at where each costs a run
 MANY = 256  # entries from which on one run of autodiff goes before as many of complex steps
 REACH = 2.0**-40  # of the points beside a kink, to the usual size
-PAIRS = 8  # random directions that are looked along, both ways, once a kink is seen
+PAIRS = 12  # random directions that are looked along, both ways, once a kink is seen
 PLAIN_BITS = 3  # numbers with no more significant bits stay as they are: there lie the knees
 
 Derive = Callable[[np.ndarray, tuple[np.ndarray, ...], np.ndarray], np.ndarray]
@@ -80,6 +80,39 @@ class Truth:
         return self.method != DIFFERENCES
 
 
+class Brackets:
+    """Ranges in which derivatives may lie, and whether two of an entry do not meet: there is a kink."""
+
+    def __init__(self, values: np.ndarray, errors: np.ndarray) -> None:
+        known = np.isfinite(values) & np.isfinite(errors)
+        self.low, self.high = np.where(known, values - errors, np.inf), np.where(known, values + errors, -np.inf)
+        self.least_high, self.largest_low = np.where(known, self.high, np.inf), np.where(known, self.low, -np.inf)
+
+    @property
+    def apart(self) -> np.ndarray:
+        return self.largest_low > self.least_high
+
+    def add(self, entries: np.ndarray, values: np.ndarray, errors: np.ndarray) -> None:
+        """Add a range of some entries; what is not finite says nothing."""
+        good = np.isfinite(values) & np.isfinite(errors)
+        k, low, high = entries[good], values[good] - errors[good], values[good] + errors[good]
+        self.low[k], self.high[k] = np.minimum(self.low[k], low), np.maximum(self.high[k], high)
+        self.least_high[k], self.largest_low[k] = np.minimum(self.least_high[k], high), np.maximum(self.largest_low[k], low)
+
+    def with_own(self, own: Brackets) -> Brackets:
+        """Return these ranges with those that are an entry's own, wider where these go beyond them."""
+        together = Brackets(np.full(self.low.size, np.nan), np.zeros(self.low.size))
+        low, high = np.minimum(self.low, own.low), np.maximum(self.high, own.high)
+        more = np.where((self.largest_low > own.high) | (self.least_high < own.low), (high - low) / 2, 0.0)
+        together.low, together.high = low - more, high + more
+        together.least_high, together.largest_low = (np.minimum(self.least_high, own.least_high),
+                                                     np.maximum(self.largest_low, own.largest_low))
+        return together
+
+    def at_kinks(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(self.apart, self.low, np.nan), np.where(self.apart, self.high, np.nan)
+
+
 class Pairing:
     """The sum of dy * y of one call, in float64; `refused` holds the methods that cannot be used, with the reasons, and fills."""
 
@@ -104,7 +137,8 @@ class Pairing:
         if z.dtype.kind == "c":
             parts = {key: stepped(a) for key, a in parts.items()}
         inputs = tuple(parts.get(i, x) for i, x in enumerate(self.call.inputs))
-        return replace(self.call, inputs=inputs, params={name: parts.get(name, a) for name, a in self.call.params.items()}, dys=dys, mode=mode)
+        params = {name: parts.get(name, a) for name, a in self.call.params.items()}
+        return replace(self.call, inputs=inputs, params=params, dys=dys, mode=mode)
 
     def outputs(self, z: np.ndarray, dys: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
         """Return what the forward gives; raise what it raises."""
@@ -253,51 +287,46 @@ class Pairing:
 
     @_no_part_lost()
     def kinks(self, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-        """Return the least and the largest of the derivatives beside the point, NaN for entries at which they do not differ."""
+        """Return the least and the largest of the derivatives beside the point, NaN for entries at which they do not differ.
+
+        Along the entry itself these bracket what is right. Where another direction gives more, several kinks meet, of whose limits not
+        every one is found: then as much again as half of the width is left open on either side.
+        """
         derive = self._methods.get(truth.method)
-        low = np.where(np.isfinite(truth.errors), truth.values - truth.errors, np.inf)
-        high = np.where(np.isfinite(truth.errors), truth.values + truth.errors, -np.inf)
-        least_high, largest_low = high.copy(), low.copy()
-        least_high[~np.isfinite(least_high)], largest_low[~np.isfinite(largest_low)] = np.inf, -np.inf
-
-        def add(entries: np.ndarray, values: np.ndarray, errors: np.ndarray) -> bool:
-            good = np.isfinite(values) & np.isfinite(errors)
-            k, v, e = entries[good], values[good], errors[good]
-            low[k], high[k] = np.minimum(low[k], v - e), np.maximum(high[k], v + e)
-            least_high[k], largest_low[k] = np.minimum(least_high[k], v + e), np.maximum(largest_low[k], v - e)
-            return bool((largest_low > least_high).any())
-
-        if derive is None and not self._turns(self._direction()):
-            largest_low[:] = -np.inf
-        elif derive is None:
-            sides = [[self._by_differences(self.every, side, shrink) for side in (-1, 1)] for shrink in NEAR]
-            apart = np.logical_and.reduce([np.abs(left[0] - right[0]) > left[1] + right[1] for left, right in sides])
-            low[:], high[:], least_high[:], largest_low[:] = np.inf, -np.inf, np.inf, -np.inf
-            for values, errors in sides[-1]:
-                add(self.every[apart], values[apart], errors[apart])
-        else:
-            seen = False
-            if derive == self._by_steps or self.z.size <= SAMPLE:
-                for sign in (-1.0, 1.0):
-                    limits = [self._limit(derive, sign * (self.every == k), truth, self.every[k : k + 1]) for k in self.every]
-                    values, errors = (np.concatenate(parts) for parts in zip(*limits, strict=True))
-                    seen = add(self.every, values, errors)
-            for n, side in enumerate(self._sides()):
-                if n >= 2 and not seen:  # a direction at random, both ways, leaves no kink on one side
-                    break
-                seen = add(self.every, *self._limit(derive, side, truth, self.every))
-        at_kink = largest_low > least_high
-        return np.where(at_kink, low, np.nan), np.where(at_kink, high, np.nan)
+        beside = Brackets(truth.values, truth.errors)
+        if derive is None:
+            if self._turns(self._direction()):
+                sides = [[self._by_differences(self.every, side, shrink) for side in (-1, 1)] for shrink in NEAR]
+                apart = np.logical_and.reduce([np.abs(left[0] - right[0]) > left[1] + right[1] for left, right in sides])
+                beside = Brackets(np.full(self.z.size, np.nan), truth.errors)
+                for values, errors in sides[-1]:
+                    beside.add(self.every[apart], values[apart], errors[apart])
+            return beside.at_kinks()
+        for side in self._both(self.rng.standard_normal(self.z.size)):
+            beside.add(self.every, *self._limit(derive, side, truth, self.every))
+        if not beside.apart.any():  # a direction at random, both ways, leaves no kink on one side
+            return beside.at_kinks()
+        own = Brackets(truth.values, truth.errors)
+        for k in self.every:
+            for side in self._both((self.every == k).astype(float)):
+                own.add(self.every[k : k + 1], *self._limit(derive, side, truth, self.every[k : k + 1]))
+        for side in self._sides():
+            beside.add(self.every, *self._limit(derive, side, truth, self.every))
+        return beside.with_own(own).at_kinks()
 
     def _sides(self) -> Iterator[np.ndarray]:
-        directions = [self.rng.standard_normal(self.z.size), np.ones(self.z.size)]
+        """Yield directions of all numbers at once, of each array alone, and at random."""
+        yield from self._both(np.ones(self.z.size))
         for place in self.places.values():
             one = np.zeros(self.z.size)
             one[place] = 1.0
-            directions.append(one)
-        directions += [self.rng.standard_normal(self.z.size) for _ in range(PAIRS)]
-        for direction in directions:
-            yield from (direction, -direction)
+            yield from self._both(one)
+        for _ in range(PAIRS):
+            yield from self._both(self.rng.standard_normal(self.z.size))
+
+    @staticmethod
+    def _both(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return direction, -direction
 
     def _limit(self, derive: Derive, side: np.ndarray, truth: Truth, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the derivative tends to from a side, extrapolated from two points, and what that may be off by."""

@@ -60,7 +60,7 @@ class WholeNetwork(Layer):
 
 
 def spread(candidate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a candidate whose loss of the whole batch is spread over its examples, as the truth has it: `(x, target, **params) -> loss`."""
+    """Return a candidate, as `(x, target, **params) -> loss`, with a loss of the whole batch spread over its examples, as truths do."""
 
     def called(x: Any, *others: Any, **params: Any) -> Any:
         found = candidate(x, *others, **params)
@@ -81,6 +81,8 @@ def _ones(x: Any, loss: Any) -> Any:
 
 
 def _times(found: Any, factor: Any) -> Any:
-    """Return the gradients of a loss times its upstream gradient."""
+    """Return the gradients of a loss, of its input alone or of the parameters too, times its upstream gradient."""
+    if not isinstance(found, tuple):
+        return found * factor
     dx, d_params = found
     return (None if dx is None else dx * factor), {name: d * factor for name, d in d_params.items()}

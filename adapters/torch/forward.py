@@ -47,7 +47,7 @@ def _traced(candidate: Callable[..., Any], kinds: tuple[Any, ...], names: tuple[
     for node in [n for n in traced.graph.nodes if n.target is torch.ops.aten.detach.default]:
         node.replace_all_uses_with(node.args[0])  # what a Function saves is detached; so is what takes no part in the derivative
     traced.recompile()
-    return traced  # type: ignore[no-any-return]
+    return traced
 
 
 def _defined(ys: tuple[Tensor, ...]) -> Iterator[bool]:
