@@ -8,9 +8,9 @@ Bound           No rule, so no rigorous bound on what rounding does to the gradi
                 `reference/rounding.py` grants an elementary function (random rounding: Vignes, *A stochastic arithmetic for reliable
                 scientific computation*, 1993; Parker, *Monte Carlo Arithmetic*, 1997). What a tensor moves by, the most over 8 draws and
                 its entries, times 4, covers how ill-conditioned it is and, as each run rounds anew, what the candidate's own operations
-                and kernels lose. To it comes the truth's own error, and 16 roundings of the tensor's largest number and 4 of the upstream
-                gradient's (of 1 - tanh^2 nothing else is left where tanh is 1). The moves count up to half of the precision's digits: what
-                moves by more is no number of any use, and is judged.
+                and kernels lose. To it comes the truth's own error, 16 roundings of the tensor's largest number, and 4 of the products that
+                it may be made of, the upstream gradient times two numbers (of dy (1 - tanh^2) nothing else is left where tanh is 1). The
+                moves count up to half of the precision's digits: what moves by more is no number of any use, and is judged.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class OwnForward(Layer):
             return self._found(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
 
         first = found(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
-        moves, scale = first.moves(arithmetic.precision), max(1.0, _largest(arrays)) * max(1.0, _largest(numbers.values()))
+        moves, scale = first.moves(arithmetic.precision), _product((*arrays, *numbers.values()))
         y = tuple(_ball(value, _bound(value, moves.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
                   for n, value in enumerate(first.outputs))  # fmt: skip
 
@@ -264,14 +264,15 @@ def _gradients(found: Found, arithmetic: Arithmetic) -> dict[Any, Rounded]:
     if arithmetic.kinks == "hull":
         low, high = found.kinks
         at_kink = ~np.isnan(low)
-        values = np.where(at_kink, (low + high) / 2, values)
-        errors = np.where(at_kink, errors + (high - low) / 2, errors)
+        with quiet():
+            values = np.where(at_kink & np.isfinite(low), (low + high) / 2, values)
+            errors = np.where(at_kink, errors + (high - low) / 2, errors)
     moves, balls = found.moves(precision), {}
     above = _largest(found.call.dys)
     for key, place in pairing.places.items():
-        others = found.call.params.values() if isinstance(key, int) else found.call.inputs
+        others = [a for other, a in (*enumerate(found.call.inputs), *found.call.params.items()) if other != key]
         own = values[place].reshape(pairing.shapes[key])
-        bound = _bound(own, moves.get(key, 0.0), above * max(1.0, _largest(others)), precision, capped=truth.rounded)
+        bound = _bound(own, moves.get(key, 0.0), above * _product(others), precision, capped=truth.rounded)
         balls[key] = _ball(own, errors[place].reshape(own.shape) + bound, arithmetic)
     return balls
 
@@ -292,6 +293,11 @@ def _ball(value: np.ndarray, bound: Any, arithmetic: Arithmetic) -> Rounded:
 
 def _largest(arrays: Iterable[np.ndarray]) -> float:
     return max((float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) for a in arrays), default=0.0)
+
+
+def _product(arrays: Iterable[np.ndarray]) -> float:
+    """Return how large the products may be that a gradient is made of: of two numbers above 1, from two arrays."""
+    return math.prod(sorted((max(1.0, _largest((a,))) for a in arrays), reverse=True)[:2])
 
 
 # How the stand-in is made for a candidate.
@@ -348,8 +354,8 @@ def _input_names(candidate: Candidate, sizes: Mapping[str, Shape], count: int | 
              and (a.default is a.empty or count is not None)]  # fmt: skip
     if count is None and len(names) > 1:
         takes = ", ".join(names)
-        raise TypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{\"{names[1]}\": (5, 4)"
-                        f", ...}} for those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")  # fmt: skip
+        raise TypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{'{names[1]}': (5, 4), ...}} for "
+                        "those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")  # fmt: skip
     count = count or 1
     return tuple(names[:count]) if len(names) >= count else ("x", *(f"x_{n}" for n in range(2, count + 1)))
 

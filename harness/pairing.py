@@ -81,36 +81,34 @@ class Truth:
 
 
 class Brackets:
-    """Ranges in which derivatives may lie, and whether two of an entry do not meet: there is a kink."""
+    """Ranges in which the derivatives by the entries may lie; where two of an entry do not meet there is a kink."""
 
     def __init__(self, values: np.ndarray, errors: np.ndarray) -> None:
-        known = np.isfinite(values) & np.isfinite(errors)
-        self.low, self.high = np.where(known, values - errors, np.inf), np.where(known, values + errors, -np.inf)
-        self.least_high, self.largest_low = np.where(known, self.high, np.inf), np.where(known, self.low, -np.inf)
-
-    @property
-    def apart(self) -> np.ndarray:
-        return self.largest_low > self.least_high
+        self.lows, self.highs = [np.zeros((0, values.size))], [np.zeros((0, values.size))]
+        self.add(np.arange(values.size), values, errors)
 
     def add(self, entries: np.ndarray, values: np.ndarray, errors: np.ndarray) -> None:
         """Add a range of some entries; what is not finite says nothing."""
         good = np.isfinite(values) & np.isfinite(errors)
-        k, low, high = entries[good], values[good] - errors[good], values[good] + errors[good]
-        self.low[k], self.high[k] = np.minimum(self.low[k], low), np.maximum(self.high[k], high)
-        self.least_high[k], self.largest_low[k] = np.minimum(self.least_high[k], high), np.maximum(self.largest_low[k], low)
+        low, high = np.full((1, self.lows[0].shape[1]), np.nan), np.full((1, self.lows[0].shape[1]), np.nan)
+        low[0, entries[good]], high[0, entries[good]] = values[good] - errors[good], values[good] + errors[good]
+        self.lows.append(low)
+        self.highs.append(high)
 
-    def with_own(self, own: Brackets) -> Brackets:
-        """Return these ranges with those that are an entry's own, wider where these go beyond them."""
-        together = Brackets(np.full(self.low.size, np.nan), np.zeros(self.low.size))
-        low, high = np.minimum(self.low, own.low), np.maximum(self.high, own.high)
-        more = np.where((self.largest_low > own.high) | (self.least_high < own.low), (high - low) / 2, 0.0)
-        together.low, together.high = low - more, high + more
-        together.least_high, together.largest_low = (np.minimum(self.least_high, own.least_high),
-                                                     np.maximum(self.largest_low, own.largest_low))
-        return together
+    @property
+    def apart(self) -> np.ndarray:
+        """Whether two ranges of an entry do not meet."""
+        lows, highs = np.concatenate(self.lows), np.concatenate(self.highs)
+        return np.asarray(np.fmax.reduce(lows, initial=-np.inf) > np.fmin.reduce(highs, initial=np.inf))
 
     def at_kinks(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.where(self.apart, self.low, np.nan), np.where(self.apart, self.high, np.nan)
+        """Return the ends of all ranges, NaN where all meet; infinite where one lies between two others, as several kinks meet there."""
+        lows, highs = np.concatenate(self.lows), np.concatenate(self.highs)
+        between = (lows > np.fmin.reduce(highs, initial=np.inf)) & (highs < np.fmax.reduce(lows, initial=-np.inf))
+        several = between.any(axis=0)
+        low = np.where(several, -np.inf, np.fmin.reduce(lows, initial=np.inf))
+        high = np.where(several, np.inf, np.fmax.reduce(highs, initial=-np.inf))
+        return np.where(self.apart, low, np.nan), np.where(self.apart, high, np.nan)
 
 
 class Pairing:
@@ -289,8 +287,8 @@ class Pairing:
     def kinks(self, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the largest of the derivatives beside the point, NaN for entries at which they do not differ.
 
-        Along the entry itself these bracket what is right. Where another direction gives more, several kinks meet, of whose limits not
-        every one is found: then as much again as half of the width is left open on either side.
+        They bracket what is right. Where there is a third derivative between two others, several kinks meet, of whose limits not every one
+        is found: such an entry is left open, between infinite ends.
         """
         derive = self._methods.get(truth.method)
         beside = Brackets(truth.values, truth.errors)
@@ -306,13 +304,12 @@ class Pairing:
             beside.add(self.every, *self._limit(derive, side, truth, self.every))
         if not beside.apart.any():  # a direction at random, both ways, leaves no kink on one side
             return beside.at_kinks()
-        own = Brackets(truth.values, truth.errors)
         for k in self.every:
             for side in self._both((self.every == k).astype(float)):
-                own.add(self.every[k : k + 1], *self._limit(derive, side, truth, self.every[k : k + 1]))
+                beside.add(self.every[k : k + 1], *self._limit(derive, side, truth, self.every[k : k + 1]))
         for side in self._sides():
             beside.add(self.every, *self._limit(derive, side, truth, self.every))
-        return beside.with_own(own).at_kinks()
+        return beside.at_kinks()
 
     def _sides(self) -> Iterator[np.ndarray]:
         """Yield directions of all numbers at once, of each array alone, and at random."""

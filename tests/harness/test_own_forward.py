@@ -278,7 +278,7 @@ def test_a_candidate_in_a_process_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"candidate": norm()}, r"takes x, weight, bias, .*params=\{\"weight\": \(5, 4\), "),
+    ({"candidate": norm()}, r"takes x, weight, bias, .*params=\{'weight': \(5, 4\), "),
     ({"candidate": norm(), "params": {"weight": "gain"}}, r"expected the shape of a parameter.*Write params=\{\"weight\": \(5, 4\)\}"),
     ({"candidate": norm(), "params": SIZES, "shapes": [(3,)]}, "cannot be called on inputs of shape"),
     ({"candidate": norm(), "params": SIZES, "shapes": []}, "expected shapes of the same inputs"),
