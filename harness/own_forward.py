@@ -57,6 +57,7 @@ class Source:
         self.failed: Counter[str] = Counter()
         self.reasons: dict[tuple[str, str], str] = {}
         self.shapes: dict[tuple[Shape, ...], Any] = {}
+        self.single: dict[tuple[Shape, ...], str] = {}
         self.found: OrderedDict[Any, Found] = OrderedDict()
 
     def run(self, call: Call) -> Any:
@@ -188,8 +189,20 @@ class OwnForward(Layer):
         return batch * sum(map(math.prod, shapes)) + sum(math.prod(shape) for _, shape in self.sizes)
 
     def batch(self, shapes: tuple[Shape, ...], wanted: int) -> int:
-        """Return a batch size, a smaller one than is wanted where the derivatives would be too many."""
+        """Return a batch size, another than is wanted where the derivatives would be too many or the forward takes no single example."""
+        if wanted == 1 and not self._takes_one(shapes):
+            return 2
         return min(wanted, max(2, (DRAWN - self.entries(shapes, 0)) // max(1, self.entries(shapes, 1) - self.entries(shapes, 0))))
+
+    def _takes_one(self, shapes: tuple[Shape, ...]) -> bool:
+        known = self._source.single
+        if shapes not in known:
+            try:
+                self.run(shapes, 1, FORWARD)
+                known[shapes] = ""
+            except Exception as error:  # noqa: BLE001  (a normalisation over the batch may refuse one example)
+                known[shapes] = said(error)
+        return not known[shapes]
 
     def run(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> tuple[np.ndarray, ...]:
         """Return what the candidate gives for ordinary numbers; raise what it raises."""
@@ -252,6 +265,8 @@ class OwnForward(Layer):
         for method, count in self._source.used.most_common():
             why = [f"no {other}, since {reason}" for (used, other), reason in self._source.reasons.items() if used == method]
             lines.append(f"{method} of the candidate's own forward, in {count:,} calls" + (f" ({'; '.join(why)})" if why else ""))
+        lines += [f"batches of one example are left out for {shapes}: the forward raises {why}"
+                  for shapes, why in self._source.single.items() if why]
         return lines + [f"none in {count:,} calls, where the forward in float64 raised {why}" for why, count in self._source.failed.items()]
 
 

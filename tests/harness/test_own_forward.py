@@ -235,6 +235,13 @@ def test_modules_losses_and_several_inputs_and_outputs() -> None:
     assert {"output", "output_2", "da", "db"} == {tensor for _, _, _, tensor in report.tallies}
 
 
+def test_a_forward_that_takes_no_single_example() -> None:
+    """Batches of one are left out, and the report says so."""
+    report = found(lambda x: torch.nn.functional.batch_norm(x, None, None, training=True), framework="torch", shapes=[(3,)], cases=16)
+    assert report.ok, str(report)
+    assert "batches of one example are left out for ((3,),): the forward raises ValueError" in truths(report)
+
+
 def test_a_custom_vjp_within_others() -> None:
     """jax: the rule that a function under jit calls is left out of the truth, where erf takes no complex numbers."""
 
