@@ -15,13 +15,9 @@ Bound           No rule, so no rigorous bound on what rounding does to the gradi
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import chain, product
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,99 +25,17 @@ import numpy as np
 from .adapters.calls import FORWARD, SHAPES, Call
 from .candidate import Candidate
 from .contract import said
-from .handwritten.errors import FLOAT64, HALF, error_size
-from .pairing import SLACK, Pairing, Truth, nudged
-from .reference.layer import Backward, Layer, Params, Shape, ShapeError, each_shape
+from .handwritten.errors import FLOAT64, error_size
+from .measurement import Found, Source
+from .pairing import SLACK
+from .reference.layer import Backward, Layer, Params, Shape, ShapeError
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
-from .strategies import each_input
-from .whole import spread
 
-__all__ = ["LARGEST", "OwnForward", "own_forward"]
+__all__ = ["DRAWN", "OwnForward"]
 
-DRAWS = 8  # of the rounding of a candidate
-LARGEST = 4_000  # entries of a call's inputs and parameters: most truths take a run of the forward for each
-DRAWN = 48  # entries of such calls where the shapes are not given
+DRAWN = 48  # entries of a call whose shapes are not given: most truths take a run of the forward for each
 UNDERFLOWS = 64  # of numbers that a sum may be made of
 KEPT = 8  # calls whose truth is kept: a probe asks for it several times
-POOL = 24  # shapes that are tried where none are given
-USUAL: tuple[Shape, ...] = ((4,), (3, 2), (2, 3, 4), (1,), (5,), (7,), (8,), (2, 4, 4), (1, 3), (3, 1), (16,), (17,), (5, 4), ())
-
-
-class Source:
-    """The candidate behind a stand-in layer: its calls, and what was learned from them."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.refused: dict[str, str] = {}
-        self.used: Counter[str] = Counter()
-        self.failed: Counter[str] = Counter()
-        self.reasons: dict[tuple[str, str], str] = {}
-        self.shapes: dict[tuple[Shape, ...], Any] = {}
-        self.single: dict[tuple[Shape, ...], str] = {}
-        self.found: OrderedDict[Any, Found] = OrderedDict()
-
-    def run(self, call: Call) -> Any:
-        return self.candidate.driver.run(self.candidate.function, call)
-
-
-class Found:
-    """What is known of one call: the forward in float64, its derivatives, and by precision what rounding moves."""
-
-    def __init__(self, source: Source, call: Call) -> None:
-        self.source, self.call = source, call
-        self.pairing = Pairing(source.candidate, call, source.refused)
-        self.moved: dict[str, Moves] = {}
-        try:
-            self.outputs = self.pairing.outputs(self.pairing.z)
-        except Exception as error:  # noqa: BLE001  (without a forward in float64 there is no truth: all of it is inconclusive)
-            self.outputs = tuple(np.full(dy.shape, np.nan) for dy in call.dys)
-            source.failed[said(error)] += 1
-
-    @cached_property
-    def truth(self) -> Truth:
-        found = self.pairing.truth()
-        self.source.used[found.method] += 1
-        self.source.reasons |= {(found.method, method): why for method, why in found.reasons.items()}
-        return found
-
-    @cached_property
-    def kinks(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.pairing.kinks(self.truth)
-
-    def moves(self, precision: Precision) -> Moves:
-        """Return the most that each output and gradient of the candidate moves by when its numbers are off in their last places."""
-        if precision.name not in self.moved:
-            self.moved[precision.name] = self._moves(precision)
-        return self.moved[precision.name]
-
-    def _moves(self, precision: Precision) -> Moves:
-        def nudge(draw: int, size: float) -> Call:
-            def off(a: np.ndarray, *, every: bool = False) -> np.ndarray:
-                return nudged(a.astype(precision.dtype), draw, size, every=every)
-
-            return replace(self.call, inputs=tuple(map(off, self.call.inputs)), params={k: off(p) for k, p in self.call.params.items()},
-                           dys=tuple(off(dy, every=True) for dy in self.call.dys))  # fmt: skip
-
-        runs = []
-        for draw in range(-1, DRAWS):
-            try:
-                answer = self.source.run(nudge(draw, error_size(precision) if draw >= 0 else 0.0))
-            except Exception:  # noqa: BLE001, S112  (said where the candidate is called)
-                continue
-            runs.append({("output", n): y for n, y in enumerate(answer.outputs)} | dict(enumerate(answer.d_inputs)) | dict(answer.d_params))
-        return {key: max((_apart(run.get(key), value) for run in runs[1:]), default=0.0) for key, value in runs[0].items()} if runs else {}
-
-
-Moves = dict[Any, float]
-
-
-def _apart(a: Any, b: Any) -> float:
-    """Return the largest finite difference of two arrays."""
-    if a is None or b is None or np.shape(a) != np.shape(b):
-        return 0.0
-    with quiet():
-        off = np.abs(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
-    return float(np.max(off, initial=0.0, where=np.isfinite(off)))
 
 
 @dataclass(frozen=True)
@@ -313,109 +227,3 @@ def _largest(arrays: Iterable[np.ndarray]) -> float:
 def _product(arrays: Iterable[np.ndarray]) -> float:
     """Return how large the products may be that a gradient is made of: of two numbers above 1, from two arrays."""
     return math.prod(sorted((max(1.0, _largest((a,))) for a in arrays), reverse=True)[:2])
-
-
-# How the stand-in is made for a candidate.
-
-
-def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
-                params: Mapping[str, Any]) -> tuple[Candidate, OwnForward, list[tuple[Shape, ...]]]:  # fmt: skip
-    """Return a candidate, the layer that stands for its own forward, and the shapes of inputs to try.
-
-    `params` are the shapes of its parameters, or arrays that have them. Raises ValueError or TypeError, saying what to write, where that
-    is not enough to call it.
-    """
-    if candidate.own is not None and params:
-        raise ValueError(f"params: a module's parameters have shapes of their own: got {', '.join(params)}. Leave params out")
-    sizes = _sizes(params) if candidate.own is None else dict(candidate.own)
-    given = None if shapes is None else [each_input(one) for one in shapes]
-    if given is not None and len({len(every) for every in given}) != 1:
-        raise ValueError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
-                         "shapes=[((3, 4), (5,)), ...], batch axis left out")  # fmt: skip
-    names = _input_names(candidate, sizes, len(given[0]) if given else None)
-    layer = OwnForward(names, tuple(sizes.items()), source=Source(candidate))
-    tried = given or list(_usual(sizes, len(names)))
-    ys = _first_outputs(layer, tried, required=given is not None)
-    if any(y.ndim == 0 for y in ys):
-        candidate = replace(candidate, function=spread(candidate.function))
-    layer = replace(layer, outputs=len(ys), source=Source(candidate))
-    fitting = given or [every for every in tried if _takes(layer, every)][:POOL]
-    for every in fitting:
-        layer.output_shape(*every)  # which raises for one that was given and does not fit
-        if (entries := layer.entries(every, 1)) > LARGEST:
-            raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
-                             "truth takes up to a run of the forward for each. Write smaller shapes")  # fmt: skip
-    return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
-
-
-def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
-    found = {}
-    for name, one in params.items():
-        shape = one.shape if hasattr(one, "shape") else one
-        if isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
-            raise TypeError(f"params: got {one!r} for {name}, expected the shape of a parameter, as there is no layer that knows it. Write "
-                            f'params={{"{name}": (5, 4)}}, or an array of that shape')  # fmt: skip
-        found[name] = tuple(shape)
-    return found
-
-
-def _input_names(candidate: Candidate, sizes: Mapping[str, Shape], count: int | None) -> tuple[str, ...]:
-    """Return names for the inputs: those of the positional arguments that are no parameters, as far as these are known."""
-    try:
-        arguments = list(inspect.signature(candidate.function).parameters.values())
-    except (TypeError, ValueError):  # a builtin tells nothing of its arguments
-        arguments = []
-    names = [a.name for a in arguments if a.kind in {a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD} and a.name not in sizes
-             and (a.default is a.empty or count is not None)]  # fmt: skip
-    if count is None and len(names) > 1:
-        takes = ", ".join(names)
-        raise TypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{'{names[1]}': (5, 4), ...}} for "
-                        "those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")  # fmt: skip
-    count = count or 1
-    return tuple(names[:count]) if len(names) >= count else ("x", *(f"x_{n}" for n in range(2, count + 1)))
-
-
-def _usual(sizes: Mapping[str, Shape], count: int) -> Iterator[tuple[Shape, ...]]:
-    """Yield shapes that a candidate may take: usual ones, and those with a size of its parameters on one of their axes."""
-    own = {n for shape in sizes.values() for n in shape}
-    placed = (tuple(n if i == axis else 3 + i for i in range(rank)) for n, rank in product(sorted(own), (1, 2, 3)) for axis in range(rank))
-    for shape in dict.fromkeys(chain(USUAL, placed)):
-        if count * math.prod(shape) <= DRAWN // 2 and not (own and 1 in shape and 1 not in own):  # which would be broadcast
-            yield (shape,) * count
-
-
-def _first_outputs(layer: OwnForward, tried: Sequence[tuple[Shape, ...]], *, required: bool) -> tuple[np.ndarray, ...]:
-    """Return what the candidate gives for the first shapes that it takes; raise ValueError where it takes none."""
-    problem = ""
-    for every in tried:
-        try:
-            return tuple(layer.run(every, 2, SHAPES))
-        except Exception as error:  # noqa: BLE001  (whatever a candidate raises for shapes that it does not take)
-            problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
-            if required:
-                break
-    raise ValueError(f"{layer.candidate.name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
-                     'left out, and the shapes of its parameters as params={"weight": (5, 4)}')  # fmt: skip
-
-
-def _takes(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
-    try:
-        found = layer.output_shape(*shapes)
-    except ShapeError:
-        return False
-    return all(math.prod(shape) for shape in each_shape(found)) and layer.entries(shapes, 1) <= LARGEST
-
-
-def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
-    """Say whether the outputs of an example are the same without the others."""
-    call = layer.call(shapes, 3, FORWARD)
-    try:
-        whole = layer.candidate.driver.run(layer.candidate.function, call).outputs
-        for i in range(3):
-            few = replace(call, inputs=tuple(x[i : i + 1] for x in call.inputs))
-            alone = layer.candidate.driver.run(layer.candidate.function, few).outputs
-            if any((np.abs(y[i : i + 1] - own) > HALF * np.abs(own)).any() for y, own in zip(whole, alone, strict=True)):
-                return False
-    except Exception:  # noqa: BLE001  (said where the candidate is called)
-        return False
-    return True

@@ -10,7 +10,6 @@ import torch
 from backproof.adapters.calls import UnsupportedError, answered
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
-from torch.fx.experimental.proxy_tensor import make_fx
 
 __all__ = ["autodiff"]
 
@@ -35,6 +34,7 @@ def _traced(candidate: Callable[..., Any], kinds: tuple[Any, ...], names: tuple[
     Below autograd it is recorded what a Function's forward computes, and not that it is one. What looks at its values to choose what to
     compute cannot be recorded, so the operations are those for any values of these shapes.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415  (a large import)
 
     def run(*arrays: Tensor) -> tuple[Tensor, ...]:
         own = len(arrays) - len(names)
