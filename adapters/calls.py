@@ -15,11 +15,18 @@ from typing import Any, Protocol
 import numpy as np
 from backproof.adapters import MissingFrameworkError
 
-__all__ = ["DENSE", "FRAMEWORKS", "PLAIN", "Answer", "Call", "Driver", "UnsupportedError", "answered", "driver", "first_sentence"]
+__all__ = ["AUTODIFF", "DENSE", "FORWARD", "FRAMEWORKS", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError", "answered",
+           "driver", "first_sentence"]
 
 FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
               (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}
 PLAIN, DENSE = "plain", "dense"
+FORWARD, AUTODIFF, SHAPES = "forward", "autodiff", "shapes"
+"""Modes that every driver has beside its `modes`, which look for the truth in the candidate's own forward.
+
+`forward` returns the outputs alone, of complex arrays too; `autodiff` the framework's own gradients of the forward without the backward
+that the candidate defines, UnsupportedError where there is no such thing; `shapes` outputs of which only the shape counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,9 @@ def driver(framework: str) -> Driver:
 
 
 def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> tuple[Any, ...]:
-    """Return what a candidate returned as a tuple of `count` arrays; raise TypeError, saying what was expected, for anything else."""
+    """Return what a candidate returned as a tuple of `count` arrays, of any number where that is 0; raise TypeError for anything else."""
     ys = tuple(y) if isinstance(y, (tuple, list)) else (y,)
-    if len(ys) != count:
+    if count and len(ys) != count:
         raise TypeError(f"the candidate returned {len(ys)} outputs, expected {count}")
     for one in ys:
         if not isinstance(one, kind):

@@ -64,6 +64,9 @@ def _is_module(given: Any) -> bool:
 def _address(given: Any) -> str:
     """Return MODULE:NAME of what another process can import; nothing for a lambda, a closure, or what stands in the script itself."""
     name, module = getattr(given, "__qualname__", ""), getattr(given, "__module__", "")
+    owner = getattr(given, "__self__", None)
+    if isinstance(owner, type) and (address := _address(owner)):  # a method of a class, as MyFunction.apply
+        return f"{address}.{given.__name__}"
     home = sys.modules.get(module)
     return f"{module}:{name}" if module != "__main__" and home is not None and getattr(home, name, None) is given else ""
 

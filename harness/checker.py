@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from .finding import Finding
 from .isolation import Isolated
 from .known import KnownList
 from .ledger import Ledger
+from .own_forward import OwnForward
 from .probe import Condition, Probe, probes, shapes_for
 from .reference.heads import Head
 from .reference.layer import Elementwise, Layer, Shape
@@ -34,6 +36,7 @@ from .reference.rounding import precision_named, quiet
 from .reference.trace import LayerTrace
 from .report import Report
 from .shrink import shrink
+from .stand_in import own_forward
 from .strategies import each_input
 from .whole import WholeNetwork, spread
 from .worker import LostError
@@ -67,9 +70,9 @@ def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
 
 
 def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: str | Sequence[str] = ("float64", "float32"),
-          cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, str] | None = None,
+          cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, Any] | None = None,
           shapes: Sequence[Any] | None = None, timeout: float | None = None) -> Report:  # fmt: skip
-    """Check a candidate against a layer, head or network of the reference and return the report.
+    """Check a candidate against a layer, head or network of the reference, or with `like=None` its own forward; return the report.
 
     `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
     `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. For a
@@ -79,21 +82,30 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
     that kills its process, becomes a finding.
 
+    With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
+    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found.
+
     Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
     """
-    if not isinstance(like, (Layer, Head, Network)):
-        raise TypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say")
+    if not isinstance(like, (Layer, Head, Network, NoneType)):
+        raise TypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or like=None for "
+                        "the truth to come from the candidate's own forward")  # fmt: skip
     if cases < 1:
         raise ValueError(f"check needs at least one case: got {cases}")
     if not precisions:
         raise ValueError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
-    given = Candidate.of(candidate, framework, params or {})
+    if like is not None and (strange := {name: theirs for name, theirs in (params or {}).items() if not isinstance(theirs, str)}):
+        raise TypeError(f'params: got {strange!r}, expected names: the layer knows the shapes. Write params={{"my_name": "weight"}}')
+    given = Candidate.of(candidate, framework, (params or {}) if like is not None else {})
     if isinstance(like, Network):
         given, like = replace(given, function=spread(given.function)), WholeNetwork(like)
     isolated = None if timeout is None else Isolated(given.driver, timeout, getattr(candidate, "__module__", ""))
-    run = Checker(given if isolated is None else replace(given, driver=isolated), like, precisions)
+    given = given if isolated is None else replace(given, driver=isolated)
     try:
+        if like is None:
+            given, like, shapes = own_forward(given, shapes, params or {})
+        run = Checker(given, like, precisions)
         run.examine(run.planned(cases, seed, shapes))
     finally:
         if isolated is not None:
@@ -106,7 +118,11 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
 
 def check_again(probe: Probe, candidate: Any) -> Report:
     """Check a candidate on one probe and return the report."""
-    run = Checker(Candidate.of(candidate, probe.framework, dict(probe.names)), probe.layer, (probe.precision,))
+    given = Candidate.of(candidate, probe.framework, dict(probe.names))
+    if isinstance(probe.layer, OwnForward):
+        given, layer, _ = own_forward(given, [probe.shapes], {} if given.own is not None else dict(probe.layer.sizes))
+        probe = replace(probe, layer=layer)
+    run = Checker(given, probe.layer, (probe.precision,))
     run.shapes = (probe.shapes,)
     run.examine([probe])
     return run.report({"cases": 1, "seed": probe.seed, "precisions": [probe.precision]})
@@ -134,7 +150,10 @@ class Checker:
         check_signature(self.candidate, self.like, found[0])
         self.shapes = found
         draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
-        return probes(self.like, found, cases, seed, self.candidate.driver, draws)
+        planned = probes(self.like, found, cases, seed, self.candidate.driver, draws)
+        if isinstance(self.like, OwnForward):
+            return (replace(probe, batch=self.like.batch(probe.shapes, probe.batch)) for probe in planned)
+        return planned
 
     def _fits(self, shapes: tuple[Shape, ...]) -> bool:
         """Say whether a module's own parameters have the shapes that the layer's have; raise ValueError where their names differ."""
@@ -370,10 +389,11 @@ class Checker:
     def report(self, options: Mapping[str, Any]) -> Report:
         """Return the report of what was done."""
         ledger = self.ledger
+        truth = {"truth": self.like.said()} if isinstance(self.like, OwnForward) else {}
         return Report(
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
-            environment=environment(), options={"adapters": [self.adapter], "like": str(self.like), **options},
+            environment=environment(), options={"adapters": [self.adapter], "like": str(self.like), **truth, **options},
             coverage=ledger.coverage, cases=ledger.cases,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )  # fmt: skip

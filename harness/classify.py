@@ -47,7 +47,7 @@ class Loss:
             size = np.abs(ball.value)
             own = size if isinstance(step.layer, Elementwise) else np.max(size, initial=0.0, where=np.isfinite(size))
             scale = np.maximum(natural_scale(step, certificate.tensor), own)
-            if not isinstance(step.layer, (Elementwise, Head, Linear)):
+            if not isinstance(step.layer, (Elementwise, Head, Linear)) and ball.arithmetic.kinks != "hull":  # of which no rounding is
                 # the bound follows the numbers through whatever the layer does with them
                 radius = ball.radius()
                 scale = np.maximum(scale, np.max(radius, initial=0.0, where=np.isfinite(radius)) / precision.store)

@@ -142,25 +142,29 @@ def _installed() -> tuple[str, ...]:
 
 @cli.command(name="check")
 @click.argument("candidate", metavar="MODULE:NAME")
-@click.option("--like", required=True, metavar="LAYER", help='The truth, such as "LayerNorm(eps=1e-5)".')
+@click.option("--like", metavar="LAYER", help='The truth, such as "LayerNorm(eps=1e-5)". Left out: the derivative of its own forward.')
 @click.option("--framework", type=click.Choice(["torch", "jax", "numpy"]), help="Not needed for a torch.nn.Module.")
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--cases", type=click.IntRange(min=1), default=100, show_default=True, help="Draws of shapes, values and conditions.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
-@click.option("--param", "params", multiple=True, metavar="MINE=THEIRS", help="A parameter's own name and the layer's; repeatable.")
+@click.option("--param", "params", multiple=True, metavar="MINE=THEIRS",
+              help="A parameter's own name and the layer's, or without --like its shape: weight=5,4. Repeatable.")
+@click.option("--shape", "shapes", multiple=True, metavar="N,...",
+              help="A shape of the input, batch axis left out; of several inputs: 3,4/5. Repeatable. Default: as many as it takes.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for each call, made in a process of its own.")
 @click.option("--reports", type=click.Path(file_okay=False), help="Where a report is written to; none is otherwise.")
-def check_command(candidate: str, like: str, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
-                  params: tuple[str, ...], timeout: float | None, reports: str | None) -> None:  # fmt: skip
+def check_command(candidate: str, like: str | None, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
+                  params: tuple[str, ...], shapes: tuple[str, ...], timeout: float | None, reports: str | None) -> None:  # fmt: skip
     """Check a layer or head that you wrote: a function, a torch.nn.Module, or hand-written NumPy."""
     from .checker import check  # noqa: PLC0415
     from .reference import library  # noqa: PLC0415
     from .reference.layer import parse  # noqa: PLC0415
 
     library.load_all()
-    names = dict(_pair(text) for text in params)
-    report = check(_imported(candidate), parse(like), framework=framework, precisions=precisions or ("float64", "float32"), cases=cases,
-                   seed=seed, params=names, timeout=timeout)  # fmt: skip
+    given = {mine: theirs if like is not None else _shape("--param", theirs) for mine, theirs in map(_pair, params)}
+    report = check(_imported(candidate), None if like is None else parse(like), framework=framework,
+                   precisions=precisions or ("float64", "float32"), cases=cases, seed=seed, params=given, timeout=timeout,
+                   shapes=[tuple(_shape("--shape", one) for one in text.split("/")) for text in shapes] or None)  # fmt: skip
     _show(report)
     if reports is not None:
         click.echo(f"report: {report.save(reports)}/report.md")
@@ -172,6 +176,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not (mine and found and theirs):
         raise click.UsageError(f"--param: got {text!r}, expected MINE=THEIRS, such as gain=weight")
     return mine, theirs
+
+
+def _shape(option: str, text: str) -> tuple[int, ...]:
+    numbers = [n.strip() for n in text.strip("() ").split(",") if n.strip()]
+    if not all(n.isdecimal() for n in numbers):
+        raise click.UsageError(f"{option}: got {text!r}, expected the sizes of a shape, such as 3,4")
+    return tuple(map(int, numbers))
 
 
 def _imported(name: str) -> Any:

@@ -274,7 +274,17 @@ class Stepped(Lifted):
     rules: ClassVar[dict[Any, Any]] = {
         np.absolute: _absolute, np.fabs: _absolute, np.sign: lambda x: np.sign(x.real).astype(complex), np.log1p: special.log1p,
         np.logaddexp: _log_add, np.conjugate: _refused,
+        special.expit: lambda x: special.expit(x.real) + 1j * x.imag * (special.expit(x.real) * special.expit(-x.real)),
     }  # fmt: skip
+
+    def var(  # type: ignore[override]
+        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **_: Any) -> Any:  # fmt: skip
+        """Return the variance, for which NumPy takes the squares of absolute values."""
+        mean = self.mean(axis=axis, keepdims=True)
+        return ((self - mean) ** 2).sum(axis=axis, keepdims=keepdims) / (self.size / np.size(mean) - ddof)
+
+    def std(self, *args: Any, **options: Any) -> Any:
+        return np.sqrt(self.var(*args, **options))
 
     @property  # type: ignore[misc]
     def real(self) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .adapters.calls import DENSE, PLAIN, Answer, Call, Driver
+from .own_forward import OwnForward
 from .reference.graph import Graph
 from .reference.heads import Head
 from .reference.layer import Shape, build, describe, each_shape
@@ -97,7 +98,9 @@ class Probe:
         """Return the probe that `describe` described; raise ValueError for data that describes none."""
         try:
             shapes = tuple(tuple(int(n) for n in shape) for shape in data["shapes"])
-            return cls(build(data["layer"]), shapes, int(data["batch"]), int(data["seed"]), str(data["regime"]),
+            described = data["layer"]
+            layer = OwnForward.build(described) if described.get("type") == OwnForward.__name__ else build(described)
+            return cls(layer, shapes, int(data["batch"]), int(data["seed"]), str(data["regime"]),
                        precision_named(data["precision"]).name, Condition(**data["condition"]), candidate=str(data["candidate"]),
                        framework=str(data["framework"]), names=tuple(dict(data["names"]).items()))  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:

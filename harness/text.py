@@ -129,6 +129,8 @@ def _summary(report: Report) -> Text:
         text.append(f"reached: {reached}\n")
     if report.interrupted:
         text.append("Interrupted: this is a report of what was done so far.\n", style="yellow")
+    if isinstance(truth := report.options.get("truth"), list):
+        text.append("".join(f"truth: {line}\n" for line in truth))
     for reason, count in report.skipped.items():
         text.append(f"not judged: {count:,} - {reason}\n")
     style = "green" if test.ok else "bold red"

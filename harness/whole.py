@@ -60,10 +60,10 @@ class WholeNetwork(Layer):
 
 
 def spread(candidate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a candidate `(x, target, **params) -> loss` with a loss of the whole batch spread over its examples, as the truth has it."""
+    """Return a candidate, as `(x, target, **params) -> loss`, with a loss of the whole batch spread over its examples, as truths do."""
 
-    def called(x: Any, target: Any, **params: Any) -> Any:
-        found = candidate(x, target, **params)
+    def called(x: Any, *others: Any, **params: Any) -> Any:
+        found = candidate(x, *others, **params)
         if isinstance(found, tuple) and len(found) == 2 and callable(found[1]):
             loss, backward = found
             if np.ndim(loss):
@@ -81,6 +81,8 @@ def _ones(x: Any, loss: Any) -> Any:
 
 
 def _times(found: Any, factor: Any) -> Any:
-    """Return the gradients of a loss times its upstream gradient."""
+    """Return the gradients of a loss, of its input alone or of the parameters too, times its upstream gradient."""
+    if not isinstance(found, tuple):
+        return found * factor
     dx, d_params = found
     return (None if dx is None else dx * factor), {name: d * factor for name, d in d_params.items()}

@@ -126,8 +126,8 @@ def register(cls: type) -> type:
 
 
 def describe(item: Any) -> dict[str, Any]:
-    """Return a layer or head as JSON-ready data: its class name and its fields."""
-    return {"type": type(item).__name__} | {f.name: _described(getattr(item, f.name)) for f in fields(item)}
+    """Return a layer or head as JSON-ready data: its class name and the fields that it shows."""
+    return {"type": type(item).__name__} | {f.name: _described(getattr(item, f.name)) for f in fields(item) if f.repr}
 
 
 def _described(value: Any) -> Any:

@@ -42,7 +42,7 @@ def test_the_page_on_custom_layers_shows_what_is_printed(tmp_path: Path) -> None
     page = (ROOT / "docs" / "custom-layers.md").read_text()
     shown = [line.rstrip() for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     printed: set[str] = set()
-    for name in ("custom_autograd_function", "new_layer"):
+    for name in ("custom_autograd_function", "new_layer", "no_layer"):
         done = subprocess.run([sys.executable, str(ROOT / "examples" / f"{name}.py")], capture_output=True, text=True, cwd=tmp_path,
                               timeout=300, check=False)  # fmt: skip
         printed |= {line.rstrip() for line in done.stdout.splitlines()}

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from backproof.adapters.calls import DENSE, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, first_sentence
 
+from .forward import plain
 from .versions import enable_x64, quick_jit
 
 Candidate = Callable[..., Any]
@@ -32,7 +33,7 @@ def _program(candidate: Candidate, mode: str, real: tuple[int, ...], trained: tu
 
         return jax.vmap(one)(tuple(inputs), {name: params[name] for name in batched})
 
-    forward = {"vmap": mapped, "checkpoint": jax.checkpoint(called)}.get(mode, called)
+    forward = {"vmap": mapped, "checkpoint": jax.checkpoint(called), AUTODIFF: plain(called)}.get(mode, called)
 
     def both(inputs: Any, params: Any, dys: Any) -> Any:
         def chosen(some: Any, weights: Any) -> tuple[Any, ...]:
@@ -61,18 +62,41 @@ class JaxDriver:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
         real = tuple(i for i, is_real in enumerate(call.real) if is_real and call.wants(i))
         trained = tuple(name for name in call.trained if call.wants(name))
+        if call.mode in {FORWARD, SHAPES}:
+            return _forward(candidate, call)
         program = _program(candidate, call.mode, real, trained, call.batched, len(call.dys))
         with enable_x64(any(a.dtype == np.float64 for a in (*call.inputs, *call.dys))):
             try:
                 result = program(list(call.inputs), dict(call.params), call.dys)
             except (NotImplementedError, ValueError, TypeError) as error:
-                if call.mode in {"vmap", "checkpoint"}:
+                if call.mode in {"vmap", "checkpoint", AUTODIFF}:
                     raise UnsupportedError(first_sentence(error)) from error
                 raise
             ys, (dx, d_params) = jax.tree.map(np.asarray, result)
         found = dict(zip(real, dx, strict=True))
         return Answer(call.inputs, call.params, call.dys, tuple(ys), tuple(found.get(i) for i in range(len(call.inputs))),
                       {name: d_params.get(name) for name in call.trained})  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _compiled(candidate: Candidate) -> Callable[..., Any]:
+    def called(inputs: Any, params: Any) -> Any:
+        return candidate(*inputs, **params)
+
+    return quick_jit(called)
+
+
+def _forward(candidate: Candidate, call: Call) -> Answer:
+    """Return the outputs alone; where only their shapes count, nothing is compiled."""
+    with enable_x64(any(a.dtype.name in {"float64", "complex128"} for a in (*call.inputs, *call.params.values(), *call.dys))):
+        given = list(call.inputs), dict(call.params)
+        if call.mode == SHAPES:
+            shapes = jax.eval_shape(lambda inputs, params: candidate(*inputs, **params), *given)
+            found: Any = jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), shapes)
+        else:
+            found = _compiled(candidate)(*given)
+        ys = answered(found, len(call.dys), ARRAYS, "an array, or a tuple of them")
+        return Answer(call.inputs, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(call.inputs), {})
 
 
 driver = JaxDriver()

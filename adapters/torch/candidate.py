@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from backproof.adapters.calls import DENSE, PLAIN, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, PLAIN, SHAPES, Answer, Call, UnsupportedError, answered, first_sentence
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .arrays import to_numpy, to_torch
+from .forward import autodiff
 
 Candidate = Callable[..., Any]
 Given = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -132,6 +133,21 @@ def _mapped(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor]
     return ys, _pulled(ys, leaves, dys)
 
 
+def _forward(candidate: Candidate, call: Call) -> Answer:
+    """Return the outputs alone."""
+    with torch.no_grad():
+        given = tuple(map(to_torch, call.inputs)), {name: to_torch(a) for name, a in call.params.items()}
+        ys = _called(candidate, given, len(call.dys))
+    return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
+
+
+def _autodiff(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    """Take the gradients of the forward without the backward that the candidate defines."""
+    inputs, params = given
+    ys = autodiff(candidate, (*inputs, *params.values()), tuple(params), len(dys))
+    return ys, _pulled(ys, leaves, dys)
+
+
 def _places(given: Given, leaves: list[Tensor]) -> list[int | str]:
     inputs, params = given
     every: list[tuple[int | str, Tensor]] = [*enumerate(inputs), *params.items()]
@@ -146,8 +162,9 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
     PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
+    AUTODIFF: _autodiff,
 }  # fmt: skip
-OPTIONAL = frozenset({"checkpoint", "func", "vmap"})
+OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
 
 class TorchDriver:
@@ -167,6 +184,8 @@ class TorchDriver:
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
+        if call.mode in {FORWARD, SHAPES}:
+            return _forward(candidate, call)
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 from backproof.exact import Lifted, Stepped
 from backproof.reference.rounding import PRECISIONS, Precision
-from scipy import special
 
 __all__ = ["FLOAT64", "HALF", "SIZES", "Noisy", "NoisyStep", "Step", "disturbed", "drawn", "error_size", "errors"]
 
@@ -124,8 +123,6 @@ class Noisy(_Traced):
 class Step(_Traced, Stepped):
     """A complex step; a number that is turned into a float, as by `return float(cost)`, is remembered whole."""
 
-    rules: ClassVar[dict[Any, Any]] = {**Stepped.rules, special.expit: lambda x: special.expit(x.real) + 1j * x.imag * (
-        special.expit(x.real) * special.expit(-x.real))}  # fmt: skip
     last: ClassVar[complex | None] = None
 
     def __float__(self) -> float:

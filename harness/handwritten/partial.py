@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 from backproof.contract import said
+from backproof.differences import NEAR, REFINED
 from backproof.exact import NotAnalyticError
 
 from .model import DRAWS, FailedError, Move
-from .truth import REFINED, Slopes, Truth
+from .truth import Slopes, Truth
 
 __all__ = ["Partial"]
 
 NOISED = 16  # entries of a parameter whose truth is computed with random errors
 CHUNK = 32  # directions of differences taken together
-NEAR = (2.0**-8, 2.0**-14)  # how much smaller the steps are that look for a kink
 
 
 class Partial:

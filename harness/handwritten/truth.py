@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from backproof.differences import LONGEST, REFINED, differences
 from backproof.exact import NotAnalyticError
 from backproof.reference.layer import Layer
 from backproof.reference.rounding import Rounded
@@ -17,11 +17,9 @@ from backproof.reference.trace import LayerTrace
 from .errors import NoisyStep, Step
 from .model import DRAWS, FailedError, Model, Move
 
-__all__ = ["REFINED", "Slopes", "Truth", "amplification", "stand_in"]
+__all__ = ["Slopes", "Truth", "stand_in"]
 
 STEP = 2.0**-100  # of the complex step: its error is of the order of its square
-LONGEST, SHORTER = 2.0**-2, 2.0**-6  # the first step of the differences, to the parameters' usual size, and the second try to the first
-ORDER, ONE_SIDED, REFINED = 8, 4, 12  # orders of the differences, and how often their step is halved
 
 
 @dataclass
@@ -79,12 +77,7 @@ class Slopes:
 
     def differences(self, moves: list[Move], side: int = 0, *, shrink: float = 1.0, point: Mapping[str, np.ndarray] | None = None,
                     refined: int = REFINED) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Return the derivatives along directions by extrapolated differences, and what they may be off by.
-
-        That is the change of the last extrapolation and what the loss's rounding makes of the smallest step.
-        """
-        from scipy.differentiate import derivative  # noqa: PLC0415  (a large import that the complex step needs only to be verified)
-
+        """Return the derivatives along directions by extrapolated differences, and what they may be off by."""
         base = self._real(point or self.model.exact)
 
         def along(length: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -92,22 +85,8 @@ class Slopes:
             found = [self._real(self.model.moved(moves[int(k)], t, point)) if t else base for t, k in pairs]
             return np.array(found).reshape(np.shape(length))
 
-        def extrapolated(which: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            first = np.array([self._first_step(moves[k]) for k in which]) * length
-            found = derivative(along, np.zeros(len(which)), args=(which.astype(float),), initial_step=first, step_direction=side,
-                               order=order, maxiter=refined)  # fmt: skip
-            errors = found.error + self.model.noise * amplification(order, side) / (first * 0.5 ** np.maximum(found.nit - 1, 0))
-            good = np.isfinite(found.df) & np.isfinite(errors)
-            return np.where(good, found.df, 0.0), np.where(good, errors, np.inf), np.flatnonzero(~found.success)
-
-        order = ONE_SIDED if side else ORDER
-        with np.errstate(all="ignore"):
-            values, errors, rest = extrapolated(np.arange(len(moves)), shrink)
-            if len(rest) and refined == REFINED:  # a long first step is the more exact one, and may be too long
-                other, its_errors, _ = extrapolated(rest, shrink * SHORTER)
-                better = its_errors < errors[rest]
-                values[rest[better]], errors[rest[better]] = other[better], its_errors[better]
-        return values, errors
+        first = np.array([self._first_step(by) for by in moves])
+        return differences(along, first, self.model.noise, side, shrink=shrink, refined=refined)
 
     def _first_step(self, by: Move) -> float:
         """Return a step along a direction that is a part of the usual size of the parameters."""
@@ -120,18 +99,6 @@ class Slopes:
         except (FailedError, TypeError, ValueError):
             return math.nan
         return float(value.real)
-
-
-@lru_cache
-def amplification(order: int, side: int) -> float:
-    """Return the sum of the weights' sizes in SciPy's formula of that order, times its largest step."""
-    if side:
-        nodes = np.concatenate([[0.0], 2.0 ** (-np.arange(order) / 2)])
-    else:
-        half = 2.0 ** -np.arange(order // 2)
-        nodes = np.concatenate([-half, [0.0], half])
-    powers = np.vander(nodes, increasing=True).T
-    return float(np.sum(np.abs(np.linalg.solve(powers, np.eye(len(nodes))[1]))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from typing import Any
 import backproof as bp
 import numpy as np
 import pytest
+from backproof.differences import amplification
 from backproof.finding import Finding
 from backproof.handwritten import check_gradients
 from backproof.handwritten.errors import Noisy, NoisyStep, Step, drawn, errors
-from backproof.handwritten.truth import amplification
 from backproof.reference.feedforward import backpropagation, cost, forward_propagation
 from backproof.report import Report
 from scipy import special
