@@ -63,10 +63,9 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     found = (_about_parameter(step, tensor, numbers, ball) if most else None) or _about_factors(tensor, numbers, ball, precision)
     if found is not None:
         return Diagnosis(*found, equation)
-    for coarse in COARSER.get(precision.name, ()) if most else ():
-        held = expected(step, Arithmetic(PRECISIONS[coarse]))[tensor]
-        if _explains(held, numbers) and 2 * _known(held) > np.count_nonzero(held.value):
-            return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
+    coarse = _coarser(step, tensor, numbers, precision) if most else None
+    if coarse is not None:
+        return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
     if certificate.outside == 1 < actual.size:
         at = certificate.index
         sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {_beside(numbers[at], ball.value[at])}"
@@ -159,8 +158,16 @@ def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] 
 
 
 SINGLE = 2.0**-24
-COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
-"""The precisions in which a tensor may have been computed that should be in a finer one."""
+COARSER = {"float64": ("float32", "float16", "bfloat16"), "float32": ("float16", "bfloat16")}
+"""The precisions in which a tensor may have been computed that should be in a finer one, finest first."""
+
+
+def _coarser(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision) -> str | None:
+    """Return the format that explains a tensor and knows most entries to a digit: the coarsest that can hold it, else the finest."""
+    balls = {name: expected(step, Arithmetic(PRECISIONS[name]))[tensor] for name in COARSER.get(precision.name, ())}
+    fitting = [name for name, ball in balls.items() if _explains(ball, actual) and 2 * _known(ball) > np.count_nonzero(ball.value)]
+    holding = [name for name in fitting if (PRECISIONS[name].held(actual) == actual).all()]
+    return next(iter([*holding[::-1], *fitting]), None)
 
 
 def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
