@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -234,7 +235,7 @@ ALIASES = {"output": ("y", "output"), "dz": ("dJ/dz", "dJ/da"), "dweight": ("dwe
 INDEX = r"(?:[\w.']|\([^()=]*\))*"  # y_nk, x_n(i,j,...), dx_..j..i..
 
 
-def derivation(layer: object, tensor: str) -> str:
+def derivation(layer: Any, tensor: str) -> str:
     """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
     rules = layer.rules() if isinstance(layer, Head) else _sections(inspect.getdoc(type(layer)) or "", "Formula", "Chain rule")
     lines = [line for line in rules.splitlines() if _holds(line, layer)]
@@ -243,7 +244,7 @@ def derivation(layer: object, tensor: str) -> str:
         for line in lines:
             found = re.search(rf"(?<![\w/])({re.escape(name)}{INDEX}\s+= .*)", line)
             if found:
-                equation = re.sub(r"\s+=", " =", found.group(1), count=1)
+                equation = re.sub(r"\s+=", " =", found.group(1))
                 equation = re.split(r"\s{3,}|; (?![^(]*\))|, (?=dJ/d|of which|which)|: see ", equation)[0].rstrip(" ;")
                 return equation if equation.endswith("..") else equation.rstrip(".")
     return ""
@@ -260,10 +261,10 @@ def _names(tensor: str) -> Iterator[str]:
     yield re.sub(r"^(\w)_n$", r"\1_t", tensor)
 
 
-def _holds(line: str, layer: object) -> bool:
+def _holds(line: str, layer: Any) -> bool:
     """Say whether a line is about a layer's options: one that begins with `tanh:` is not where none of them has that value."""
     label = re.match(r"\s*(\w+):\s", line)
-    options = {field.name: getattr(layer, field.name) for field in fields(layer)} if is_dataclass(layer) else {}
+    options = {field.name: getattr(layer, field.name) for field in fields(layer)}
     if label is None or not options:
         return True
     word = label.group(1)

@@ -612,7 +612,8 @@ class Written(Layer):
                   relu:  h_t = max(0, x)
                   train: r = 1 (a; b); c = 3
     Chain rule    dx_n(i,j) = 2 dy_n(i,j).
-                  dx_..i.. = 3 dy_..i..
+                  dg_..i.. = 3 dy_..i..
+                  du    = 3 x_X    = X ;
                   dw_i   = sum_n x_n, of which more
                   dv_ij = a_i    b_j
                   dq = 1, which is 1; ds = 2, dJ/dt = 3: see below
@@ -640,6 +641,7 @@ class Trained(Written):
 
 @pytest.mark.parametrize(("layer", "tensor", "line"), [
     (Written(), "output", "y_nk = 2 x_nk, or so"), (Written(), "dx", "dx_n(i,j) = 2 dy_n(i,j)"), (Written(), "h_n", "h_t = max(0, x)"),
+    (Written(), "dg", "dg_..i.. = 3 dy_..i.."), (Written(), "du", "du = 3 x_X = X"),
     (Written("tanh"), "h_n", ""), (Written(), "dw_3", "dw_i = sum_n x_n"), (Written("other"), "dw_0", "dw_0 = 7"),
     (Written(), "dv", "dv_ij = a_i"), (Written(), "dq", "dq = 1"), (Written(), "ds", "ds = 2"), (Written(), "dt", ""),
     (Written(), "dk", ""),
