@@ -126,7 +126,8 @@ def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
     """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
     if wrong.shape != actual.shape or not _holds_all(wrong, actual):
         return False
-    return bool(DIGIT * np.max(wrong.radius()) <= np.max(np.abs(actual)))
+    largest = np.max(np.abs(actual))
+    return bool(DIGIT * np.max(wrong.radius()) <= largest)
 
 
 def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
@@ -151,7 +152,7 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
 def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] | None:
     """Return an axis, and for each of its places the one factor of all entries there, or None where there is no such axis."""
     for axis in range(actual.ndim):
-        places = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
+        places: list[Any] = [(*[slice(None)] * axis, at) for at in range(actual.shape[axis])]
         factors = [_common_factor(actual[place], ball[place]) for place in places]
         if None not in factors:
             return axis, factors  # type: ignore[return-value]
