@@ -169,7 +169,7 @@ def _coarser(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Preci
     balls = {name: expected(step, Arithmetic(PRECISIONS[name]))[tensor] for name in COARSER.get(precision.name, ())}
     fitting = [name for name, ball in balls.items() if _explains(ball, actual) and 2 * _known(ball) > np.count_nonzero(ball.value)]
     holding = [name for name in fitting if (PRECISIONS[name].held(actual) == actual).all()]
-    return next(iter([*holding[::-1], *fitting]), None)
+    return next(iter([*holding[-1:], *fitting]), None)
 
 
 def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
