@@ -189,13 +189,14 @@ def test_a_tensor_of_a_coarser_precision_is_named(precision: str, coarse: str) -
                               derivation(step.layer, "dx"))  # fmt: skip
 
 
-def test_of_all_formats_that_hold_the_numbers_the_coarsest_is_named() -> None:
-    """Numbers of bfloat16 near 1 are numbers of float16 and float32 too."""
-    x, dy = np.array([[0.5, 1.0, -0.7]]), np.array([[1.0, 2.0, 3.0]])
+@pytest.mark.parametrize(("last", "held"), [(0.5, True), (1.345e-6, False)])
+def test_of_the_formats_that_hold_the_numbers_the_coarsest_is_named(last: float, held: bool) -> None:
+    """Numbers of bfloat16 are told by their bits from those of float16, which explains them as well, and may hold them or not."""
+    x, dy = np.array([[0.5, 1.0, -0.7, 0.3]]), np.array([[1.0, 2.0, 3.0, last]])
     y, backward = bp.Tanh().forward({}, x)
     right, _ = backward(dy)
     wrong = right.astype(precision_named("bfloat16").dtype)
-    assert bool((wrong.astype(np.float64) == wrong.astype(np.float16)).all())
+    assert bool((wrong.astype(np.float64) == wrong.astype(np.float16)).all()) == held
     found = diagnosis(LayerTrace("layers.0", bp.Tanh(), (x,), y, (right,), dy, {}, {}), "dx", wrong)
     assert found.sentence == "dx is right to the digits of bfloat16 only: it was computed in that"
 
