@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
@@ -64,10 +64,9 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     found = (_about_parameter(step, tensor, numbers, ball) if most else None) or _about_factors(tensor, numbers, ball, precision)
     if found is not None:
         return Diagnosis(*found, equation)
-    for coarse in COARSER.get(precision.name, ()) if most else ():
-        held = expected(step, Arithmetic(PRECISIONS[coarse]))[tensor]
-        if _explains(held, numbers) and 2 * _known(held) > np.count_nonzero(held.value):
-            return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
+    coarse = _coarser(step, tensor, numbers, precision) if most else None
+    if coarse is not None:
+        return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
     if certificate.outside == 1 < actual.size:
         at = certificate.index
         sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {_beside(numbers[at], ball.value[at])}"
@@ -127,7 +126,8 @@ def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
     """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
     if wrong.shape != actual.shape or not _holds_all(wrong, actual):
         return False
-    return bool(DIGIT * np.max(wrong.radius()) <= np.max(np.abs(actual)))
+    largest = np.max(np.abs(actual))
+    return bool(DIGIT * np.max(wrong.radius()) <= largest)
 
 
 def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
@@ -160,8 +160,16 @@ def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] 
 
 
 SINGLE = 2.0**-24
-COARSER = {"float64": ("float32", "bfloat16"), "float32": ("bfloat16", "float16")}
-"""The precisions in which a tensor may have been computed that should be in a finer one."""
+COARSER = {"float64": ("float32", "float16", "bfloat16"), "float32": ("float16", "bfloat16")}
+"""The precisions in which a tensor may have been computed that should be in a finer one, finest first."""
+
+
+def _coarser(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision) -> str | None:
+    """Return the format that explains a tensor and knows most entries to a digit: the coarsest that can hold it, else the finest."""
+    balls = {name: expected(step, Arithmetic(PRECISIONS[name]))[tensor] for name in COARSER.get(precision.name, ())}
+    fitting = [name for name, ball in balls.items() if _explains(ball, actual) and 2 * _known(ball) > np.count_nonzero(ball.value)]
+    holding = [name for name in fitting if (PRECISIONS[name].held(actual) == actual).all()]
+    return next(iter([*holding[-1:], *fitting]), None)
 
 
 def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
@@ -228,7 +236,7 @@ ALIASES = {"output": ("y", "output"), "dz": ("dJ/dz", "dJ/da"), "dweight": ("dwe
 INDEX = r"(?:[\w.']|\([^()=]*\))*"  # y_nk, x_n(i,j,...), dx_..j..i..
 
 
-def derivation(layer: object, tensor: str) -> str:
+def derivation(layer: Any, tensor: str) -> str:
     """Return the line of the layer's derivation that gives a tensor, from the rule's own docstring."""
     rules = layer.rules() if isinstance(layer, Head) else _sections(inspect.getdoc(type(layer)) or "", "Formula", "Chain rule")
     lines = [line for line in rules.splitlines() if _holds(line, layer)]
@@ -237,7 +245,7 @@ def derivation(layer: object, tensor: str) -> str:
         for line in lines:
             found = re.search(rf"(?<![\w/])({re.escape(name)}{INDEX}\s+= .*)", line)
             if found:
-                equation = re.sub(r"\s+=", " =", found.group(1), count=1)
+                equation = re.sub(r"\s+=", " =", found.group(1))
                 equation = re.split(r"\s{3,}|; (?![^(]*\))|, (?=dJ/d|of which|which)|: see ", equation)[0].rstrip(" ;")
                 return equation if equation.endswith("..") else equation.rstrip(".")
     return ""
@@ -254,10 +262,10 @@ def _names(tensor: str) -> Iterator[str]:
     yield re.sub(r"^(\w)_n$", r"\1_t", tensor)
 
 
-def _holds(line: str, layer: object) -> bool:
+def _holds(line: str, layer: Any) -> bool:
     """Say whether a line is about a layer's options: one that begins with `tanh:` is not where none of them has that value."""
     label = re.match(r"\s*(\w+):\s", line)
-    options = {field.name: getattr(layer, field.name) for field in fields(layer)} if is_dataclass(layer) else {}
+    options = {field.name: getattr(layer, field.name) for field in fields(layer)}
     if label is None or not options:
         return True
     word = label.group(1)

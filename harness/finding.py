@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .certify import Certificate
 from .diagnose import Diagnosis
-from .probe import Probe
 from .reference.case import Case
 from .reference.layer import describe
 from .reference.network import Network
 from .reference.trace import LayerTrace
+
+if TYPE_CHECKING:
+    from .probe import Probe
 
 __all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
 
@@ -93,6 +95,8 @@ class Finding:
     @classmethod
     def restored(cls, data: Mapping[str, Any]) -> Finding:
         """Return the finding that `describe` described, without its arrays; raise ValueError for data that describes none."""
+        from .probe import Probe  # noqa: PLC0415  (what a probe draws from makes reports)
+
         if data.get("verdict") not in VERDICTS:
             raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
         try:

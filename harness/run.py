@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,16 +56,45 @@ def run_all(run: Run, progress: Progress, campaign: Campaign | None = None) -> R
     with campaign or nullcontext():
         if campaign is not None:
             run.into(campaign)
-        try:
-            for _ in run.parts():
-                progress(run)
-            run.shrink()
-        except KeyboardInterrupt:
-            run.interrupted = True
+        with _interrupts() as interrupted:
+            try:
+                for _ in run.parts():
+                    progress(run)
+                    if interrupted:
+                        break
+                else:
+                    run.shrink()
+            except KeyboardInterrupt:
+                run.interrupted = True
+            run.interrupted |= bool(interrupted)
         report = run.report()
         if campaign is not None:
             campaign.folder.write(report)
     return report
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Yield a list that is filled by Ctrl-C, which raises KeyboardInterrupt as ever.
+
+    Python discards what is raised while a callback of its garbage collector runs, and Hypothesis has such a callback.
+    """
+    seen: list[int] = []
+
+    def handler(number: int, frame: Any) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    mine = {number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.default_int_handler}
+    if threading.current_thread() is not threading.main_thread():
+        mine = set()
+    for number in mine:
+        signal.signal(number, handler)
+    try:
+        yield seen
+    finally:
+        for number in mine:
+            signal.signal(number, signal.default_int_handler)
 
 
 class Run:

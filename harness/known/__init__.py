@@ -11,11 +11,11 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from backproof.certify import Certificate
+from backproof.certify import Certificate, expected
 from backproof.environment import framework_version
 from backproof.finding import VERDICTS
 from backproof.reference.layer import REGISTRY
-from backproof.reference.rounding import PRECISIONS, Rounded, quiet
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -34,9 +34,9 @@ class Known:
     specifier of the framework; `options` are the layer's. `shows_above` and `shows_below` narrow the range to where the
     discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
-    `held_in` names a coarser precision, whose bound is the largest error it explains: bounds are in proportion to the roundoff.
-    Entries whose true size is `truth_below` a number are explained however far they are off. `by` names a rule of arguments.py in place
-    of the layer's own. `raises` is part of the message of an exception that it explains, of any network that holds one of the layers.
+    `held_in` names a coarser precision, whose own bound holds what it explains. Entries whose true size is `truth_below` a number are
+    explained however far they are off. `raises` is part of the message of an exception that it explains, of any network that holds one
+    of the layers.
     """
 
     id: str
@@ -52,7 +52,6 @@ class Known:
     below: float = np.inf
     at_most: float = np.inf
     held_in: str = ""
-    by: str = ""
     truth_below: float = 0.0
     raises: str = ""
     shows_above: float = -np.inf
@@ -76,10 +75,10 @@ class Known:
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
         """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
-        inside = _between(argument(step, tensor, shape, self.by), self.above, self.below)
+        inside = _between(argument(step, tensor, shape), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
-    def small_enough(self, actual: np.ndarray, ball: Rounded) -> np.ndarray:
+    def small_enough(self, step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> np.ndarray:
         """Return which entries are off by no more than the entry explains."""
         with quiet():
             truth, difference = np.abs(ball.value), np.abs(actual.astype(np.float64) - ball.value)
@@ -87,14 +86,16 @@ class Known:
             if self.at_most < np.inf:
                 within &= difference / truth <= self.at_most
             if self.held_in:
-                within &= difference <= ball.radius() * (PRECISIONS[self.held_in].store / ball.arithmetic.precision.store)
+                coarse = expected(step, Arithmetic(PRECISIONS[self.held_in]))[tensor]
+                known = np.isfinite(coarse.value) & np.isfinite(coarse.radius())  # beyond its range anything may come
+                within &= ~known | (np.abs(actual.astype(np.float64) - coarse.value) <= coarse.radius())
             return within | (truth < self.truth_below)
 
     def shows(self, step: LayerTrace) -> bool:
         """Say whether some input of the layer lies where the discrepancy must show."""
         if self.shows_above == np.inf:
             return False
-        numbers = argument(step, "dx", step.inputs[0].shape, self.by)
+        numbers = argument(step, "dx", step.inputs[0].shape)
         return bool((_between(numbers, self.above, self.below) & _between(numbers, self.shows_above, self.shows_below)).any())
 
 
@@ -171,7 +172,8 @@ class KnownList:
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
             if certificate.tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
-                mask = entry.explained(step, outside.shape, certificate.tensor) & entry.small_enough(actual, ball) & outside
+                mask = outside & entry.explained(step, outside.shape, certificate.tensor)
+                mask &= entry.small_enough(step, certificate.tensor, actual, ball)
                 if mask.any():
                     excused |= mask
                     met.append(entry)

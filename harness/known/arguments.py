@@ -15,13 +15,13 @@ __all__ = ["argument"]
 Argument = Callable[[LayerTrace, np.ndarray, str, tuple[int, ...]], np.ndarray]
 
 
-def argument(step: LayerTrace, tensor: str, shape: tuple[int, ...], by: str = "") -> np.ndarray:
-    """Return the number each entry of a tensor depends on: the input itself, unless the layer has a rule of its own or `by` names one.
+def argument(step: LayerTrace, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the number each entry of a tensor depends on: the input itself, unless the layer has a rule of its own.
 
     Where its shape is another than the tensor's, every entry depends on all of them.
     """
     x = step.inputs[0].astype(np.float64)
-    rule = ARGUMENTS.get(by or (step.layer.loss if isinstance(step.layer, Head) else type(step.layer).__name__))
+    rule = ARGUMENTS.get(step.layer.loss if isinstance(step.layer, Head) else type(step.layer).__name__)
     with quiet():
         return x if rule is None else rule(step, x, tensor, shape)
 
@@ -95,18 +95,11 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
     return np.broadcast_to(counts[:, None], shape) if tensor == "output" else counts
 
 
-def _weight_gradients(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The largest gradient of an attention weight of each query, dy . value; a key's gradient depends on all queries."""
-    gradients = np.abs(step.d_output.astype(np.float64) @ np.swapaxes(step.inputs[2].astype(np.float64), -1, -2))
-    largest = np.max(gradients, axis=-1, keepdims=True, initial=0.0)
-    return np.broadcast_to(largest if tensor == "dquery" else np.max(largest, axis=-2, keepdims=True, initial=0.0), shape)
-
-
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
     "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
     "RMSNorm": _spread(lambda layer: (-1,), centred=False),
     "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
-    "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)), "weight gradients": _weight_gradients,
+    "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)),
 }  # fmt: skip
-"""By the name of the layer, or of a head's loss; the last one is for entries that ask for it."""
+"""By the name of the layer, or of a head's loss."""

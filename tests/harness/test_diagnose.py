@@ -109,8 +109,8 @@ def test_a_mistake_is_named(code: str, precision: str) -> None:
     step = planted_in(path, precision)
     found = diagnosis(step, tensor, plant(step, tensors(step)[tensor]))
     assert found.code == code
+    assert found.sentence == next(m.sentence for m in MISTAKES if m.code == code).format(tensor=tensor, m=BATCH)
     assert tensor in found.sentence
-    assert "{" not in found.sentence
     assert found.equation == derivation(step.layer, tensor)
 
 
@@ -179,6 +179,54 @@ def test_a_smaller_factor_is_no_single_precision_constant(part: float) -> None:
     assert found.code != "single-precision-constant"
 
 
+@pytest.mark.parametrize(("precision", "coarse"), [("float64", "float32"), ("float64", "float16"), ("float64", "bfloat16"),
+                                                   ("float32", "float16"), ("float32", "bfloat16")])  # fmt: skip
+def test_a_tensor_of_a_coarser_precision_is_named(precision: str, coarse: str) -> None:
+    """Numbers of a coarser format are told to be of that, by the digits that they have and by their bits."""
+    step = step_of(TANH, precision)
+    found = diagnosis(step, "dx", step.d_inputs[0].astype(precision_named(coarse).dtype))
+    assert found == Diagnosis("coarse-precision", f"dx is right to the digits of {coarse} only: it was computed in that",
+                              derivation(step.layer, "dx"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("last", "held"), [(0.5, True), (1.345e-6, False)])
+def test_of_the_formats_that_hold_the_numbers_the_coarsest_is_named(last: float, held: bool) -> None:
+    """Numbers of bfloat16 are told by their bits from those of float16, which explains them as well, and may hold them or not."""
+    x, dy = np.array([[0.5, 1.0, -0.7, 0.3]]), np.array([[1.0, 2.0, 3.0, last]])
+    y, backward = bp.Tanh().forward({}, x)
+    right, _ = backward(dy)
+    wrong = right.astype(precision_named("bfloat16").dtype)
+    assert bool((wrong.astype(np.float64) == wrong.astype(np.float16)).all()) == held
+    found = diagnosis(LayerTrace("layers.0", bp.Tanh(), (x,), y, (right,), dy, {}, {}), "dx", wrong)
+    assert found.sentence == "dx is right to the digits of bfloat16 only: it was computed in that"
+
+
+def test_digits_without_the_bits_are_of_the_finest_format() -> None:
+    """Where a step was computed in a coarser format and the rest was not, the finest format that explains the numbers is named."""
+    step = step_of(TANH, "float64")
+    found = diagnosis(step, "dx", step.d_inputs[0].astype(np.float32) * (1 + 2.0**-50))
+    assert found.sentence == "dx is right to the digits of float32 only: it was computed in that"
+
+
+@pytest.mark.parametrize(("known", "code"), [(1, "unknown"), (2, "coarse-precision")])
+def test_a_coarser_precision_is_named_where_most_entries_have_a_digit(known: int, code: str) -> None:
+    """Where cancellation leaves half of the entries without a decimal digit in the coarser format, it explains too much to be named."""
+    left = np.array([1.0] * known + [2.0**-21])  # of a sum of numbers near 1
+    x, dy = np.array([np.ones(known + 1), left - 1]), np.ones((2, 1))
+    layer, params = Linear(1, bias=False), {"weight": np.ones((1, known + 1))}
+    y, backward = layer.forward(params, x)
+    dx, d_params = backward(dy)
+    step = LayerTrace("layers.0", layer, (x,), y, (dx,), dy, params, d_params)
+    off = np.array([1 + 2.0**-10, 1 - 2.0**-10])[:known]
+    assert diagnosis(step, "dweight", np.array([[*off, 1.25 * left[-1]]])).code == code
+
+
+def test_nothing_is_coarser_than_half_precision() -> None:
+    """Strange numbers in bfloat16 are of no coarser format."""
+    step = step_of(AFFINE, "bfloat16")
+    assert diagnosis(step, "dweight", np.random.default_rng(0).standard_normal((5, 5))).code == "unknown"
+
+
 @every_precision
 def test_a_single_zeroed_entry_is_named_with_its_index(precision: str) -> None:
     """One entry that is zero is said to be, with where it is."""
@@ -186,7 +234,7 @@ def test_a_single_zeroed_entry_is_named_with_its_index(precision: str) -> None:
     wrong = step.d_params["weight"].copy()
     wrong[3, 1] = 0
     found = diagnosis(step, "dweight", wrong)
-    assert (found.code, found.sentence) == ("single-entry", "one entry of dweight is wrong, at [3, 1]: it is zero")
+    assert found == Diagnosis("single-entry", "one entry of dweight is wrong, at [3, 1]: it is zero", derivation(step.layer, "dweight"))
 
 
 @pytest.mark.parametrize(("factor", "said"), [(3.0, "it is 3 times the true value"),
@@ -213,9 +261,9 @@ def test_numbers_of_no_known_mistake_are_unknown(precision: str) -> None:
     """Random numbers are called unknown in so many words, with how many entries are outside."""
     step = step_of(AFFINE, precision)
     found = diagnosis(step, "dweight", np.random.default_rng(0).standard_normal((5, 5)))
-    assert found.code == "unknown"
-    assert found.sentence == (
-        "no known mistake reproduces these numbers; 25 of 25 entries are outside, spread over the whole tensor")
+    assert found == Diagnosis(
+        "unknown", "no known mistake reproduces these numbers; 25 of 25 entries are outside, spread over the whole tensor",
+        derivation(step.layer, "dweight"))
 
 
 @pytest.mark.parametrize(("axis", "line"), [(0, 2), (1, 4)])
@@ -576,7 +624,8 @@ class Written(Layer):
                   relu:  h_t = max(0, x)
                   train: r = 1 (a; b); c = 3
     Chain rule    dx_n(i,j) = 2 dy_n(i,j).
-                  dx_..i.. = 3 dy_..i..
+                  dg_..i.. = 3 dy_..i..
+                  du    = 3 x_X    = X ;
                   dw_i   = sum_n x_n, of which more
                   dv_ij = a_i    b_j
                   dq = 1, which is 1; ds = 2, dJ/dt = 3: see below
@@ -604,6 +653,7 @@ class Trained(Written):
 
 @pytest.mark.parametrize(("layer", "tensor", "line"), [
     (Written(), "output", "y_nk = 2 x_nk, or so"), (Written(), "dx", "dx_n(i,j) = 2 dy_n(i,j)"), (Written(), "h_n", "h_t = max(0, x)"),
+    (Written(), "dg", "dg_..i.. = 3 dy_..i.."), (Written(), "du", "du = 3 x_X = X"),
     (Written("tanh"), "h_n", ""), (Written(), "dw_3", "dw_i = sum_n x_n"), (Written("other"), "dw_0", "dw_0 = 7"),
     (Written(), "dv", "dv_ij = a_i"), (Written(), "dq", "dq = 1"), (Written(), "ds", "ds = 2"), (Written(), "dt", ""),
     (Written(), "dk", ""),

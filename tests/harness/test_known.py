@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from backproof import known
 from backproof.adapters import load, names
-from backproof.certify import Certificate, judge
+from backproof.certify import Certificate, expected, judge
 from backproof.finding import VERDICTS
 from backproof.known import ENOUGH, Known, KnownList, load_known
 from backproof.reference.case import Case
@@ -266,19 +266,34 @@ def test_an_entry_that_matches_nothing_goes_stale() -> None:
 
 
 @pytest.mark.parametrize(("limits", "explained"), [
-    ({}, "yyyyyyy"), ({"at_most": 0.25}, "yynynyn"), ({"held_in": "float32"}, "yyyynnn"),
-    ({"at_most": 0.25, "held_in": "float32"}, "yynynnn"), ({"at_most": 0.25, "truth_below": 1.0}, "yynyyyn"),
+    ({}, "yyyyyyy"), ({"at_most": 0.25}, "yynynyn"), ({"at_most": 0.25, "truth_below": 1.0}, "yynyyyn"),
     ({"at_most": 0.25, "truth_below": 1.5}, "yyyyyyn"),
 ])  # fmt: skip
 def test_an_entry_explains_errors_of_a_certain_size(limits: dict[str, Any], explained: str) -> None:
-    """Relative to the true value or to a coarser precision's bound, the limit included and NaN not, but for what is small in truth."""
+    """Relative to the true value, the limit included and NaN not, but for what is small in truth."""
     value = np.array([4.0, -1.0, 1.0, 2.0, 0.0, -8.0, np.inf])
     error = np.array([0.5, 0.25, 0.5, -0.5, 0.75, 2.0, 0.0])
     for scale in (1, 2.0**-8) if "truth_below" not in limits else (1,):
         actual = ((value + error) * scale).astype(np.float32)
-        ball = Rounded(value * scale, np.full(7, 0.5 * scale * 2.0**-29), Arithmetic(FLOAT64))
-        found = replace(ENTRY, **limits).small_enough(actual, ball)
+        ball = Arithmetic(FLOAT64).exact(value * scale)
+        found = replace(ENTRY, **limits).small_enough(step_of(bp.ReLU(), X), "dx", actual, ball)
         assert "".join("y" if entry else "n" for entry in found) == explained
+
+
+def test_an_entry_explains_what_a_coarser_precision_holds() -> None:
+    """float64 numbers computed in float32 are explained, beyond float32's range whatever they are; a mistake is not, nor is NaN."""
+    layer, entry = bp.Softmax(), replace(ENTRY, layers=("Softmax",), held_in="float32")
+    x = np.array([[1.0, 2.0, 3.0], [-7.0, 0.5, 4.0]])
+    step = step_of(layer, x)
+    right = expected(step, Arithmetic(FLOAT64))["output"]
+    single = np.exp(x.astype(np.float32) - np.float32(4))
+    single /= single.sum(axis=1, keepdims=True)
+    assert (np.abs(single - right.value) > right.radius()).any()
+    assert entry.small_enough(step, "output", single.astype(np.float64), right).all()
+    for wrong in (right.value * (1 + 1e-4), np.full((2, 3), np.nan)):
+        assert not entry.small_enough(step, "output", wrong, right).any()
+    large = step_of(bp.Softplus(), np.full((1, 3), 1e300))
+    assert entry.small_enough(large, "output", np.full((1, 3), np.inf), expected(large, Arithmetic(FLOAT64))["output"]).all()
 
 
 @pytest.mark.parametrize(("ends", "shows", "shown"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -445,3 +447,24 @@ def test_the_self_test_runs_in_coarse_precisions_too(precision: str) -> None:
     report = run_of(["torch"], [Case(HERE, 0)], (precision,))
     assert report.self_test.planted > 0
     assert report.ok
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_discards_still_ends_the_run() -> None:
+    """Ctrl-C during a callback of the garbage collector, where Python drops the exception, ends the run after that part."""
+    adapter = Altered(lambda trace: trace)
+
+    def dropped(phase: str, info: dict[str, int]) -> None:
+        gc.callbacks.remove(dropped)
+        signal.raise_signal(signal.SIGINT)
+
+    def collect(trace: Trace) -> Trace:
+        if adapter.runs == 20:
+            gc.callbacks.append(dropped)
+            gc.collect()
+        return trace
+
+    adapter.change = collect
+    report = verify(adapters=[adapter], cases=64, layers=["Linear", "Tanh"], precisions=("float64",), reports=None)
+    assert report.interrupted
+    assert 0 < report.cases < 64
