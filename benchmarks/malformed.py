@@ -3,7 +3,7 @@
     python benchmarks/malformed.py [FILES] [SEED]
 
 Exit status 1, with the file kept, where a command shows a traceback, says more than a line, exits with another status than 0, 1 or 2,
-takes longer than ten seconds, or writes where it should not.
+takes longer than half a minute, or writes where it should not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from backproof.baseline import baseline_of, text_of
 from backproof.cli import main
 from backproof.reading import read_report
 
-SLOW = 10.0  # seconds
+SLOW = 30.0  # seconds, of which a run's worker takes some to start
 STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear",
                             "torch", "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})  # fmt: skip
 CASES = ("--adapter", "torch", "--cases", "1", "--layers", "ReLU", "--quiet", "--reports", "reports")
@@ -36,7 +36,7 @@ CASES = ("--adapter", "torch", "--cases", "1", "--layers", "ReLU", "--quiet", "-
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that reads the mutated file `{}`, which has the name and the content of a sample."""
+    """A command line that reads a mutated sample, and how often it is its turn."""
 
     sample: str
     arguments: tuple[str, ...]
@@ -52,9 +52,12 @@ COMMANDS = (
     Command("report.json", ("diff", "{}", "{}", "--format", "json"), 2),
     Command("report.json", ("baseline", "{}", "reports/new.toml"), 4),
     Command("baseline.toml", ("baseline", "good/report.json", "{}", "--check"), 6),
-    Command("baseline.toml", ("verify", *CASES, "--baseline", "{}"), 2),
+    Command("baseline.toml", ("verify", *CASES, "--baseline", "{}")),
+    Command("report.json", ("show", "{folder}", "--print")),
+    Command("campaign.sqlite", ("diff", "{}", "good"), 4),
+    Command("campaign.sqlite", ("verify", "--quiet", "--resume", "{folder}"), 2),
 )
-"""What is run; campaigns that are resumed and `show` belong here too."""
+"""What is run: `{}` is the mutated file, `{folder}` the folder that holds it and nothing else."""
 
 
 def samples(folder: Path) -> dict[str, bytes]:
@@ -78,8 +81,8 @@ def samples(folder: Path) -> dict[str, bytes]:
     place = next(p for p in (folder / "good").iterdir() if p.is_dir() and not p.name.endswith("known"))
     if report.ok:
         raise RuntimeError("the mistake was not found: there is no finding to mutate")
-    return {"case.json": (place / "case.json").read_bytes(), "finding.json": (place / "finding.json").read_bytes(),
-            "report.json": (folder / "good" / "report.json").read_bytes(),
+    good = {name: (folder / "good" / name).read_bytes() for name in ("campaign.sqlite", "report.json")}
+    return {**good, **{name: (place / name).read_bytes() for name in ("case.json", "finding.json")},
             "baseline.toml": text_of(baseline_of(read_report(folder / "good"))).encode()}  # fmt: skip
 
 
@@ -182,7 +185,7 @@ def fault(arguments: list[str], folder: Path) -> str:
         return f"exit status {status}: {said[-600:]}"
     if status == 2 and (len(said.splitlines()) != 1 or len(said) > 1000 or not said[:-1].isprintable()):
         return f"not one line: {said[:600]!r}"
-    if new := {path for path in _files(folder) - there if path.parts[0] != "reports"}:
+    if new := {path for path in _files(folder) - there if path.parts[0] not in {"reports", "mutated"}}:
         return f"written: {sorted(map(str, new))}"
     return ""
 
@@ -206,9 +209,11 @@ def run(files: int, seed: int) -> int:
         try:
             for number in range(files):
                 rng, command = random.Random(f"{seed} {number}"), plan[number % len(plan)]  # noqa: S311  (a seed that is printed)
-                path = folder / f"mutated-{command.sample}"
+                shutil.rmtree(folder / "mutated", ignore_errors=True)
+                (folder / "mutated").mkdir()
+                path = folder / "mutated" / command.sample
                 path.write_bytes(mutated(rng, good[command.sample], is_json=command.sample.endswith("json")))
-                arguments = [part.replace("{}", path.name) for part in command.arguments]
+                arguments = [part.replace("{}", f"mutated/{command.sample}").replace("{folder}", "mutated") for part in command.arguments]
                 if said := fault(arguments, folder):
                     bad += 1
                     kept = home / f"malformed-{number}-{command.sample}"

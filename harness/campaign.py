@@ -48,8 +48,10 @@ class Campaign:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options it was begun with; empty before that."""
-        found: dict[str, Any] = self.store.fact("options") or {}
+        """The options it was begun with."""
+        found: dict[str, Any] | None = self.store.fact("options")
+        if found is None:
+            raise ValueError(f"{self.folder.path}: the campaign ended before its first case. Begin a new one")
         return found
 
     def begin(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:

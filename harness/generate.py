@@ -13,6 +13,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+from platformdirs import user_cache_path
 
 from .coverage import Coverage
 from .reference.case import Case
@@ -44,27 +46,38 @@ Submit = Callable[..., Drawn]
 
 
 def draw_block(seed: int, block: int, families: Sequence[str] | None, rare: Sequence[str]) -> list[Structure]:
-    """Draw the structures of a block: the same ones for the same arguments, whatever process does it."""
-    wide = _drawn(seed, block, 0, networks(families))
-    turned = _drawn(seed, block, 1, networks(families, rare=rare))
-    return list(chain.from_iterable(zip(wide, turned, strict=True)))
+    """Draw the structures of a block: the same ones for the same arguments, whatever process does it.
+
+    The rare layers take turns, each with any of the rare heads.
+    """
+    wide = _drawn((seed, block, 0), networks(families), BLOCK // 2)
+    layers, heads = [name for name in rare if name not in HEADS], [name for name in rare if name in HEADS]
+    each = -(-BLOCK // 2 // len(layers))
+    turns = [_drawn((seed, block, 1, n), networks(families, rare=[name, *heads]), each) for n, name in enumerate(layers)]
+    turned = chain.from_iterable(zip(*turns, strict=True))
+    return list(chain.from_iterable(zip(wide, turned, strict=False)))
 
 
-def _drawn(seed: int, block: int, half: int, strategy: st.SearchStrategy[Network]) -> list[Structure]:
-    """Draw half a block; a strategy with fewer structures than that gives them in turn.
+def _drawn(seed: tuple[int, ...], strategy: st.SearchStrategy[Network], count: int) -> list[Structure]:
+    """Draw some structures; a strategy with fewer than that gives them in turn.
 
     The first example is always the simplest one there is, which is left out where there are others.
     """
     drawn: list[Structure] = []
 
-    @hypothesis_seed(int(np.random.SeedSequence((seed, block, half)).generate_state(1)[0]))
-    @settings(max_examples=BLOCK // 2 + 1, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    @hypothesis_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    @settings(max_examples=count + 1, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategy.flatmap(lambda network: st.tuples(st.just(network), batches(network))))
     def collect(structure: tuple[Network, int]) -> None:
         drawn.append(Structure(*structure))
 
-    collect()
-    return list(islice(cycle(drawn[1:] or drawn), BLOCK // 2))
+    # Hypothesis keeps what it learns of the sources; that belongs into no folder of the caller's
+    set_hypothesis_home_dir(user_cache_path("backproof") / "hypothesis")
+    try:
+        collect()
+    finally:
+        set_hypothesis_home_dir(None)
+    return list(islice(cycle(drawn[1:] or drawn), count))
 
 
 class Drawing:

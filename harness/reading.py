@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from .finding import VERDICTS
 from .folders import CAMPAIGN, REPORT, newest
 
-__all__ = ["LARGEST", "checked", "read_bytes", "read_json", "read_report"]
+__all__ = ["LARGEST", "OPEN", "Count", "checked", "read_bytes", "read_json", "read_report"]
 
 LARGEST = 64 * 2**20  # bytes; a report is far below
 

@@ -11,8 +11,12 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, with_config
+from typing_extensions import TypedDict
+
 from .finding import Finding
 from .ledger import Ledger
+from .reading import OPEN, Count, checked
 from .reference.case import Case
 from .report import Tally
 
@@ -43,6 +47,36 @@ INSERT INTO tallies VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDA
 RETURNING number
 """
 SELF_TEST = ("planted", "caught", "blamed", "hidden")
+
+
+@with_config(OPEN)
+class _Options(TypedDict):
+    adapters: list[str]
+    precisions: list[str]
+    cases: Count | None
+    seed: Count
+    layers: list[str] | None
+
+
+@with_config(OPEN)
+class _Coverage(TypedDict):
+    layers: dict[str, Count]
+    options: dict[str, Count]
+    regimes: dict[str, Count]
+
+
+@with_config(OPEN)
+class _Drawing(TypedDict):
+    block: Count
+    rare: list[list[str]]
+    coverage: _Coverage
+
+
+FACTS: dict[str, TypeAdapter[Any]] = {
+    "options": TypeAdapter(_Options), "environment": TypeAdapter(dict[str, str]), "drawing": TypeAdapter(_Drawing),
+    "made of": TypeAdapter(dict[str, Any]),
+}  # fmt: skip
+"""What may be kept by name."""
 
 
 class Store:
@@ -88,8 +122,11 @@ class Store:
             if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY}:
                 raise OSError(f"{self.path}: the campaign cannot be written: {error}. What was counted before is kept") from error
             raise ValueError(f"{self.path}: not readable as a campaign: {error}") from error
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError, RecursionError, OverflowError, UnicodeError) as error:
-            raise ValueError(f"{self.path}: a damaged campaign: {type(error).__name__}: {error}") from error
+        except (KeyError, TypeError, IndexError, ValueError, RecursionError, OverflowError) as error:
+            if str(self.path) in str(error):
+                raise
+            said = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: a damaged campaign: {type(error).__name__}: {said}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -107,7 +144,7 @@ class Store:
         """Return what is kept under a name, or None."""
         with self._said():
             row = self.connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-            return None if row is None else json.loads(row[0])
+            return None if row is None else checked(FACTS[name], json.loads(row[0]), self.path)
 
     def keep(self, **facts: Any) -> None:
         """Keep JSON-ready values by name."""
