@@ -36,6 +36,11 @@ def _gate(which: int) -> Argument:
     return rule
 
 
+def _size(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """How large the input is, whatever its sign."""
+    return np.abs(x)
+
+
 def _scaled(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
     """Softplus is reckoned in beta x, as its threshold is."""
     return x * step.layer.beta
@@ -96,7 +101,7 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 
 
 ARGUMENTS: dict[str, Argument] = {
-    "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
+    "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "Softsign": _size, "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
     "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
     "RMSNorm": _spread(lambda layer: (-1,), centred=False),
     "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
