@@ -92,7 +92,8 @@ def _beside(here: float, there: float) -> str:
     """Set an entry against its true value."""
     if here == 0 or there == 0:
         return "zero" if here == 0 else f"{here:.6g} in place of 0"
-    ratio = here / there
+    with quiet():
+        ratio = here / there
     return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"
 
 

@@ -13,6 +13,7 @@ from .diagnose import Diagnosis
 from .environment import environment
 from .examine import Examiner
 from .finding import Finding
+from .known import KnownList
 from .ledger import Ledger
 from .reference.case import Case
 from .shrink import shrink
@@ -140,9 +141,12 @@ def _failed(work: Work, case: Case, error: Exception) -> Finding:
         code, said = HARNESS, f"the harness itself failed, a bug of ours: {type(error).__name__}: {error}"
     together = "" if len(work.adapters) == len(work.precisions) == 1 else ", only where adapters and precisions follow each other"
     precision = work.precisions[0]
+    layers = (step.layer for step in case.network.steps)
+    known = KnownList().raised(work.adapters[0], precision, layers, said) if not together else None
     certificate = Certificate("", case.network, "", "error", 0, message=said)
     return Finding.of(certificate, adapter=", ".join(work.adapters), precision=precision, verdict="error",
-                      diagnosis=Diagnosis(code, said + together), case=replace(case, precision=precision), step=None)  # fmt: skip
+                      diagnosis=Diagnosis(code, said + together), case=replace(case, precision=precision), step=None,
+                      known=known.reason if known else "")  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum, auto
 from multiprocessing.connection import Connection
+from tempfile import TemporaryFile
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -20,6 +22,8 @@ import cloudpickle  # type: ignore[import-untyped]
 __all__ = ["STARTING", "ClosedError", "LostError", "Worker"]
 
 SERVE = "import sys; sys.path[:] = {path!r}; from backproof.worker import serve; serve({parent}, {memory})"
+FATAL = re.compile(r"^F\d{4} .*?\] (?=\w)|(?=Check failed|Fatal |terminate called|Assertion )")  # of glog, Python, C++ and C
+WORDS = 300  # characters
 STARTING = 120.0  # seconds that a process may take until it answers
 
 
@@ -66,6 +70,7 @@ class Worker:
         try:
             if self.process is None:
                 self._start()
+            self.printed.truncate(0)
             self._send(cloudpickle.dumps((function, arguments)))
             while True:
                 kind, found = self._received(seconds)
@@ -86,9 +91,11 @@ class Worker:
         if self.closed:
             raise ClosedError("the worker was closed")
         code = SERVE.format(path=sys.path, parent=os.getpid(), memory=self.memory)
-        # its standard output is the channel; what a framework prints goes to standard error
+        # its standard output is the channel; what a framework prints goes to a file, from which a death is explained
+        self.printed = TemporaryFile("a+b")  # noqa: SIM115  (it lives as long as the process)
+        weakref.finalize(self, self.printed.close)
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,  # noqa: S603
-                                        env={**os.environ, **self.environment})  # fmt: skip
+                                        stderr=self.printed, env={**os.environ, **self.environment})  # fmt: skip
         self.requests, self.answers = (Connection(os.dup(pipe.fileno()), readable=not out, writable=out)  # type: ignore[union-attr]
                                        for pipe, out in ((self.process.stdin, True), (self.process.stdout, False)))  # fmt: skip
         self.process.stdin.close()  # type: ignore[union-attr]
@@ -112,15 +119,23 @@ class Worker:
             hung, said = True, f"no answer within {seconds:g} s"
         except (EOFError, OSError):
             hung, code = False, process.wait() if process is not None else 0
-            said = f"the process died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+            said = f"the process died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'}){self._last_words()}"
         self._stop()
         raise LostError(said, hung=hung)
+
+    def _last_words(self) -> str:
+        """Return what the process printed of a failed check or a fatal error, if it did."""
+        self.printed.seek(0)
+        lines = self.printed.read().decode(errors="replace").splitlines()
+        fatal = [line for line in lines if FATAL.search(line)]
+        return f": {FATAL.sub('', fatal[-1]).strip()[:WORDS]}" if fatal else ""
 
     def _stop(self) -> None:
         self._ends()
         if self.process is not None:
             self.requests.close()
             self.answers.close()
+            self.printed.close()
             self.process = None
 
     def close(self) -> None:

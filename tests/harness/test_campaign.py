@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -199,13 +198,11 @@ def test_killing_the_driver_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_stops_with_a_sentence_and_a_store_that_opens(tmp_path: Path) -> None:
     """Where the store cannot grow the run ends with one line and exit 2, and goes on when there is room."""
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
-    process = start(tmp_path, "--adapter", "torch", "--seed", "5", "--cases", "400", preexec_fn=small)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 2, out + err
-    (line,) = [line for line in err.splitlines() if "backproof" in line]
+    small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); "
+    done = subprocess.run([sys.executable, "-c", small + COMMAND[-1], "verify", "--adapter", "torch", "--seed", "5", "--cases", "400"],
+                          cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "backproof" in line]
     assert "cannot be written" in line
     assert "What was counted before is kept" in line
     (folder,) = (tmp_path / "reports").iterdir()

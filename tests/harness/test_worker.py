@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_a_death_is_said_and_the_next_call_is_made(worker: Worker, death: Callab
     assert worker.call(60, abs, -3) == 3
 
 
+def test_last_words_are_part_of_what_is_said(worker: Worker) -> None:
+    """What a failed check of a framework printed before the end explains it; what an earlier call printed does not."""
+    def abort() -> None:
+        os.write(2, b"W1122 10:00:00.0 1 loud.cc:1] warning\nF1122 10:00:00.0 12 simplifier.cc:586] Check failed: a is b (why)\n  @ 0x7f\n")
+        os.abort()
+
+    worker.call(60, os.write, 2, b"Check failed: long ago\n")
+    with pytest.raises(LostError, match=r"^the process died \(SIGABRT\): Check failed: a is b \(why\)$"):
+        worker.call(60, abort)
+    worker.call(60, os.write, 2, b"Check failed: survived\n")
+    with pytest.raises(LostError, match=r"^the process died \(exit status 3\)$"):
+        worker.call(60, os._exit, 3)
+
+
 def test_a_call_that_takes_too_long_is_ended(worker: Worker) -> None:
     """A process that does not answer in time is killed."""
     pid = worker.call(60, os.getpid)
@@ -138,20 +153,23 @@ def test_a_closed_worker_ends_the_call_it_is_in() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
-def test_a_process_does_not_outlive_its_caller() -> None:
+def test_a_process_does_not_outlive_its_caller(tmp_path: Path) -> None:
     """Where the caller is killed, a process that hangs is not left behind."""
-    code = """
-import os, sys, time
+    told = tmp_path / "pid"
+    code = f"""
+import os, time
+from pathlib import Path
 from backproof.worker import Worker
 def busy():
-    print(os.getpid(), file=sys.stderr, flush=True)
+    Path({str(told)!r} + ".new").write_text(str(os.getpid()))
+    os.rename({str(told)!r} + ".new", {str(told)!r})
     time.sleep(600)
 Worker().call(600, busy)
 """
-    caller = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    assert caller.stderr is not None
-    pid = int(caller.stderr.readline())
+    caller = subprocess.Popen([sys.executable, "-c", code])
+    while not told.exists():
+        assert caller.poll() is None
+        time.sleep(0.05)
     caller.kill()
     caller.wait()
-    caller.stderr.close()
-    assert gone(pid)
+    assert gone(int(told.read_text()))
