@@ -97,6 +97,8 @@ def kills(times: int, cases: int, seed: int) -> str:
             if now < finished:
                 raise SystemExit(f"{finished - now} finished cases were lost")
             finished = now
+            if process.poll() not in {None, 0}:
+                raise SystemExit(f"a run ended with {process.returncode}")
             if process.poll() is not None:  # all cases are done: begin again, and go on counting kills
                 if report(killed) != report(straight):
                     raise SystemExit("the verdicts differ from those of a run that was not killed")

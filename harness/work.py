@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -27,7 +28,7 @@ SHRINKING = 60.0  # seconds in which a smaller case is looked for that fails in 
 WORKERS: dict[int, Worker] = {}
 """The process of each thread that examines."""
 
-TRIES = 2  # times that a structure is examined whole, since a process may be ended from outside
+TRIES = 3  # times that a process is given the same work, since it may be ended from outside
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class Work:
         return Ledger.of(draws)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what a function returns in the process."""
+        """Return what a function returns in the process; raise LostError where that is lost again and again."""
+        for _ in range(TRIES - 1):
+            with suppress(LostError):
+                return self._ready().call(self.seconds, function, *arguments)
         return self._ready().call(self.seconds, function, *arguments)
 
     def shrunk(self, finding: Finding) -> Finding:

@@ -28,6 +28,7 @@ from backproof.reference.network import Network
 from backproof.report import Report
 from backproof.run import Run, run_all
 from backproof.store import Store
+from backproof.worker import LostError
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
 HERE = Path(__file__).parent
@@ -96,6 +97,22 @@ def test_a_process_that_is_killed_once_changes_nothing() -> None:
     assert first.tallies == again.tallies
     assert not again.found
     assert again.self_test == first.self_test
+
+
+def test_work_that_is_lost_to_a_kill_is_done_again(tmp_path: Path) -> None:
+    """What is no case is handed to another process where one was ended; where none survives it is an error."""
+    def once(marker: Path) -> str:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    with Engine.local(1) as engine:
+        work = engine.work(("torch",), ("float64",), 0)
+        assert engine.submit(work.call, once, tmp_path / "marker").result() == "done"
+        with pytest.raises(LostError, match=r"^the process died \(exit status 4\)$"):
+            engine.submit(work.call, os._exit, 4).result()
+        assert engine.submit(work.call, abs, -3).result() == 3
 
 
 def test_a_death_is_shown_on_its_smallest_case(hostile: str, tmp_path: Path) -> None:
