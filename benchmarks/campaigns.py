@@ -92,7 +92,7 @@ def kills(times: int, cases: int, seed: int) -> str:
         done = {"driver": 0, "worker": 0}
         finished, process = 0, start(killed, *arguments)
         while sum(done.values()) < times:
-            time.sleep(rng.uniform(0, 2 * whole / times))
+            time.sleep(rng.uniform(0, whole / 2))  # from before the first case to after some hundred
             now = cases_in(killed)
             if now < finished:
                 raise SystemExit(f"{finished - now} finished cases were lost")
