@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters import Adapter
+from .own_forward import OwnForward
 from .probe import Probe
 from .reading import read_json
 from .reference.case import Case
@@ -52,7 +53,8 @@ def _checked(case: Case | Probe) -> Case | Probe:
     entries = case.batch * sum(map(prod, shapes)) + sum(map(prod, single))
     if entries > ENTRIES:
         raise ValueError(f"a case too large to run again: got {entries:,} entries, expected at most {ENTRIES:,}")
-    _ = case.call() if isinstance(case, Probe) else case.values()
+    if not (isinstance(case, Probe) and isinstance(case.layer, OwnForward)):  # what that takes only its candidate knows
+        _ = case.call() if isinstance(case, Probe) else case.values()
     return case
 
 

@@ -513,7 +513,7 @@ def test_a_report_is_saved_and_reads_well(tmp_path: Path) -> None:
     wrong = changed(gradients, dW1=lambda d: 2 * d, db2=lambda d: None)
     report = check_gradients(loss, wrong, parameters, reports=tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "error-numpy-Handwritten-db2-float64",
+    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "report.html", "error-numpy-Handwritten-db2-float64",
                                                         "wrong-numpy-Handwritten-dW1-float64"}  # fmt: skip
     saved = json.loads((folder / "report.json").read_text())
     assert [f["tensor"] for f in saved["findings"]] == ["db2", "dW1"]  # worst first
