@@ -157,7 +157,7 @@ def rate(folder: Path, *arguments: str) -> float:
         count = cases_in(folder)
         if count and (not seen or count > seen[-1][1]):
             seen.append((time.perf_counter(), count))
-        time.sleep(0.02)
+        time.sleep(0.25)  # looking on must not take what the workers need
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
     (begin, first), (end, last) = seen[0], seen[-1]

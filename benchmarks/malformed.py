@@ -3,7 +3,7 @@
     python benchmarks/malformed.py [FILES] [SEED]
 
 Exit status 1, with the file kept, where a command shows a traceback, says more than a line, exits with another status than 0, 1 or 2,
-takes longer than half a minute, or writes where it should not.
+takes longer than two minutes, or writes where it should not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from backproof.baseline import baseline_of, text_of
 from backproof.cli import main
 from backproof.reading import read_report
 
-SLOW = 30.0  # seconds, of which a run's worker takes some to start
+SLOW = 120.0  # seconds: a campaign that goes on shrinks its findings
 STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear",
                             "torch", "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})  # fmt: skip
 CASES = ("--adapter", "torch", "--cases", "1", "--layers", "ReLU", "--quiet", "--reports", "reports")
