@@ -75,6 +75,21 @@ def test_a_case_that_fails_is_a_finding_and_the_others_count(hostile: str, layer
     assert not after.found
 
 
+def test_a_known_abort_is_explained_and_another_is_not(hostile: str) -> None:
+    """XLA's abort on a dilated transposed convolution, the real one, is known by its last words; a death without them is a finding."""
+    layer = bp.ConvTranspose2d(1, (2, 3), (2, 1), (1, 0), bias=False, dilation=(1, 2))
+    with Engine.local(1) as engine:
+        aborts = [Case(Network((1, 5, 1), (layer,), MSELoss()), 0, batch=1)]
+        (known,) = engine.submit(engine.work(("jax:jit",), ("float32",), 0).examine, 0, aborts).result().found.values()
+        dies = [Case(Network((1, 5, 1), (layer, bp.Tanh()), MSELoss()), 0, batch=1)]
+        (unknown,) = engine.submit(engine.work((hostile,), ("float32",), 0).examine, 0, dies).result().found.values()
+    assert "SIGABRT" in known.diagnosis.sentence
+    assert "Window dimensions do not match RHS shape" in known.diagnosis.sentence
+    assert "algebraic simplifier" in known.known
+    assert unknown.diagnosis.code == "died"
+    assert not unknown.known
+
+
 def test_a_case_that_hangs_is_ended(hostile: str) -> None:
     """After its seconds a case is a finding; the draws after it, on the same adapter, are skipped and counted."""
     with Engine.local(1, Limits(4.0)) as engine:
