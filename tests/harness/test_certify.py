@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,7 @@ from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
-from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.trace import LayerTrace, Trace, Wired
 
 LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), bp.SwiGLU(), Linear(3), bp.Softmax())
 NETWORKS = {str(head): Network((5,), LAYERS, head) for head in (
@@ -214,7 +215,7 @@ def cancelling(layer: Any, x: Any, dx: Any) -> Trace:
     assert second.d_inputs[0].item() == 2
     flat = replace(one_layer(bp.Flatten(), first.output, hidden * 0 + 2, np.float32), path="layers.1")
     layers = (first, flat, replace(second, path="layers.2"))
-    return Trace(first.output, layers, tuple(((f"w{i}",), (f"w{i + 1}",)) for i in range(3)))
+    return Trace(first.output, layers, tuple(Wired((f"w{i}",), (f"w{i + 1}",)) for i in range(3)))
 
 
 OFF = 2 * (1 + 100 * 2.0**-24)  # as another order of the sum may give it
@@ -231,6 +232,38 @@ def test_neighbours_explain_another_rounding_at_a_kink(layer: Any, x: Any, dx: A
     assert failed(certify(trace, float32, fused=True)) == []
     twice = planted(trace, "layers.0", d_inputs=(np.full_like(trace.layers[0].d_inputs[0], OFF + 0.25),))
     assert failed(certify(twice, float32, fused=True)) == [("layers.0", "dx", "outside")]
+
+
+WEIGHT = bp.Shared(Linear(16, bias=False), "key")
+TIED = Network((16,), (WEIGHT, WEIGHT), MSELoss())
+FORK = "@key.weight.fork"
+
+
+def contracted(first: LayerTrace, second: LayerTrace) -> np.ndarray:
+    """Return the sum of two layers' dy x^T for a batch of 1, the second product not rounded, as a fused multiply-add leaves it."""
+    dy, x, other_dy, other_x = (a.ravel() for step in (first, second) for a in (step.d_output, step.inputs[0]))
+    return np.array([[float(Fraction(d * u) + Fraction(other_d) * Fraction(v)) for u, v in zip(x, other_x, strict=True)]
+                     for d, other_d in zip(dy, other_dy, strict=True)])  # fmt: skip
+
+
+def test_neighbours_explain_the_gradient_of_a_shared_weight_with_unrounded_products() -> None:
+    """XLA adds the products of a batch of 1 by multiply-adds: where they nearly cancel, what the recorded ones were rounded by is left."""
+    trace = traced("torch", Case(TIED, 0, batch=1))
+    first, second = (step_of(trace, f"layers.{i}") for i in range(2))
+    right, outside = contracted(second, first), [(FORK, "dx", "outside")]
+    assert failed(certify(planted(trace, FORK, d_inputs=(right,)), FLOAT64)) == outside
+    assert failed(certify(planted(trace, FORK, d_inputs=(right,)), FLOAT64, fused=True)) == []
+    forgotten, off = first.d_params["weight"], nudged(right, 1 + PART)[0]
+    for wrong in (forgotten, off):
+        assert failed(certify(planted(trace, FORK, d_inputs=(wrong,)), FLOAT64, fused=True)) == outside
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_of_a_shared_weight_agree_after_xla_has_fused_them(seed: int, precision: str) -> None:
+    """The very case: a batch of 1 through one weight of 16 x 16 twice."""
+    case = Case(TIED, seed, batch=1, precision=precision)
+    assert failed(certify(traced("jax:jit", case), precision_named(precision), fused=True)) == []
 
 
 ZEROS = Network((3,), (bp.LeakyReLU(0.25),), MSELoss())
@@ -678,7 +711,7 @@ def test_what_binds_no_entries_together_is_conserved() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_shared_tie_is_a_convention_and_one_paid_twice_is_outside(*, fused: bool) -> None:
     """Of two tied entries either or both may have dy; not each all of it, also where a compiler may have rounded dy otherwise."""
-    trace = replace(traced("torch", Case(FIRST, 1)), layers=(POOL,), wires=((("x",), ("y",)),))
+    trace = replace(traced("torch", Case(FIRST, 1)), layers=(POOL,), wires=(Wired(("x",), ("y",)),))
     for dx, verdict in (([1, 0], "agrees"), ([0, 1], "convention"), ([0.25, 0.75], "convention"), ([1, 1], "outside"), ([0, 0], "outside")):
         gradient = np.array([[[*dx, 1.0, 0.0]]])
         found = certify(planted(trace, "layers.0", d_inputs=(gradient,)), FLOAT64, fused=fused)
