@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from .excess import text_map
 from .finding import Finding
 from .folders import REPORT, STAMP
 from .reference.heads import Head
@@ -105,7 +106,7 @@ class ReportFolder:
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
         context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options,
-                                   "cut": self.cut}
+                                   "cut": self.cut, "text_map": text_map}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
         _write(self.path / "report.html", page(report))
         _write(self.path / REPORT, report.to_json())
