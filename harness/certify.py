@@ -11,7 +11,7 @@ import numpy as np
 from .reference.case import Case
 from .reference.graph import each
 from .reference.heads import Head
-from .reference.layer import each_shape
+from .reference.layer import Elementwise, each_shape
 from .reference.rounding import BOUND_SLACK, Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
 from .reference.wiring import Fork
@@ -94,7 +94,21 @@ def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (
     Balls given for `inputs` and `upstream` take the place of the recorded numbers.
     """
     with quiet():
-        return {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
+        balls = {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
+    return _open_to_nan(step, balls) if isinstance(step.layer, Elementwise) else balls
+
+
+def _open_to_nan(step: LayerTrace, balls: dict[str, Rounded]) -> dict[str, Rounded]:
+    """Claim nothing of what an entry-by-entry layer makes of a dy that is not finite.
+
+    Where its derivative is 0 a rule that selects gives 0, and one that multiplies gives 0 times infinity: NaN. Both are right.
+    """
+    lost = ~np.isfinite(step.d_outputs[0])
+    if not lost.any():
+        return balls
+    unknown = {name: lost if name == "dx" else np.True_ for name in balls if name not in step.layer.output_names}
+    return {**balls, **{name: Rounded(np.where(where, np.nan, balls[name].value), balls[name].bound, balls[name].arithmetic)
+                        for name, where in unknown.items()}}  # fmt: skip
 
 
 def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:

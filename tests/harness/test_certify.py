@@ -767,6 +767,21 @@ def test_end_to_end_compares_every_output_and_every_leaf(network: Network) -> No
     assert [(c.path, c.tensor) for c in found] == [*wanted, ("head", "output")]
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+@pytest.mark.parametrize("layer", [bp.Hardswish(), bp.ReLU(), bp.Hardtanh(-3.0, 3.0), bp.PReLU()], ids=str)
+def test_zero_times_what_is_not_finite_is_zero_or_nan(layer: Any, lost: float) -> None:
+    """Where the derivative is 0 an upstream NaN may be selected away or multiplied by 0; with a finite one NaN is a mistake."""
+    x, dy = np.array([[-5.0, -5.0]]), np.array([[lost, 1.0]])
+    params = {name: np.zeros(shape) for name, shape in layer.parameters((2,)).items()}
+    right = one_layer(layer, x, np.ones_like(dy), np.float64, **params)
+    for entry in (0.0, np.nan):
+        d_params = {name: np.full(shape, entry) for name, shape in layer.parameters((2,)).items()}
+        step = replace(right, d_output=dy, d_inputs=(np.array([[entry, 0.0]]),), d_params=d_params)
+        assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    leaked = replace(right, d_output=dy, d_inputs=(np.array([[0.0, np.nan]]),))
+    assert [(c.tensor, c.verdict, c.index) for c in certify_layer(leaked, FLOAT64) if c.failed] == [("dx", "nonfinite", (0, 1))]
+
+
 def test_nan_from_above_may_go_to_any_tied_entry() -> None:
     """Where the gradient from above is NaN nothing is known of tied entries; an entry that is no maximum stays 0."""
     x, nan = np.array([[[1.0, 1.0, 0.0]]]), np.nan
