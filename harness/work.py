@@ -91,14 +91,13 @@ class Work:
         return self._ready().call(self.seconds, function, *arguments)
 
     def shrunk(self, finding: Finding) -> Finding:
-        """Return a finding on the smallest case that shows it."""
+        """Return a finding on the smallest case that shows it, with the options that it needs."""
         if finding.diagnosis.code in FAILED:
             return self._still_failing(finding)
-        try:
-            (found,) = self._each(_shrunk, finding)
-        except Exception:  # noqa: BLE001  (a smaller case hangs, dies or is beyond us: the finding itself stands)
-            return finding
-        return found
+        found = [finding]
+        with suppress(Exception):  # a smaller case hangs, dies or is beyond us: what was found before stands
+            found.extend(self._each(_shrunk, finding))
+        return found[-1]
 
     def _still_failing(self, finding: Finding) -> Finding:
         """Return a finding of a case that could not be examined on the smallest one that fails in the same way."""
@@ -166,5 +165,8 @@ def _draws(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, in
     yield from _examiner(adapters, precisions, seed).draws(index, cases)
 
 
-def _shrunk(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, finding: Finding) -> Finding:
-    return _examiner(adapters, precisions, seed).shrunk(finding)
+def _shrunk(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, finding: Finding) -> Iterator[Finding]:
+    examiner = _examiner(adapters, precisions, seed)
+    small = examiner.smallest(finding)
+    yield small
+    yield examiner.with_options(small)
