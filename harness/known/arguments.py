@@ -111,7 +111,8 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "Softsign": _size,
     "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
-    "cosine_embedding": _shorter, "projection": _projection, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
+    "cosine_embedding": _shorter, "projection": _projection, "Prod": _saved_product, "CumProd": _saved_product,
+    "ScaledDotProductAttention": _keys_seen,
     "RMSNorm": _spread(lambda layer: (-1,), centred=False),
     "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
     "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)),
