@@ -7,10 +7,16 @@ from typing import Any
 
 import backproof as bp
 import pytest
-from backproof.reference.layer import Layer
+from backproof import strategies
+from backproof.reference.head import pairs
+from backproof.reference.heads import Head
+from backproof.reference.layer import REGISTRY, Layer
 
 LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOWERINGS, key=lambda layer: layer.__name__)
           for framework in ("torch", "jax")}  # fmt: skip
+
+
+HEADS = [*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")]
 
 
 def own_function(framework: str, layer: Layer) -> Any:
@@ -30,6 +36,15 @@ def test_torchs_own_functions_are_right(cls: type[Layer]) -> None:
         report = bp.check(own_function("torch", layer), layer, framework="torch", cases=6, seed=seed)
         assert report.ok, str(report)
         assert report.compared
+
+
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_torchs_own_losses_are_right(head: Any) -> None:
+    """Every head that networks are drawn with, in both precisions."""
+    lowering = import_module("backproof.adapters.torch").HEADS[type(head)]
+    report = bp.check(lambda z, target: lowering(head, z, target), head, framework="torch", cases=6)
+    assert report.ok, str(report)
+    assert report.compared
 
 
 @pytest.mark.parametrize("cls", LAYERS["jax"], ids=lambda cls: cls.__name__)
