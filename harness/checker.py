@@ -181,9 +181,10 @@ class Checker:
             if not finding.known and finding.verdict != "convention":
                 self.ledger.found[key] = self._shrunk(finding)
         everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
-                      and (f.case.condition, f.case.regime) == (Condition(), "normal")}  # fmt: skip
+                      and f.case.batch and (f.case.condition, f.case.regime) == (Condition(), "normal")}  # fmt: skip
         for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
-            if finding.tensor in everywhere and finding.verdict in {"imprecise", "convention"}:
+            minor = finding.verdict in {"imprecise", "convention"} or finding.diagnosis.code == "empty-batch"
+            if finding.tensor in everywhere and minor:
                 del self.ledger.found[key]
 
     def _examine(self, probe: Probe, *, repeat: bool) -> None:
@@ -217,7 +218,10 @@ class Checker:
             self.ledger.skipped[f"{probe.condition}: not supported by the candidate: {error}"] += 1
             return [], None, ()
         except Exception as error:  # noqa: BLE001  (whatever a candidate raises is a finding)
-            self._raised(probe, error)
+            if probe.batch or isinstance(error, LostError):
+                self._raised(probe, error)
+            else:
+                self.ledger.skipped[f"an empty batch: not supported by the candidate: {first_sentence(error)}"] += 1
             return [], None, ()
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start

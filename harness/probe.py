@@ -16,7 +16,7 @@ from .adapters.calls import DENSE, PLAIN, Answer, Call, Driver
 from .own_forward import OwnForward
 from .reference.graph import Graph
 from .reference.heads import Head
-from .reference.layer import Shape, build, describe, each_shape
+from .reference.layer import Layer, Shape, build, describe, each_shape
 from .reference.rounding import precision_named
 from .reference.trace import LayerTrace
 from .reference.values import REGIMES, sources, store, targets, upstreams
@@ -32,6 +32,7 @@ MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal"}
 
 SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 64, 65)
 LONGEST = 17  # along an axis before the last: time, channels, height
+EMPTY_AT = 6  # the number of the probe of an empty batch
 LARGEST = 4_000  # entries of an example
 POOL = 48  # shapes that a layer is tried on
 OUTPUTS: tuple[Shape, ...] = ((4,), (3,), (1,), (2, 3), (5, 4), (2, 5), (3, 2, 4))
@@ -233,6 +234,8 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
+        if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
+            batch, condition = 0, Condition()
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
             condition = replace(condition, alone=None)
         yield Probe(layer, own, batch, int(rng.integers(2**31)), regime, condition=condition)
