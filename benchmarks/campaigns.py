@@ -37,7 +37,7 @@ from backproof.reference.heads import MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.report import Tally
-from backproof.store import Store
+from backproof.store import Examined, Store
 from document import conditions, note, table, write
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()", "verify"]
@@ -212,11 +212,11 @@ def stores() -> str:
             store.connection.execute("PRAGMA synchronous = OFF")  # it is filled once
             for number in range(5000):
                 part = Ledger()
-                part.certificates = [(n % 4, ("torch", "float64", f"L{n % 80}", f"d{n % 3}"), Tally(10, margin=0.5)) for n in range(200)]
-                for _, key, tally in part.certificates:
-                    part.tallies.setdefault(key, Tally()).merge(tally)
+                part.certificates = [(n % 4, ("torch", "float64", f"L{n % 80}", f"d{n % 3}"), (10, 0, 0, 0, 0.5)) for n in range(200)]
+                for _, key, counts in part.certificates:
+                    part.tallies.setdefault(key, Tally()).merge(Tally(*counts))
                 part.cases = 4
-                store.add(number, [Case(network, n) for n in range(4)], part, first_case=4 * number, drawing=None)
+                store.add([Examined(number, 4 * number, [Case(network, n) for n in range(4)], part)])
                 note(f"{which}: {number} of 5,000 structures")
             store.close()
         old, new = (Path(name) / which for which in ("old", "new"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,7 @@ from filelock import FileLock, Timeout
 from .disk import ReportFolder
 from .finding import Finding
 from .folders import CAMPAIGN
-from .ledger import Ledger
-from .reference.case import Case
-from .store import Store
+from .store import Examined, Store
 
 __all__ = ["Campaign"]
 
@@ -67,12 +65,16 @@ class Campaign:
                              f"{'; '.join(changed)}. Begin a new one")
         self.store.keep(options=options, environment=environment)
 
-    def add(self, number: int, cases: Sequence[Case], part: Ledger, *, first_case: int, drawing: Mapping[str, Any] | None,
-            new: Sequence[Finding]) -> None:  # fmt: skip
-        """Keep a structure that was examined, and write what it showed for the first time."""
-        for finding in new:
+    def add(self, structures: Sequence[Examined], found: Container[tuple[str, ...]]) -> None:
+        """Keep structures that were examined, and write what they showed for the first time; `found` has the keys of what is there."""
+        new: dict[tuple[str, ...], Finding] = {}
+        for structure in structures:
+            for key, finding in structure.ledger.found.items():
+                if key not in found:
+                    new.setdefault(key, finding)
+        for finding in new.values():
             self.folder.add(finding)
-        self.store.add(number, cases, part, first_case=first_case, drawing=drawing)
+        self.store.add(structures)
 
     def smallest(self, key: tuple[str, ...], before: Finding, finding: Finding) -> None:
         """Keep a finding on the smallest case that shows it."""

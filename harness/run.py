@@ -23,6 +23,7 @@ from .known import KnownList
 from .ledger import Ledger
 from .reference.case import Case
 from .report import Report
+from .store import Examined
 from .strategies import checked
 
 __all__ = ["Run", "run_all", "verify"]
@@ -125,7 +126,10 @@ class Run:
             self.environment, self.names = environment(), [adapter.name for adapter in self.examiner.adapters]
         else:
             self.work = engine.work([str(a) for a in adapters], precisions, seed)
-            self.environment, self.names = engine.submit(self.work.environment).result(), list(self.work.adapters)
+            # every worker loads its frameworks at once, since none has anything else to do yet
+            wanted = engine.workers if cases is None else min(engine.workers, -(-cases // DRAWS))
+            first, *_ = [engine.submit(self.work.environment) for _ in range(wanted)]
+            self.environment, self.names = first.result(), list(self.work.adapters)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -154,10 +158,10 @@ class Run:
             examine = self.examiner.structure if self.engine is None else self.work.examine
             waiting.append((index, state, cases, submit(examine, index, cases)))
             if len(waiting) > ahead:
-                self._take(*waiting.popleft())
+                self._take(waiting)
                 yield
         while waiting:
-            self._take(*waiting.popleft())
+            self._take(waiting)
             yield
 
     def _structures(self) -> Iterator[tuple[int, Any, tuple[Case, ...]]]:
@@ -174,13 +178,16 @@ class Run:
             if index >= self.first:
                 yield index, state, cases if self.total is None else cases[: self.total - index * DRAWS]
 
-    def _take(self, index: int, state: Any, cases: tuple[Case, ...], part: Any) -> None:
-        """Wait for a structure, keep it where there is a campaign, and count it."""
-        found: Ledger = part.result()
+    def _take(self, waiting: deque[tuple[int, Any, tuple[Case, ...], Any]]) -> None:
+        """Wait for the first structure, keep it and those behind it that are done where there is a campaign, and count them."""
+        done: list[Examined] = []
+        while waiting and (not done or waiting[0][-1].done()):
+            index, state, cases, part = waiting.popleft()
+            done.append(Examined(index, index * DRAWS, cases, part.result(), state))
         if self.campaign is not None:
-            new = [finding for key, finding in found.found.items() if key not in self.ledger.found]
-            self.campaign.add(index, cases, found, first_case=index * DRAWS, drawing=state, new=new)
-        self._count(found)
+            self.campaign.add(done, self.ledger.found)
+        for structure in done:
+            self._count(structure.ledger)
 
     def _count(self, part: Ledger) -> None:
         part.certificates = []  # they name cases one by one, and would fill the memory

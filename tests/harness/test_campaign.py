@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -13,21 +14,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import backproof as bp
+import psutil
 import pytest
 from backproof.campaign import Campaign
+from backproof.disk import name_of
 from backproof.engine import Engine, Limits
+from backproof.examine import Examiner
+from backproof.finding import Finding
 from backproof.folders import CAMPAIGN
-from backproof.generate import BLOCK, DRAWS, Drawing, Later
+from backproof.generate import BLOCK, DRAWS, Drawing, Later, structures
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.network import Network
 from backproof.report import Report
 from backproof.run import Run, run_all
-from backproof.store import Store
+from backproof.store import Examined, Store
 from backproof.worker import LostError
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
@@ -144,6 +150,61 @@ def test_a_death_is_shown_on_its_smallest_case(hostile: str, tmp_path: Path) -> 
     (folder,) = (path for path in campaign.folder.path.iterdir() if path.is_dir())
     assert Case.from_json((folder / "case.json").read_text()) == finding.case
     assert not report.ok
+
+
+def test_every_worker_is_made_ready_before_the_first_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of two jobs has two processes from its start, of one thread each unless the caller wants more; one structure has one."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with Engine.local(2) as engine:
+        run = Run(["torch"], 8, 0, ("float64",), ["Linear"], None, engine)
+        for _ in range(600):
+            if len(children := psutil.Process().children()) == 2:
+                break
+            time.sleep(0.1)
+        assert len(children) == 2
+        assert engine.submit(run.work.call, os.getenv, "OMP_NUM_THREADS").result() == "1"
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert dict(engine.work(("torch",), ("float64",), 0).variables).get("OMP_NUM_THREADS") is None
+    with Engine.local(2) as engine:
+        Run(["torch"], 4, 0, ("float64",), ["Linear"], None, engine)
+        assert len(psutil.Process().children()) == 1
+
+
+def test_a_thread_that_gets_other_limits_gets_another_process() -> None:
+    """The process of an executor's thread is that of the work it does now, and ends with the thread."""
+    with ThreadPoolExecutor(1) as executor:
+        first, second = (Engine(executor, 1, Limits(memory=memory)).work(("torch",), ("float64",), 0) for memory in (2**33, 2**34))
+        limits = [executor.submit(work.call, resource.getrlimit, resource.RLIMIT_DATA).result() for work in (first, second)]
+        pids = [executor.submit(work.call, os.getpid).result() for work in (second, second)]
+    assert [soft for soft, _ in limits] == [2**33, 2**34]
+    assert pids[0] == pids[1]
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_structures_kept_together_are_as_if_kept_one_by_one(tmp_path: Path) -> None:
+    """Of structures in one transaction the store is the same, a finding is on the first case that shows it, and all or none count."""
+    examiner = Examiner(("torch",), ("float64",), 5)
+    parts = [Examined(n, n * DRAWS, cases, examiner.structure(n, cases))
+             for n, cases in enumerate(structures(6 * DRAWS, 5, ["Hardsigmoid", "Linear"]))]  # fmt: skip
+    shown = [key for part in parts for key in part.ledger.found]
+    assert len(set(shown)) < len(shown)
+    kept_rows = []
+    for name, groups in (("one", [[part] for part in parts]), ("all", [parts])):
+        campaign, found = Campaign.start(tmp_path / name), dict[tuple[str, ...], Finding]()
+        with campaign:
+            for group in groups:
+                campaign.add(group, found)
+                for part in group:
+                    found = {**part.ledger.found, **found}
+            kept_rows.append([*campaign.store.connection.iterdump()])
+        assert {path.name for path in campaign.folder.path.iterdir() if path.is_dir()} == {name_of(finding) for finding in found.values()}
+        for finding in found.values():
+            assert Case.from_json((campaign.folder.path / name_of(finding) / "case.json").read_text()) == finding.case
+    assert kept_rows[0] == kept_rows[1]
+    with Campaign.start(tmp_path) as campaign:
+        with pytest.raises(ValueError, match="UNIQUE constraint failed"):
+            campaign.add([parts[0], parts[0]], {})
+        assert campaign.store.structures == 0
 
 
 def straight(cases: int, reports: Path | None = None, **options: Any) -> Report:
