@@ -32,6 +32,11 @@ class Limits:
     memory: int | None = None
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        for name, value, unit in (("timeout", self.seconds, "seconds"), ("memory", self.memory, "bytes")):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: got {value}, expected {unit} above 0")
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
@@ -62,6 +67,9 @@ class Engine:
         """Return the engine of a Dask cluster by its address, of an executor that makes `jobs` calls at a time, or of this machine."""
         if isinstance(scheduler, str):
             return cls.dask(scheduler, limits)
+        if not isinstance(scheduler, Executor | None):
+            raise TypeError(f"scheduler: got {type(scheduler).__name__}, expected the address of a Dask scheduler or a "
+                            "concurrent.futures.Executor")
         return cls.local(jobs, limits) if scheduler is None else nullcontext(cls(scheduler, jobs, limits))
 
     @classmethod

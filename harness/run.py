@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 from .adapters import Adapter
 from .campaign import Campaign
-from .engine import Engine
+from .engine import Engine, Limits
 from .environment import environment
 from .examine import Examiner
 from .generate import BLOCK, DRAWS, Drawing, Later
@@ -30,26 +31,42 @@ __all__ = ["Run", "run_all", "verify"]
 
 SHRINKING = 300.0  # seconds in which findings are brought to their smallest cases; what is left then stays on the case it was found on
 
+ADAPTERS, CASES, PRECISIONS = ("torch", "jax:jit"), 200, ("float64", "float32")
+DEFAULTS = {"adapters": ADAPTERS, "cases": CASES, "seed": 0, "precisions": PRECISIONS, "layers": None}
+
 Progress = Callable[["Run"], None]
 """Called after each structure."""
 
 
-def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: int | None = 200, seed: int = 0,
-           precisions: Sequence[str] = ("float64", "float32"), layers: Sequence[str] | None = None,
-           reports: str | Path | None = "reports", jobs: int = 1, minutes: float | None = None,
-           progress: Progress | None = None) -> Report:  # fmt: skip
+def verify(*, adapters: Sequence[str | Adapter] = ADAPTERS, cases: int | None = CASES, seed: int = 0,
+           precisions: Sequence[str] = PRECISIONS, layers: Sequence[str] | None = None, reports: str | Path | None = "reports",
+           jobs: int = 1, minutes: float | None = None, scheduler: str | Executor | None = None, timeout: float | None = None,
+           memory: float | None = None, resume: str | Path | None = None, progress: Progress | None = None) -> Report:  # fmt: skip
     """Check frameworks over random networks and return the report; write it below `reports` unless that is None.
 
     `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every precision. With
-    one job all of it happens in this process; several are processes of their own, in which a case may hang or die and is a finding.
-    The same seed gives the same verdicts for any number of them. Raises ValueError for an unknown adapter, layer or precision,
-    MissingFrameworkError for an absent framework.
+    one job all of it happens in this process. With several, a limit (`timeout` in seconds for one case, `memory` in GiB for one process)
+    or a `scheduler` (the address of Dask's, or an executor that makes `jobs` calls at a time) it happens in processes of their own, in
+    which a case may hang or die and is a finding. The same seed gives the same verdicts for any number of them.
+
+    `resume` is the folder of a campaign to go on with; what is left at its default is as it was begun with. Raises ValueError for an
+    unknown adapter, layer or precision, MissingFrameworkError for an absent framework, OSError where nothing can be written or no
+    scheduler answers.
     """
     if jobs < 1:
         raise ValueError(f"verify needs at least one job: got {jobs}")
-    with Engine.local(jobs) if jobs > 1 else nullcontext() as engine:
-        run = Run(adapters, cases, seed, precisions, layers, minutes, engine)
-        return run_all(run, progress or (lambda _: None), Campaign.start(Path(reports)) if reports is not None else None)
+    limits = Limits(Limits.seconds if timeout is None else timeout, None if memory is None else int(memory * 2**30))
+    campaign = Campaign.resume(Path(resume)) if resume is not None else None
+    made_of: dict[str, Any] = {"adapters": adapters, "cases": cases, "seed": seed, "precisions": precisions, "layers": layers}
+    with campaign or nullcontext():
+        if campaign is not None:
+            made_of |= {name: campaign.options[name] for name, default in DEFAULTS.items() if made_of[name] == default}
+        here = jobs == 1 and scheduler is None and timeout is None and memory is None
+        with nullcontext() if here else Engine.of(scheduler, jobs, limits) as engine:
+            run = Run(minutes=minutes, engine=engine, **made_of)
+            if campaign is None and reports is not None:
+                campaign = Campaign.start(Path(reports))
+            return run_all(run, progress or (lambda _: None), campaign)
 
 
 def run_all(run: Run, progress: Progress, campaign: Campaign | None = None) -> Report:
