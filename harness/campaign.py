@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from .disk import ReportFolder
 from .finding import Finding
 from .folders import CAMPAIGN
+from .ledger import Ledger
 from .store import Examined, Store
 
 __all__ = ["Campaign"]
@@ -75,6 +76,12 @@ class Campaign:
         for finding in new.values():
             self.folder.add(finding)
         self.store.add(structures)
+
+    def ledger(self) -> Ledger:
+        """Return the counts and findings so far, with the tensors that lie in the folders of the findings."""
+        ledger = self.store.ledger()
+        ledger.found = {key: self.folder.restored(finding) for key, finding in ledger.found.items()}
+        return ledger
 
     def smallest(self, key: tuple[str, ...], before: Finding, finding: Finding) -> None:
         """Keep a finding on the smallest case that shows it."""

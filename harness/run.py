@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .adapters import Adapter
+from .adapters import Adapter, lowering
 from .campaign import Campaign
 from .engine import Engine, Limits
 from .environment import environment
@@ -160,7 +159,14 @@ class Run:
         campaign.begin(self.options, self.environment)
         self.campaign, self.first = campaign, campaign.store.structures
         if self.first:
-            self.ledger, self.drawing = campaign.store.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
+            self.ledger, self.drawing = campaign.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
+            lowered = {key: self._apart(lowering, finding.adapter, type(finding.step.layer))
+                       for key, finding in self.ledger.found.items() if finding.step is not None}  # fmt: skip
+            self.ledger.found |= {key: replace(self.ledger.found[key], lowering=found.result()) for key, found in lowered.items()}
+
+    def _apart(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have a function called where the frameworks are loaded: by a worker, or in this process where there is none."""
+        return Later(function, *arguments) if self.engine is None else self.engine.submit(self.work.call, function, *arguments)
 
     def examine(self, case: Case) -> None:
         """Examine one case by itself, in this process."""
@@ -184,8 +190,7 @@ class Run:
     def _structures(self) -> Iterator[tuple[int, Any, tuple[Case, ...]]]:
         """Yield the structures that are left with their cases, counting the time that drawing takes in this process."""
         wanted = None if self.total is None else -(-self.total // DRAWS)
-        submit = Later if self.engine is None else partial(self.engine.submit, self.work.call)
-        source = self.drawing.structures(submit, None if wanted is None else -(-wanted // BLOCK))
+        source = self.drawing.structures(self._apart, None if wanted is None else -(-wanted // BLOCK))
         while self.minutes is None or time.perf_counter() - self.started < 60 * self.minutes:
             start = time.perf_counter()
             index, state, cases = next(source, (wanted, None, ()))
