@@ -179,7 +179,8 @@ def test_small_tensors_are_kept_whole(tmp_path: Path) -> None:
 
 def _pages(folder: Path) -> dict[str, str]:
     """What people see of a report, without the seconds."""
-    return {name: re.sub(r"seconds, \w+.*?</dd>", "", (folder / name).read_text(), flags=re.DOTALL) for name in ("report.html", "report.md")}
+    texts = {name: (folder / name).read_text() for name in ("report.html", "report.md")}
+    return {name: re.sub(r"seconds, \w+.*?</dd>", "", text, flags=re.DOTALL) for name, text in texts.items()}
 
 
 def _files_of(folder: Path) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def test_a_run_that_goes_on_shows_what_an_undisturbed_one_does(tmp_path: Path) -
 
 
 def test_the_script_of_a_run_in_processes_calls_the_framework(tmp_path: Path) -> None:
-    """The process that writes a report has loaded no framework; what repro.py calls comes from the worker, and again where a run goes on."""
+    """The process that writes a report has loaded no framework; what repro.py calls comes from a worker, also where a run goes on."""
     command = [sys.executable, "-c", "from backproof.cli import main; main()", "verify", "--quiet"]
     arguments = ["--adapter", "torch", "--layers", "Hardsigmoid,Linear", "--seed", "5", "--cases", "8", "--reports", str(tmp_path)]
     subprocess.run([*command, *arguments], check=True, capture_output=True)
