@@ -123,7 +123,7 @@ class ReportFolder:
         context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options,
                                    "cut": self.cut}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
-        _write(self.path / "report.html", page(report))
+        _write(self.path / "report.html", page(report, self.cut))
         _write(self.path / REPORT, report.to_json())
         return self.path
 

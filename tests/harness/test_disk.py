@@ -157,6 +157,7 @@ def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, repor
     assert not (place / "repro.py").exists()
     text = (target.path / "report.md").read_text()
     assert "repro.py" not in text
+    assert "repro.py" not in (target.path / "report.html").read_text()
     assert f"backproof replay {name_of(finding)}/case.json --adapter torch" in text
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
     again = ReportFolder(tmp_path, finding_bytes, report_bytes)
