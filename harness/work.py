@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .certify import Certificate
 from .diagnose import Diagnosis
@@ -20,15 +21,15 @@ from .reference.case import Case
 from .shrink import shrink
 from .worker import STARTING, LostError, Worker
 
-__all__ = ["HARNESS", "WORKERS", "Work"]
+__all__ = ["HARNESS", "TRIES", "WORKERS", "Work"]
 
 HARNESS = "harness-failed"  # the code of a finding that is a failure of ours
 FAILED = frozenset({"hung", "died", "memory", HARNESS})  # codes of cases that could not be examined
 SHRINKING = 60.0  # seconds in which a smaller case is looked for that fails in the same way
-WORKERS: dict[int, Worker] = {}
+TRIES = 3  # times that the same work is handed out, since who does it may be ended from outside
+HERE = threading.local()  # its worker ends with its thread
+WORKERS: MutableMapping[int, Worker] = WeakValueDictionary()
 """The process of each thread that examines."""
-
-TRIES = 3  # times that a process is given the same work, since it may be ended from outside
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,13 @@ class Work:
         return self._ready().each(self.seconds, function, self.adapters, self.precisions, self.seed, *arguments)
 
     def _ready(self) -> Worker:
-        """Return the process of this thread, with its frameworks loaded: no case pays for that."""
-        worker = WORKERS.setdefault(threading.get_ident(), Worker(self.memory, dict(self.variables)))
+        """Return the process of this thread, with its frameworks loaded: no case pays for that. One of other limits is replaced."""
+        limits = self.memory, dict(self.variables)
+        worker: Worker | None = getattr(HERE, "worker", None)
+        if worker is None or (worker.memory, worker.environment) != limits:
+            if worker is not None:
+                worker.close()
+            worker = HERE.worker = WORKERS[threading.get_ident()] = Worker(*limits)
         if worker.process is None:
             worker.call(STARTING, _load, self.adapters, self.precisions, self.seed)
         return worker
