@@ -13,8 +13,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from .excess import text_map
 from .arrays import arrays_of, with_arrays, with_layer
+from .excess import text_map
 from .finding import Finding
 from .folders import REPORT, STAMP
 from .report import Report
