@@ -122,7 +122,9 @@ class CELU(Elementwise):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             slope = np.exp(left)
-            return np.where(x > 0, dy, either(dy * slope, dy / self.alpha * self.alpha * slope)), {}
+            # the chain rule of alpha expm1(x / alpha) multiplies by alpha first, where the product may underflow, or divides first
+            steps = either(dy / self.alpha * self.alpha * slope, dy * self.alpha * slope / self.alpha)
+            return np.where(x > 0, dy, either(dy * slope, steps)), {}
 
         return np.where(x > 0, x, y_left), backward
 

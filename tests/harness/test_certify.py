@@ -792,6 +792,15 @@ def test_zero_times_what_is_not_finite_is_zero_or_nan(layer: Any, lost: float) -
     assert [(c.tensor, c.verdict, c.index) for c in certify_layer(leaked, FLOAT64) if c.failed] == [("dx", "nonfinite", (0, 1))]
 
 
+@pytest.mark.parametrize(("dy", "verdict"), [(-6.3e-37, "inconclusive"), (-6.3e-30, "outside")])
+def test_a_product_that_underflows_on_the_way_may_be_lost(dy: float, verdict: str) -> None:
+    """jax takes dy alpha e^(x / alpha) / alpha from the left: at alpha = 1/2 it is flushed to 0 where the result is a normal number."""
+    layer, x = bp.CELU(0.5), [[-1.7687]]
+    step = one_layer(layer, x, [[dy]], np.float32)
+    lost = replace(step, d_inputs=(np.zeros((1, 1), np.float32),))
+    assert [c.verdict for c in certify_layer(lost, precision_named("float32"))] == ["agrees", verdict]
+
+
 def test_nan_from_above_may_go_to_any_tied_entry() -> None:
     """Where the gradient from above is NaN nothing is known of tied entries; an entry that is no maximum stays 0."""
     x, nan = np.array([[[1.0, 1.0, 0.0]]]), np.nan
