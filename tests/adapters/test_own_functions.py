@@ -16,6 +16,7 @@ LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOW
           for framework in ("torch", "jax")}  # fmt: skip
 
 
+PRECISIONS = ("float64", "float32", "bfloat16", "float16")
 HEADS = [*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")]
 
 
@@ -31,18 +32,18 @@ def own_function(framework: str, layer: Layer) -> Any:
 
 @pytest.mark.parametrize("cls", LAYERS["torch"], ids=lambda cls: cls.__name__)
 def test_torchs_own_functions_are_right(cls: type[Layer]) -> None:
-    """Every setting that brings out what is special about a layer, in both precisions."""
+    """Every setting that brings out what is special about a layer, in every precision."""
     for seed, (layer, *_) in enumerate(cls.examples()):
-        report = bp.check(own_function("torch", layer), layer, framework="torch", cases=6, seed=seed)
+        report = bp.check(own_function("torch", layer), layer, framework="torch", cases=6, seed=seed, precisions=PRECISIONS)
         assert report.ok, str(report)
         assert report.compared
 
 
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_torchs_own_losses_are_right(head: Any) -> None:
-    """Every head that networks are drawn with, in both precisions."""
+    """Every head that networks are drawn with, in every precision."""
     lowering = import_module("backproof.adapters.torch").HEADS[type(head)]
-    report = bp.check(lambda z, target: lowering(head, z, target), head, framework="torch", cases=6)
+    report = bp.check(lambda z, target: lowering(head, z, target), head, framework="torch", cases=6, precisions=PRECISIONS)
     assert report.ok, str(report)
     assert report.compared
 
