@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,9 @@ class ReportFolder:
 
 
 def name_of(finding: Finding) -> str:
-    """Return the name of a finding's folder, made of safe characters only."""
-    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision)
+    """Return the name of a finding's folder, made of safe characters only; of exceptions it ends with a checksum of what was raised."""
+    cause = f"{zlib.crc32(finding.cause.encode(errors='backslashreplace')):08x}" if finding.cause else ""
+    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, cause)
     safe = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts if part)
     return f"{safe}-known" if finding.known else safe
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ VERDICTS: dict[str, str] = {
 """Every verdict with its meaning, worst first."""
 
 SEVERITY = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+
+
+NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ class Finding:
     def key(self) -> tuple[str, str, str, str]:
         """What makes a finding distinct."""
         return (self.adapter, self.layer, self.tensor, self.verdict)
+
+    @property
+    def cause(self) -> str:
+        """What was raised, without its numbers, by which findings of no tensor are told apart; empty for the others."""
+        return "" if self.tensor else NUMBER.sub("#", self.diagnosis.sentence)
 
     @property
     def title(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,8 +12,6 @@ from .finding import SEVERITY, Finding
 from .report import Counts, Key, Report, SelfTest, Tally
 
 __all__ = ["Ledger"]
-
-NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
 
 
 class Ledger:
@@ -70,7 +67,7 @@ class Ledger:
 
     def enter_error(self, finding: Finding) -> None:
         """Enter a finding of a case that gave no trace; messages that differ in numbers alone are one finding."""
-        key = (finding.adapter, "", "", "error", NUMBER.sub("#", finding.diagnosis.sentence))
+        key = (finding.adapter, "", "", "error", finding.cause)
         if not self.seen(key):
             self.found[key] = finding
 

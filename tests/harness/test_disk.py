@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.adapters import load
+from backproof.diagnose import Diagnosis
 from backproof.disk import ReportFolder, name_of
 from backproof.finding import Finding
 from backproof.reference.activations import GELU, Hardsigmoid, LeakyReLU
@@ -245,3 +246,13 @@ def test_the_script_of_a_run_in_processes_calls_the_framework(tmp_path: Path) ->
     subprocess.run([*command, "--resume", str(folder), "--cases", "12"], check=True, capture_output=True)
     assert (place / "repro.py").read_text() == source
     assert "def hardsigmoid(" in (folder / "report.html").read_text()
+
+
+def test_what_was_raised_for_several_reasons_has_a_folder_for_each(tmp_path: Path) -> None:
+    """Two exceptions of one adapter are two folders; messages that differ in numbers alone are one."""
+    case = Case(Network((2,), (), MSELoss()), 0)
+    folder = ReportFolder(tmp_path)
+    for message in ("no kernel", "no memory: 12 bytes", "no memory: 7 bytes"):
+        folder.add(Finding("torch", "float64", "", "", "", "error", 0.0, (0, 0), (), 0.0, 0.0, 0.0, Diagnosis("raised", message), case))
+    said = [json.loads(file.read_text())["diagnosis"]["sentence"] for file in tmp_path.glob("error-torch-float64-*/finding.json")]
+    assert sorted(said) == ["no kernel", "no memory: 7 bytes"]
