@@ -340,10 +340,8 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
     if not size:
         return None
     if ball.exact:
-        # an exact result is a number of the format; one that is spread along an axis is stored once
-        distinct = ball.held[tuple(slice(0, 1) if not stride else slice(None) for stride in ball.held.strides)]
-        with quiet():
-            same = (actual == distinct.astype(actual.dtype, copy=False)).all() and np.isfinite(actual).all()
+        with quiet():  # an exact result is a number of the format
+            same = (actual == _distinct(ball.held).astype(actual.dtype, copy=False)).all() and np.isfinite(actual).all()
         return margin if same else None
     values, bounds, widest = ball.value, ball.bounds(), 0.0
     if not actual.ndim:
@@ -353,8 +351,12 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)
             value, bound = values[part], bounds[part]
-            excess = _excess(actual[part], value, bound)
+            positive = np.minimum.reduce(bound[(0,) * (bound.ndim - 1)]) > 0  # the rest most often is as its first row
+            excess = _excess(actual[part], value, bound if positive else np.maximum(bound, SMALLEST))
             place = int(np.argmax(excess))  # of NaN, where there is any
+            if positive and np.isnan(excess.ravel()[place]):
+                excess = _excess(actual[part], value, np.maximum(bound, SMALLEST))  # 0 / 0 is 0 here
+                place = int(np.argmax(excess))
             if not (top := float(excess.ravel()[place])) < 1:
                 return None
             if top > margin * BOUND_SLACK:
@@ -363,17 +365,24 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
                     excess *= bound < np.abs(value) / 2
                     top = float(np.max(excess))
                 margin = max(margin, top / BOUND_SLACK)
-            widest = max(widest, float(np.maximum.reduce(bound, axis=None)))
+            widest = max(widest, float(np.maximum.reduce(_distinct(bound), axis=None)))
     return margin if any(widest < _largest(some) / BOUND_SLACK for some in (values[:1], values)) else None
 
 
 def _excess(actual: np.ndarray, value: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """Return |actual - value| / bound, 0 where both are."""
+    """Return |actual - value| / bound."""
     excess = actual.astype(np.float64)
     excess -= value
     np.abs(excess, out=excess)
-    excess /= bound if np.minimum.reduce(bound, axis=None) > 0 else np.maximum(bound, SMALLEST)
+    excess /= bound
     return excess
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of which one that is spread along an axis comes once."""
+    if 0 not in numbers.strides:
+        return numbers
+    return numbers[tuple(slice(None) if stride else slice(0, 1) for stride in numbers.strides)]
 
 
 def _largest(numbers: np.ndarray) -> float:

@@ -190,7 +190,7 @@ class Standardised:
             if self.constant:
                 return self._ordered(dy, weight, roundoff, tiny)
             value = dy.value if weight is None else dy.value * weight.value
-            g = _Sized(value, np.abs(value), roundoff, tiny, arithmetic)
+            g = _Sized(value, dy.magnitude if weight is None else np.abs(value), roundoff, tiny, arithmetic)
             top = largest_of(g.magnitude) * (1 + roundoff) + tiny
             if not (top < arithmetic.safe and self._summable(max(top, largest_of(dy.magnitude)), value.size)):
                 return None
@@ -265,8 +265,7 @@ class Standardised:
             # b x + c with c = -b mean - ..., b = projection rstd^2
             shifted = tiny if self.mean is None else _few(g, 6) * (rstd * rstd * along) + tiny
             moved, turned = rstd + stored + tiny, (rstd + stored) * along  # what the bounds of g and of unit are multiplied by
-            bound = g.magnitude
-            bound *= stored + tiny + g.relative * moved
+            bound = np.multiply(g.magnitude, stored + tiny + g.relative * moved, out=None if weight is None else g.magnitude)
             size *= self.rstd.bound / self.rstd.value
             bound += size
             more, rest = _parts(unit, stored * along + rstd * projection.bound, turned, size)
