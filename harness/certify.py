@@ -346,7 +346,7 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
     values, bounds, widest = ball.value, ball.bounds(), 0.0
     if not actual.ndim:
         actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
-    rows = max(1, BLOCK * len(actual) // size)
+    rows = max(1, 2 * BLOCK * len(actual) // size)
     with quiet():
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)

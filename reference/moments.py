@@ -65,7 +65,8 @@ class Standardised:
             w, offset = (arithmetic.lift(n) if found is None else found for n, found in ((1.0, weight), (0.0, bias)))
             twice = arithmetic.gamma(2, arithmetic.roundoff) if weight is not None or bias is not None else 0.0
             most, most_offset, value = _most(w), _most(offset), unit.value if weight is None else unit.value * w.value
-            value = value if bias is None else value + offset.value
+            if bias is not None:
+                value = np.add(value, offset.value, out=None if weight is None else value)
             small = most_offset * (twice + few) + offset.bound + 4 * tiny
             scale = few * _most(self.rstd)
             if np.size(along := scale * most) < value.size:  # a weight that entries of a group share
@@ -369,12 +370,13 @@ def _unit(x: Rounded, mean: Rounded, rstd: Rounded, reach: Any, deviation: Any, 
     relative = rstd.bound + most * twice
     rest = (x.bound + mean.bound) * (most * (1 + twice)) + tiny * (1 + 2 * most)
     inside = largest_of(reach) * (1 + twice) <= largest
-    value = deviation * rstd.value
     if inside and x.exact and all(rstd.shape[axis] == 1 for axis in axes):
+        value = np.multiply(deviation, rstd.value, out=None if deviation is x.value else deviation)
         ball = _Sized(value, np.abs(value), relative / rstd.value, rest, arithmetic)
         if largest_of(ball.relative) < math.inf and largest_of(rest) < math.inf and largest_of(ball.magnitude) < math.inf:
             return ball
-    bound = np.abs(deviation) * relative + rest
+        deviation = x.value - mean.value
+    value, bound = deviation * rstd.value, np.abs(deviation) * relative + rest
     return _known(value, bound if inside else np.where(reach * (1 + twice) <= largest, bound, np.inf), arithmetic)
 
 
