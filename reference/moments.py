@@ -125,6 +125,15 @@ class Standardised:
             value, magnitude, spread = (np.squeeze(a, axes) for a in (value, magnitude, spread))
             return arithmetic.accumulated(value, spread, magnitude + spread, dy.size // max(value.size, 1))
 
+    def total(self, dy: Array, axes: Axes) -> Array:
+        """Return the sum of dy along `axes`, the bias's gradient."""
+        group = tuple(axis for axis in axes if axis in self.axes)
+        if not (group and isinstance(dy, Rounded) and group in self._kept and self._kept[group][0] is dy):
+            return np.sum(dy, axis=axes)
+        others = tuple(axis for axis in axes if axis not in group)
+        value, magnitude = (np.squeeze(a.sum(axis=others, keepdims=True), axes) for a in self._kept[group][1][3:])
+        return dy.arithmetic.accumulated(value, None, magnitude, dy.size // max(value.size, 1))
+
     def _underflow(self, axes: Axes, shape: tuple[int, ...]) -> Any:
         """Return what products with unit, or with x before it is multiplied by rstd, lose along axes by underflow."""
         each = 1 + _most(self.rstd)
@@ -192,8 +201,9 @@ class Standardised:
                 return self._ordered(dy, weight, roundoff, tiny)
             value = dy.value if weight is None else dy.value * weight.value
             g = _Sized(value, dy.magnitude if weight is None else np.abs(value), roundoff, tiny, arithmetic)
-            top = largest_of(g.magnitude) * (1 + roundoff) + tiny
-            if not (top < arithmetic.safe and self._summable(max(top, largest_of(dy.magnitude)), value.size)):
+            furthest = largest_of(dy.magnitude)
+            top = furthest if weight is None else largest_of(g.magnitude) * (1 + roundoff) + tiny
+            if not (top < arithmetic.safe and self._summable(max(top, furthest), value.size)):
                 return None
             shared = axes if weight is None else tuple(axis for axis in axes if weight.shape[axis] == 1)
             if weight is None or not shared:
