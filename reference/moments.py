@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, largest_of, quiet
+from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, contracted, largest_of, quiet
 
 __all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
 
@@ -120,7 +120,7 @@ class Standardised:
                 value, magnitude, moved = (a.sum(axis=others, keepdims=True) for a in self._sums(dy, group)[:3])
             else:
                 pairs = (dy.value, unit.value), (dy.magnitude, unit.magnitude), (dy.magnitude, self.summed.bound)
-                value, magnitude, moved = (_inner(a, b, others) for a, b in pairs)
+                value, magnitude, moved = (contracted(a, b, others) for a, b in pairs)
             spread = arithmetic.roundoff * magnitude + (1 + arithmetic.roundoff) * moved + self._underflow(axes, dy.shape)
             value, magnitude, spread = (np.squeeze(a, axes) for a in (value, magnitude, spread))
             return arithmetic.accumulated(value, spread, magnitude + spread, dy.size // max(value.size, 1))
@@ -165,11 +165,11 @@ class Standardised:
         """
         if axes not in self._kept or self._kept[axes][0] is not g:
             unit, size = self.unit, g.magnitude
-            magnitude, total = _inner(size, unit.magnitude, axes), size.sum(axis=axes, keepdims=True)
+            magnitude, total = contracted(size, unit.magnitude, axes), size.sum(axis=axes, keepdims=True)
             moved = magnitude * unit.relative + total * unit.rest
             if self.mean is not None:
-                moved += _inner(size, self.reach, axes) * self._shared
-            self._kept[axes] = g, (_inner(g.value, unit.value, axes), magnitude, moved, g.value.sum(axis=axes, keepdims=True), total)
+                moved += contracted(size, self.reach, axes) * self._shared
+            self._kept[axes] = g, (contracted(g.value, unit.value, axes), magnitude, moved, g.value.sum(axis=axes, keepdims=True), total)
         return self._kept[axes][1]
 
     @property
@@ -400,13 +400,6 @@ def _parts(ball: Rounded, relative: Any, factor: Any, out: Any = None) -> tuple[
     if isinstance(ball, _Sized):
         return np.multiply(ball.magnitude, relative + ball.relative * factor, out=out), ball.rest * factor
     return np.abs(ball.value) * relative, ball.bound * factor
-
-
-def _inner(a: Any, b: Any, axes: Axes) -> Any:
-    """Return the sums of a b along axes, kept as axes of size 1."""
-    places = range(a.ndim)
-    sums: Any = np.einsum(a, places, b, places, [axis for axis in places if axis not in axes])
-    return sums.reshape([1 if axis in axes else n for axis, n in enumerate(a.shape)])
 
 
 def _count(x: Array, axes: Axes) -> int:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "largest_of", "one_sum", "precision_named",
-           "quiet", "running_product", "running_sum", "scatter_add"]
+__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "contracted", "either", "inner", "largest_of", "one_sum",
+           "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -914,6 +914,33 @@ def added(terms: Sequence[Array]) -> Array:
         bound = spread + magnitude * arithmetic.gamma(additions, arithmetic.roundoff) + additions * arithmetic.precision.underflow
         value = sum(b.value for b in balls)
         return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+
+
+def inner(a: Array, b: Array, axis: int) -> Array:
+    """Return the sum of a b along an axis, kept as an axis of size 1, whose products are stored before they are added in any order."""
+    known = next((x.arithmetic for x in (a, b) if isinstance(x, Rounded)), None)
+    if known is None or a.shape != b.shape:
+        return np.sum(a * b, axis=axis, keepdims=True)
+    x, y, n, axes = known.lift(a), known.lift(b), a.shape[axis], (axis % a.ndim,)
+    with quiet():
+        value, magnitude = (contracted(one, other, axes) for one, other in ((x.value, y.value), (x.magnitude, y.magnitude)))
+        # |x'y' - xy| <= |x| by + bx (|y| + by), and what rounds and underflows in each product is added
+        moved: Any = 0.0
+        if not y.exact:
+            moved = contracted(x.magnitude, y.bounds(), axes)
+        if not x.exact:
+            moved = moved + contracted(x.bounds(), y.magnitude if y.exact else y.magnitude + y.bound, axes)
+        if n < 2 or not largest_of(magnitude + moved) < known.safe:
+            return np.sum(a * b, axis=axis, keepdims=True)
+        spread = known.roundoff * (magnitude + moved) + moved + n * known.precision.underflow
+        return known.accumulated(value, spread, magnitude + spread, n)
+
+
+def contracted(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Any:
+    """Return the sums of a b along axes, kept as axes of size 1."""
+    places = range(a.ndim)
+    sums: Any = np.einsum(a, places, b, places, [axis for axis in places if axis not in axes])
+    return sums.reshape([1 if axis in axes else n for axis, n in enumerate(a.shape)])
 
 
 def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
