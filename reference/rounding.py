@@ -590,11 +590,13 @@ def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tupl
     # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
     # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
     left, right = np.abs(x.value), np.abs(y.value)
-    length, tops = x.shape[-1], (largest_of(left if x.exact else left + x.bound), largest_of(right if y.exact else right + y.bound))
+    length, tops = x.shape[-1], (largest_of(left) + largest_of(x.bound), largest_of(right) + largest_of(y.bound))
     if x.exact and y.exact:
         return _at_most(left, right, tops, lost, relative), length * tops[0] * tops[1]
     if y.exact:
-        return _at_most(x.bound * (1 + relative) + left * relative, right, tops, lost), length * tops[0] * tops[1]
+        left *= relative
+        left += x.bound * (1 + relative)
+        return _at_most(left, right, tops, lost), length * tops[0] * tops[1]
     moved = y.bound * (1 + relative) + right * relative
     bound = _at_most(left, moved, tops, lost)
     if not x.exact:
