@@ -158,6 +158,11 @@ def certify_layer(step: LayerTrace, precision: Precision) -> list[Certificate]:
     """
     if fault := _malformed(step):
         return [_error(step, *fault)]
+    with quiet():  # once, not for every tensor
+        return _certified(step, precision)
+
+
+def _certified(step: LayerTrace, precision: Precision) -> list[Certificate]:
     own = Arithmetic(precision)
     try:
         if (found := _certify_in_parts(step, own)) is not None:
@@ -190,20 +195,20 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
     constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
     batched = [name for name, constant in constants.items() if constant.batched]
     whole, margins, rows = tensors(step), dict[str, float](), max(1, BLOCK * batch // size)
-    for start in range(0, batch, rows):
-        part = slice(start, start + rows)
-        params = {**step.params, **{k: step.params[k][part] for k in batched}}
-        few = replace(step, inputs=tuple(x[part] for x in step.inputs), params=params,
-                      d_output=tuple(dy[part] for dy in step.d_outputs))  # fmt: skip
-        balls = expected(few, arithmetic)
-        for name, ball in balls.items():
-            actual = whole.get(name)
-            if actual is None or actual.shape != (batch, *ball.shape[1:]) or actual.dtype != arithmetic.precision.dtype:
-                return None
-            margin = _agreement(actual[part], ball)
-            if margin is None:
-                return None
-            margins[name] = max(margins.get(name, 0.0), margin)
+    with quiet():
+        for start in range(0, batch, rows):
+            part = slice(start, start + rows)
+            params = {**step.params, **{k: step.params[k][part] for k in batched}}
+            inputs, upstream = (tuple(a[part] for a in arrays) for arrays in (step.inputs, step.d_outputs))
+            few = LayerTrace(step.path, step.layer, inputs, None, (), upstream, params, {})
+            for name, ball in expected(few, arithmetic).items():
+                actual = whole.get(name)
+                if actual is None or actual.shape != (batch, *ball.shape[1:]) or actual.dtype != arithmetic.precision.dtype:
+                    return None
+                margin = _agreement(actual[part], ball, margins.get(name, 0.0))
+                if margin is None:
+                    return None
+                margins[name] = margin
     if margins.keys() != whole.keys():
         return None
     return [Certificate(step.path, step.layer, name, "agrees", whole[name].size, excess=m, margin=m) for name, m in margins.items()]
@@ -343,42 +348,64 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
     return replace(judged, verdict=verdict, excess=float(severity.max()), index=index, actual=actual, ball=ball)
 
 
-def _agreement(actual: np.ndarray, ball: Rounded) -> float | None:
+def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float | None:
     """Return the margin of a tensor of which `judge` would say nothing else than that it agrees, None where there may be more to say.
 
     Every entry must be well inside a finite bound that is smaller than the tensor's largest number: what nearly every tensor is,
-    found in a few passes over blocks of rows that stay in the cache.
+    found in a few passes over blocks of rows that stay in the cache. A margin known already is returned where none is larger.
     """
-    values, size = ball.value, actual.size
+    size = actual.size
     if not size:
         return None
     if ball.exact:
-        # an exact result is a number of the format; one that is spread along an axis is stored once
-        distinct = values[tuple(slice(0, 1) if not stride else slice(None) for stride in values.strides)]
-        with quiet():
-            same = (actual == distinct.astype(actual.dtype)).all() and np.isfinite(actual).all()
-        return 0.0 if same else None
-    bounds, margin, widest, largest = ball.bounds(), 0.0, 0.0, 0.0
-    actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
-    rows = max(1, BLOCK * len(actual) // size)
+        with quiet():  # an exact result is a number of the format
+            same = (actual == _distinct(ball.held).astype(actual.dtype, copy=False)).all() and np.isfinite(actual).all()
+        return margin if same else None
+    values, bounds, widest = ball.value, ball.bounds(), 0.0
+    if not actual.ndim:
+        actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
+    rows = max(1, 2 * BLOCK * len(actual) // size)
     with quiet():
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)
             value, bound = values[part], bounds[part]
-            excess = actual[part].astype(np.float64)
-            excess -= value
-            np.abs(excess, out=excess)
-            excess /= bound if np.min(bound) > 0 else np.maximum(bound, SMALLEST)
-            if not (top := float(np.max(excess))) < 1:
+            positive = np.minimum.reduce(bound[(0,) * (bound.ndim - 1)]) > 0  # the rest most often is as its first row
+            excess = _excess(actual[part], value, bound if positive else np.maximum(bound, SMALLEST))
+            place = int(np.argmax(excess))  # of NaN, where there is any
+            if positive and np.isnan(excess.ravel()[place]):
+                excess = _excess(actual[part], value, np.maximum(bound, SMALLEST))  # 0 / 0 is 0 here
+                place = int(np.argmax(excess))
+            if not (top := float(excess.ravel()[place])) < 1:
                 return None
             if top > margin * BOUND_SLACK:
-                worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
+                worst = np.unravel_index(place, excess.shape)
                 if not bound[worst] < abs(value[worst]) / 2:
                     excess *= bound < np.abs(value) / 2
                     top = float(np.max(excess))
                 margin = max(margin, top / BOUND_SLACK)
-            largest, widest = max(largest, float(value.max()), -float(value.min())), max(widest, float(bound.max()))
-    return margin if widest < largest / BOUND_SLACK < np.inf else None
+            widest = max(widest, float(np.maximum.reduce(_distinct(bound), axis=None)))
+    return margin if any(widest < _largest(some) / BOUND_SLACK for some in (values[:1], values)) else None
+
+
+def _excess(actual: np.ndarray, value: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Return |actual - value| / bound."""
+    excess = actual.astype(np.float64)
+    excess -= value
+    np.abs(excess, out=excess)
+    excess /= bound
+    return excess
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of which one that is spread along an axis comes once."""
+    if 0 not in numbers.strides:
+        return numbers
+    return numbers[tuple(slice(None) if stride else slice(0, 1) for stride in numbers.strides)]
+
+
+def _largest(numbers: np.ndarray) -> float:
+    """Return the largest magnitude of some numbers."""
+    return max(float(np.max(numbers)), -float(np.min(numbers)))
 
 
 def conserves(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision, upstream: Sequence[Any] = ()) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .functions import affine, sum_of_products
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either
+from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
 
 __all__ = ["MultiheadAttention", "RotaryEmbedding", "ScaledDotProductAttention"]
 
@@ -95,7 +95,7 @@ def attend(query: Array, key: Array, value: Array, seen: np.ndarray | None, *, s
     def pullback(dy: Array) -> tuple[Array, Array, Array]:
         p = _recomputed(weights, top, total)
         dp = dy @ _turned(value)
-        mean = either(np.sum(p * dp, axis=-1, keepdims=True), np.sum(dy * y, axis=-1, keepdims=True))
+        mean = either(inner(p, dp, -1), inner(dy, y, -1))
         dscores = p * (dp - mean) * factor
         return dscores @ key, _over_groups(dscores, query, groups), _over_groups(p, dy, groups)
 

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
-from .rounding import Array, Rounded, added, either, one_sum
+from .rounding import Array, Rounded, added, either, inner, one_sum
 
 __all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
            "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
@@ -185,5 +185,5 @@ def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:
     """
     largest = np.argmax(y.value if isinstance(y, Rounded) else y, axis=axis, keepdims=True)
     relative = dy - np.take_along_axis(dy, largest, axis)
-    sound = y * (relative - np.sum(relative * y, axis=axis, keepdims=True))
-    return either(sound, y * (dy - np.sum(dy * y, axis=axis, keepdims=True))) if isinstance(dy, Rounded) else sound
+    sound = y * (relative - inner(relative, y, axis))
+    return either(sound, y * (dy - inner(dy, y, axis))) if isinstance(dy, Rounded) else sound

@@ -52,19 +52,33 @@ class Normalisation(Layer):
             dy = dy.reshape(layout)
             dparams = {}
             if weight is not None:
-                dparams["weight"] = _sum(groups.weighted(dy), shared).reshape(params["weight"].shape)
+                dparams["weight"] = _weight_gradient(groups, dy, shared).reshape(params["weight"].shape)
             if bias is not None:
-                dparams["bias"] = _sum(dy, shared).reshape(params["bias"].shape)
+                dparams["bias"] = _bias_gradient(groups, dy, shared).reshape(params["bias"].shape)
             return groups.pullback(dy, weight).reshape(x.shape), dparams
 
         return groups.affine(weight, bias).reshape(x.shape), backward
 
 
+def _is_wide(a: Array) -> bool:
+    return isinstance(a, Rounded) and a.arithmetic.precision.wide
+
+
 def _sum(a: Array, axes: Axes) -> Array:
     """Return the sum along `axes`; where it is wider than what is stored, the sums of single examples may be stored first."""
-    if not isinstance(a, Rounded) or not a.arithmetic.precision.wide or len(axes) < 2:
+    if not _is_wide(a) or len(axes) < 2:
         return np.sum(a, axis=axes)
     return either(a.sum(axes), a.sum(axes[1:], keepdims=True).sum(axes))
+
+
+def _weight_gradient(groups: Standardised, dy: Array, axes: Axes) -> Array:
+    """Return the sum of dy unit along `axes`; where a sum is wider than what is stored as `_sum` has it."""
+    return _sum(groups.weighted(dy), axes) if _is_wide(dy) else groups.gradient(dy, axes)
+
+
+def _bias_gradient(groups: Standardised, dy: Array, axes: Axes) -> Array:
+    """Return the sum of dy along `axes`; where a sum is wider than what is stored as `_sum` has it."""
+    return _sum(dy, axes) if _is_wide(dy) else groups.total(dy, axes)
 
 
 def _per_channel(layer: Normalisation, shape: Shape) -> dict[str, Shape]:
@@ -115,7 +129,7 @@ class BatchNorm(Normalisation):
     def statistics(self, params: Params, x: Array, axes: Axes) -> Standardised:
         if self.training:
             return standardised(x, axes, self.eps)
-        along = (-1, *(1 for _ in x.shape[2:]))
+        along = (1, -1, *(1 for _ in x.shape[2:]))
         return given(x, axes, params["running_mean"].reshape(along), params["running_var"].reshape(along), self.eps)
 
     @classmethod

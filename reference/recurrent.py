@@ -11,7 +11,7 @@ import numpy as np
 
 from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded
+from .rounding import Array, Rounded, quiet
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -246,7 +246,7 @@ def mixed(left: Array, z: Array, n: Array, h: Array) -> Array:
         return left * n + z * h
     arithmetic = z.arithmetic
     n, h = arithmetic.lift(n), arithmetic.lift(h)
-    with np.errstate(all="ignore"):
+    with quiet():
         value = left.value * n.value + z.value * h.value
         # n' + z'(h' - n') - n - z (h - n) = (1 - z')(n' - n) + z'(h' - h) + (z' - z)(h - n)
         spread = (np.abs(left.value) + left.bound) * n.bound + (np.abs(z.value) + z.bound) * h.bound
@@ -267,7 +267,7 @@ def rounded_more(ball: Array, roundings: int, magnitude: Any) -> Array:
     """
     arithmetic = ball.arithmetic
     growth = arithmetic.gamma(roundings, arithmetic.roundoff)
-    with np.errstate(all="ignore"):
+    with quiet():
         bound = ball.bound + growth * magnitude + (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
         return arithmetic.overflowing(ball.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
@@ -278,7 +278,7 @@ def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tupl
     if not isinstance(dz, Rounded):
         return dz, dn, dh
     dy, h = dz.arithmetic.lift(dy), dz.arithmetic.lift(h)
-    with np.errstate(all="ignore"):  # dy h - dy n, and dy - dy z
+    with quiet():  # dy h - dy n, and dy - dy z
         apart = size(dy) * (size(h) + size(n)), size(dy) * (1 + size(z))
     return rounded_more(dz, 2, apart[0]), rounded_more(dn, 2, apart[1]), dh
 

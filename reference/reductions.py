@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, quiet, running_product, running_sum
+from .rounding import Array, Rounded, either, inner, quiet, running_product, running_sum
 
 __all__ = ["CumProd", "CumSum", "LogSumExp", "Normalize", "Prod", "axis_of", "check_dim"]
 
@@ -217,19 +217,19 @@ class Normalize(_Along):
             raise ValueError(f"Normalize: wrong eps: got {self.eps}, expected a finite number > 0")
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        total = np.sum(x * x, axis=self.dim, keepdims=True)
+        total = inner(x, x, self.dim)
         square = self.eps * self.eps
         long = total > square
         s = np.where(long, np.sqrt(np.where(long, total, total * 0 + square)), self.eps)
         y = x / s
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            along = np.where(long, np.sum(dy * y, axis=self.dim, keepdims=True), 0)
+            along = np.where(long, inner(dy, y, self.dim), 0)
             dx = either((dy - y * along) / s, dy / s - y * (along / s))
             if not isinstance(dy, Rounded) or not dy.arithmetic.precision.wide:
                 return dx, {}
             # where results are stored in fewer digits than they are computed in, the quotient rule's y / s may underflow
-            quotients = np.where(long, np.sum(dy * (y / s), axis=self.dim, keepdims=True), 0)
+            quotients = np.where(long, inner(dy, y / s, self.dim), 0)
             return either(dx, dy / s - y * quotients), {}
 
         return y, backward

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import ml_dtypes
@@ -24,8 +24,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "one_sum", "precision_named", "quiet",
-           "running_product", "running_sum", "scatter_add"]
+__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "contracted", "either", "inner", "largest_of", "one_sum",
+           "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -129,26 +129,28 @@ class Arithmetic:
     def exact(self, array: Any) -> Rounded:
         """Wrap an array the computation starts from; a subnormal number may be read as zero, and NaN says nothing."""
         given = np.asarray(array)
-        value = given.astype(np.float64)
-        magnitude = np.abs(given if given.dtype == np.float32 else value)
-        if np.minimum.reduce(magnitude, axis=None, initial=np.inf) >= self.precision.underflow:  # which no NaN is
+        value = given if given.dtype is _FLOAT32 else given.astype(np.float64)
+        magnitude = np.abs(value)
+        least = np.minimum.reduce(magnitude, axis=None, initial=np.inf)
+        if least >= self.precision.underflow:  # which no NaN is
             return Rounded(value, _ZERO, self)
         small = (magnitude < self.precision.underflow) & (magnitude > 0)
-        bound = np.where(small, magnitude, 0.0) if small.any() else _ZERO
-        unknown = np.isnan(value)
-        return Rounded(value, np.where(unknown, np.inf, bound) if unknown.any() else bound, self)
+        bound = np.where(small, magnitude.astype(np.float64), 0.0) if small.any() else _ZERO
+        return Rounded(value, np.where(np.isnan(value), np.inf, bound) if np.isnan(least) else bound, self)
 
     def lift(self, operand: Any) -> Rounded:
         """Take an operand as a ball; a number or array that the precision cannot hold is rounded to it, or overflows."""
         if isinstance(operand, Rounded):
             return operand
         if not isinstance(operand, (int, float)):
-            return self._constant(operand)
+            return self.constant(operand)
         if operand not in self.constants:
-            self.constants[operand] = self._constant(operand)
+            value, bound = _constant(operand, self.precision)
+            self.constants[operand] = Rounded(value, bound, self)
         return self.constants[operand]
 
-    def _constant(self, operand: Any) -> Rounded:
+    def constant(self, operand: Any) -> Rounded:
+        """Return a number or array that the computation did not make, rounded to the precision where it cannot hold it."""
         value = np.asarray(operand, dtype=np.float64)
         held = self.precision.held(value)
         exact = (held == value) | np.isnan(value)
@@ -161,14 +163,21 @@ class Arithmetic:
         """Return the ball of a result: `spread` is what the operands' bounds do to it, then it is rounded."""
         # |fl(z') - v| <= |z' - z| + u |z'| + u_own |v| + underflow, with |z' - z| <= spread and so |z'| <= |v| + spread
         bound = np.abs(value)
-        if spread is not None:
+        shared = spread is not None and spread.size < bound.size  # by several entries: then it is rounded before it is spread over them
+        if spread is not None and not shared:
             bound += spread
-        inside = _top(bound) < self.safe
         bound *= self.roundoff if roundoff is None else roundoff
+        if shared:
+            bound += spread * (1 + (roundoff or self.roundoff)) + self.precision.underflow
+            return self.ball(value, bound, roundoff or self.roundoff)
         bound += self.precision.underflow
         if spread is not None:
             bound += spread
-        return Rounded(value, bound, self) if inside else self.overflowing(value, bound)
+        return self.ball(value, bound, roundoff or self.roundoff)
+
+    def ball(self, value: Any, bound: Any, roundoff: float) -> Rounded:
+        """Return the ball of a result whose bound counts its rounding: it is at least `roundoff` times what the result may be."""
+        return Rounded(value, bound, self) if largest_of(bound) < self.safe * roundoff else self.overflowing(value, bound)
 
     def overflowing(self, value: Any, bound: Any) -> Rounded:
         """Give up (an infinite bound) where the result may leave the format's range or is not a number."""
@@ -212,10 +221,11 @@ class Arithmetic:
 
     def stored_sum(self, value: Any, spread: Any, magnitude: Any, terms: Any) -> Rounded:
         """Return the ball of sums of `terms` terms each, an array, whose every partial sum may be stored in the format."""
-        roundings = np.maximum(np.arange(_top(terms) + 1) - 1, 0)
-        relative = self.gammas(roundings, max(self.roundoff, self.precision.accumulate + REFERENCE_ROUNDOFF))
-        bound = magnitude * relative[terms]
-        bound += (roundings * (1 + relative) * self.precision.underflow)[terms]
+        roundings = np.maximum(np.arange(largest_of(terms) + 1) - 1, 0)
+        roundoff = max(self.roundoff, self.precision.accumulate + REFERENCE_ROUNDOFF)
+        # gamma_n magnitude and n (1 + gamma_n) underflows, of which n (1 + gamma_n) = gamma_n / u
+        bound = magnitude + self.precision.underflow / roundoff
+        bound *= np.take(self.gammas(roundings, roundoff), terms, mode="clip")
         if spread is not None:
             bound += spread
         return Rounded(value, _limited(magnitude, bound, self.precision.largest / BOUND_SLACK), self)
@@ -227,17 +237,25 @@ class Arithmetic:
 
 
 _ZERO = np.zeros(())
+_FLOAT32 = np.dtype(np.float32)
 
 
-def _top(numbers: Any) -> float:
+def largest_of(numbers: Any) -> float:
     """Return the largest of some numbers >= 0, NaN where one is."""
     return float(np.maximum.reduce(numbers, axis=None, initial=0.0))
 
 
+@lru_cache(maxsize=1024)
+def _constant(operand: float, precision: Precision) -> tuple[Any, Any]:
+    """Return value and bound of a number that is written in a rule."""
+    ball = Arithmetic(precision).constant(operand)
+    return ball.value, ball.bound
+
+
 def _limited(numbers: Any, bound: Any, limit: float) -> Any:
     """Return a bound, infinite where a number and its bound may together pass a limit, and where one of them is not a number."""
-    furthest = np.maximum(np.maximum.reduce(numbers, axis=None, initial=0.0), -np.minimum.reduce(numbers, axis=None, initial=0.0))
-    return bound if furthest + _top(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
+    furthest = max(largest_of(numbers), -float(np.minimum.reduce(numbers, axis=None, initial=0.0)))
+    return bound if furthest + largest_of(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
 
 
 class Ternary:
@@ -287,28 +305,43 @@ def _ternary(condition: Any) -> Ternary:
 
 
 class Rounded(NDArrayOperatorsMixin):
-    """An array of balls. `value` and `bound` are float64; a zero-dimensional `bound` of 0 stands for an exact array."""
+    """An array of balls. `value` and `bound` are float64; a zero-dimensional `bound` of 0 stands for an exact array.
+
+    Numbers given as float32 are `held` as they came until they are computed with.
+    """
 
     def __init__(self, value: Any, bound: Any, arithmetic: Arithmetic) -> None:
-        self.value = np.asarray(value)
-        self.bound = np.asarray(bound)
+        self.held = held = np.asarray(value)
+        self.bound = bound if bound is _ZERO else np.asarray(bound)
         self.arithmetic = arithmetic
+        if held.dtype is not _FLOAT32:
+            self.value = held
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        self.held = self.held.astype(np.float64)
+        return self.held
+
+    @cached_property
+    def magnitude(self) -> Any:
+        """|value|, to be read only: several may take it."""
+        return np.abs(self.value)
 
     @property
     def exact(self) -> bool:
-        return self.bound.ndim == 0 and not self.bound
+        return self.bound is _ZERO or (self.bound.ndim == 0 and not self.bound)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        return self.held.shape
 
     @property
     def ndim(self) -> int:
-        return self.value.ndim
+        return self.held.ndim
 
     @property
     def size(self) -> int:
-        return self.value.size
+        return self.held.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -319,7 +352,7 @@ class Rounded(NDArrayOperatorsMixin):
         return self.transpose()
 
     def __len__(self) -> int:
-        return len(self.value)
+        return len(self.held)
 
     def __repr__(self) -> str:
         return f"Rounded({self.value!r}, bound={self.bound!r}, {self.arithmetic.precision.name})"
@@ -330,17 +363,17 @@ class Rounded(NDArrayOperatorsMixin):
 
     def bounds(self) -> np.ndarray:
         """Return the bound as it is, in full shape."""
-        return self.bound if self.bound.shape == self.value.shape else np.broadcast_to(self.bound, self.value.shape)
+        return self.bound if self.bound.shape == self.held.shape else np.broadcast_to(self.bound, self.held.shape)
 
     def restructure(self, move: Callable[[Any], Any]) -> Rounded:
         """Apply a function that only moves entries about to value and bound alike."""
-        return Rounded(move(self.value), _ZERO if self.exact else move(self.bounds()), self.arithmetic)
+        return Rounded(move(self.held), _ZERO if self.exact else move(self.bounds()), self.arithmetic)
 
     def __getitem__(self, key: Any) -> Rounded:
-        return self.restructure(lambda a: a[key])
+        return Rounded(self.held[key], _ZERO if self.exact else self.bounds()[key], self.arithmetic)
 
     def reshape(self, *shape: Any) -> Rounded:
-        return self.restructure(lambda a: a.reshape(*shape))
+        return Rounded(self.held.reshape(*shape), _ZERO if self.exact else self.bounds().reshape(*shape), self.arithmetic)
 
     def transpose(self, *axes: Any) -> Rounded:
         return self.restructure(lambda a: a.transpose(*axes))
@@ -350,6 +383,44 @@ class Rounded(NDArrayOperatorsMixin):
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Rounded:
         return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
+
+    def _with(self, rule: Callable[[Rounded, Rounded], Rounded], x: Any, y: Any) -> Any:
+        """Return what an operator makes of two operands, of which self is one."""
+        other = y if x is self else x
+        if not isinstance(other, Rounded):
+            if getattr(other, "__array_ufunc__", self) is None:
+                return NotImplemented
+            x, y = (a if a is self else self.arithmetic.lift(a) for a in (x, y))
+        with quiet():
+            return rule(x, y)
+
+    # straight to the rules: to go through NumPy's dispatch costs as much again as the operation on a small array
+    def __add__(self, other: Any) -> Any:
+        return self._with(_add, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with(_add, other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with(_subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with(_subtract, other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with(_multiply, self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with(_multiply, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._with(_divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._with(_divide, other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._with(_matmul, self, other)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)
@@ -397,6 +468,8 @@ def _multiply(x: Rounded, y: Rounded) -> Rounded:
     if _shifts(x):
         return _shift(y, float(x.value))
     # |x'y' - xy| <= |x| by + |y| bx + bx by for every x', y' in the balls; a ball of 0 with an infinite bound stays unknown
+    if x.shape != y.shape:
+        return _scaled(x, y) if y.size < x.size else _scaled(y, x)
     if x.exact:
         spread = None if y.exact else np.abs(x.value) * y.bound
     elif y.exact:
@@ -404,6 +477,17 @@ def _multiply(x: Rounded, y: Rounded) -> Rounded:
     else:
         spread = np.abs(x.value) * y.bound + (np.abs(y.value) + y.bound) * x.bound
     return x.arithmetic.rounded(x.value * y.value, spread)
+
+
+def _scaled(x: Rounded, y: Rounded) -> Rounded:
+    """Return x y with y smaller than x, and the bound in factors as small as y: |x| (by (1 + u) + |y| u) + bx (|y| + by)(1 + u)."""
+    arithmetic, size = x.arithmetic, np.abs(y.value)
+    growth = 1 + arithmetic.roundoff
+    bound = np.abs(x.value) * (size * arithmetic.roundoff if y.exact else y.bound * growth + size * arithmetic.roundoff)
+    bound += arithmetic.precision.underflow  # of the product
+    if not x.exact:
+        bound += x.bound * ((size if y.exact else size + y.bound) * growth)
+    return arithmetic.ball(x.value * y.value, bound, arithmetic.roundoff)
 
 
 def _shifts(factor: Rounded) -> bool:
@@ -425,22 +509,38 @@ def _divide(x: Rounded, y: Rounded) -> Rounded:
         return _shift(x, 1 / float(y.value))
     value = x.value / y.value
     magnitude = smallest = np.abs(y.value)
-    spread = None if x.exact else x.bound
     if not y.exact:
-        spread = np.abs(value) * y.bound if spread is None else spread + np.abs(value) * y.bound
         smallest, magnitude = magnitude - y.bound * BOUND_SLACK, magnitude + y.bound
-    # |x'/y' - x/y| = |(x' - x) y - x (y' - y)| / |y y'| <= (bx + |x/y| by) / (|y| - by)
-    if spread is not None:
-        spread = spread / smallest
-    # x/y may be computed as x * (1/y), and 1/y may overflow ...
+    # x/y may be computed as x * (1/y), and 1/y may overflow or underflow
     known = smallest > 1 / precision.largest
-    if not known.all():
+    certain, small = known.all(), largest_of(magnitude) <= 1 / precision.normal
+    # |x'/y' - x/y| = |(x' - x) y - x (y' - y)| / |y y'| <= (bx + |x/y| by) / (|y| - by)
+    if certain and small and smallest.size < value.size:
+        return _divided(x, y, value, smallest)
+    spread = None if x.exact else x.bound / smallest
+    if not y.exact:
+        moved = np.abs(value) * y.bound
+        if not x.exact:
+            moved += x.bound
+        moved /= smallest
+        spread = moved
+    if not certain:
         spread = np.where(known, 0.0 if spread is None else spread, np.inf)
-    # ... or underflow: fl(1/y) = (1/y)(1 + d) + e costs |x'| |e| more, and the rounding of that
-    if not (magnitude <= 1 / precision.normal).all():
+    if not small:  # fl(1/y) = (1/y)(1 + d) + e costs |x'| |e| more, and the rounding of that
         lost = (np.abs(x.value) + x.bound) * (precision.underflow * (1 + arithmetic.quotient))
         spread = lost if spread is None else spread + lost
     return arithmetic.rounded(value, spread, arithmetic.quotient)
+
+
+def _divided(x: Rounded, y: Rounded, value: Any, smallest: Any) -> Rounded:
+    """Return x / y with y, which is at least `smallest`, smaller than x / y: the bound is gathered into factors as small as y."""
+    arithmetic, growth = x.arithmetic, 1 + x.arithmetic.quotient
+    bound = np.abs(value)
+    bound *= arithmetic.quotient if y.exact else y.bound / smallest * growth + arithmetic.quotient
+    bound += arithmetic.precision.underflow
+    if not x.exact:
+        bound += x.bound * (growth / smallest)
+    return arithmetic.ball(value, bound, arithmetic.quotient)
 
 
 def _power(x: Rounded, exponent: Rounded) -> Rounded:
@@ -472,7 +572,7 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
             bound, most = more if bound.ndim == 0 else bound + more, most + reach
         for ball in balls:
             size = _most(ball)
-            bound, most = bound + (size * relative + ball.bound), most + _top(size)
+            bound, most = bound + (size * relative + ball.bound), most + largest_of(size)
         bound = bound + lost if bound.ndim == 0 else np.add(bound, lost, out=bound)
         if not (2 + relative) * most + lost <= arithmetic.running:
             magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
@@ -490,11 +590,13 @@ def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tupl
     # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
     # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
     left, right = np.abs(x.value), np.abs(y.value)
-    length, tops = x.shape[-1], (_top(left if x.exact else left + x.bound), _top(right if y.exact else right + y.bound))
+    length, tops = x.shape[-1], (largest_of(left) + largest_of(x.bound), largest_of(right) + largest_of(y.bound))
     if x.exact and y.exact:
         return _at_most(left, right, tops, lost, relative), length * tops[0] * tops[1]
     if y.exact:
-        return _at_most(x.bound * (1 + relative) + left * relative, right, tops, lost), length * tops[0] * tops[1]
+        left *= relative
+        left += x.bound * (1 + relative)
+        return _at_most(left, right, tops, lost), length * tops[0] * tops[1]
     moved = y.bound * (1 + relative) + right * relative
     bound = _at_most(left, moved, tops, lost)
     if not x.exact:
@@ -535,7 +637,7 @@ NEAR_ZERO = 2.0**-48  # more than 1 - y and 1 - y^2 lose where y is within 4 ulp
 
 def _largest(ratio: Any) -> float:
     """Return the largest of some ratios if all are small, otherwise (and for NaN) infinity."""
-    top = _top(ratio)
+    top = largest_of(ratio)
     return top if top <= NARROW else math.inf
 
 
@@ -607,6 +709,19 @@ def _elementary(function: Any, variation: Variation, argument: float = 0.0) -> C
     return rule
 
 
+def _exp(x: Rounded) -> Rounded:
+    """e^x as `_elementary` has it, whose bound is a multiple of e^x: (r (1 + 2 r)(1 + e) + e) e^x + underflow for a reach r <= 2^-7."""
+    arithmetic, value = x.arithmetic, np.exp(x.value)
+    top = largest_of(x.bound)
+    if not top <= NARROW:
+        return arithmetic.rounded(value, _ends(np.exp, x.value, value, x.bound, x.bound), arithmetic.elementary)
+    bound = x.bound * ((1 + 2 * top) * (1 + arithmetic.elementary))
+    bound += arithmetic.elementary
+    bound = bound * value
+    bound += arithmetic.precision.underflow
+    return arithmetic.ball(value, bound, arithmetic.elementary)
+
+
 def _logaddexp(x: Rounded, y: Rounded) -> Rounded:
     arithmetic, top = x.arithmetic, np.maximum(x.value, y.value)
     value = np.logaddexp(x.value, y.value)
@@ -666,7 +781,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(x.arithmetic.lift(1.0), x),
     np.matmul: _matmul, np.negative: _negative, np.absolute: _absolute,
     np.maximum: _extremum(np.maximum), np.minimum: _extremum(np.minimum), np.logaddexp: _logaddexp,
-    np.exp: _elementary(np.exp, _growing(lambda x, y: y, 1)),
+    np.exp: _exp,
     np.expm1: _elementary(np.expm1, _growing(lambda x, y: y + (1 + NEAR_ZERO), 1)),
     np.log: _elementary(np.log, _logarithm(0)), np.log1p: _elementary(np.log1p, _logarithm(1)), np.sqrt: _elementary(np.sqrt, _root),
     # the slopes s(1 - s) and 1 - tanh^2 are themselves solutions of u' = u (1 - 2 s) and u' = -2 u tanh
@@ -689,12 +804,14 @@ def _arithmetic_of(*operands: Any) -> Arithmetic:
 
 
 def _sum(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
-    value = np.sum(x.value, axis=axis, keepdims=keepdims)
+    if axis == () and not keepdims:
+        return x
+    value = x.value.sum(axis=axis, keepdims=keepdims)
     length = x.size // max(value.size, 1)
-    spread = None if x.exact else np.sum(x.bounds(), axis=axis, keepdims=keepdims)
+    spread = None if x.exact else x.bounds().sum(axis=axis, keepdims=keepdims)
     if length <= 1:
         return Rounded(value, _ZERO if spread is None else spread, x.arithmetic)
-    magnitude = np.sum(np.abs(x.value), axis=axis, keepdims=keepdims)
+    magnitude = x.magnitude.sum(axis=axis, keepdims=keepdims)
     return x.arithmetic.accumulated(value, spread, magnitude if spread is None else magnitude + spread, length)
 
 
@@ -734,21 +851,22 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 def _chosen(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> Any:
     """Return np.where of bounds. Multiplying by the mask costs a fifth of choosing where the processor cannot guess the mask."""
     picked = x * mask if y.ndim == 0 and not y else y * ~mask if x.ndim == 0 and not x else x * mask + y * ~mask
-    return picked if _top(picked) < np.inf else np.where(mask, x, y)  # 0 times infinity is NaN
+    return picked if largest_of(picked) < np.inf else np.where(mask, x, y)  # 0 times infinity is NaN
 
 
 def _joining(function: Any) -> Callable[..., Rounded]:
     def rule(arrays: Any, axis: Any = 0) -> Rounded:
         arithmetic = _arithmetic_of(*arrays)
-        balls = [arithmetic.lift(a) for a in arrays]
-        bound = _ZERO if all(b.exact for b in balls) else function([b.bounds() for b in balls], axis=axis)
-        return Rounded(function([b.value for b in balls], axis=axis), bound, arithmetic)
+        balls = [a if isinstance(a, Rounded) else arithmetic.lift(a) for a in arrays]
+        exact = [b.exact for b in balls]
+        bound = _ZERO if all(exact) else function([b.bounds() for b in balls], axis=axis)
+        return Rounded(function([b.held for b in balls], axis=axis), bound, arithmetic)
 
     return rule
 
 
 def _split(x: Rounded, sections: Any, axis: int = 0) -> list[Rounded]:
-    values, bounds = np.split(x.value, sections, axis), np.split(x.bounds(), sections, axis)
+    values, bounds = np.split(x.held, sections, axis), np.split(x.bounds(), sections, axis)
     return [Rounded(v, _ZERO if x.exact else b, x.arithmetic) for v, b in zip(values, bounds, strict=True)]
 
 
@@ -778,7 +896,7 @@ def either(sound: Array, common: Array) -> Array:
         arithmetic = _arithmetic_of(sound, common)
         ball, other = arithmetic.lift(sound), arithmetic.lift(common)
         bound = np.maximum(np.abs(other.value - ball.value) + other.bound, ball.bound)
-        if np.isnan(_top(bound)):
+        if np.isnan(largest_of(bound)):
             bound = np.where(np.isnan(bound), np.inf, bound)
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
@@ -798,6 +916,33 @@ def added(terms: Sequence[Array]) -> Array:
         bound = spread + magnitude * arithmetic.gamma(additions, arithmetic.roundoff) + additions * arithmetic.precision.underflow
         value = sum(b.value for b in balls)
         return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
+
+
+def inner(a: Array, b: Array, axis: int) -> Array:
+    """Return the sum of a b along an axis, kept as an axis of size 1, whose products are stored before they are added in any order."""
+    known = next((x.arithmetic for x in (a, b) if isinstance(x, Rounded)), None)
+    if known is None or a.shape != b.shape:
+        return np.sum(a * b, axis=axis, keepdims=True)
+    x, y, n, axes = known.lift(a), known.lift(b), a.shape[axis], (axis % a.ndim,)
+    with quiet():
+        value, magnitude = (contracted(one, other, axes) for one, other in ((x.value, y.value), (x.magnitude, y.magnitude)))
+        # |x'y' - xy| <= |x| by + bx (|y| + by), and what rounds and underflows in each product is added
+        moved: Any = 0.0
+        if not y.exact:
+            moved = contracted(x.magnitude, y.bounds(), axes)
+        if not x.exact:
+            moved = moved + contracted(x.bounds(), y.magnitude if y.exact else y.magnitude + y.bound, axes)
+        if n < 2 or not largest_of(magnitude + moved) < known.safe:
+            return np.sum(a * b, axis=axis, keepdims=True)
+        spread = known.roundoff * (magnitude + moved) + moved + n * known.precision.underflow
+        return known.accumulated(value, spread, magnitude + spread, n)
+
+
+def contracted(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Any:
+    """Return the sums of a b along axes, kept as axes of size 1."""
+    places = range(a.ndim)
+    sums: Any = np.einsum(a, places, b, places, [axis for axis in places if axis not in axes])
+    return sums.reshape([1 if axis in axes else n for axis, n in enumerate(a.shape)])
 
 
 def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
@@ -852,7 +997,7 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = 
         value, magnitude = (np.bincount(places, a.ravel(), size).reshape(shape) for a in (x.value, np.abs(x.value)))
         spread = None if x.exact else np.bincount(places, x.bounds().ravel(), size).reshape(shape)
         count = np.bincount(places, minlength=size).reshape(shape)
-        terms = int(_top(count))
+        terms = int(largest_of(count))
         if terms <= 1:
             return Rounded(value, _ZERO if spread is None else spread, x.arithmetic)
         magnitude = magnitude if spread is None else magnitude + spread

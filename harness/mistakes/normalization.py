@@ -113,6 +113,9 @@ class FromInput(Standardised):
         x = self.unit / self.rstd
         return dy * (x if self.mean is None else x + self.mean)
 
+    def gradient(self, dy: Array, axes: Axes) -> Array:
+        return np.sum(self.weighted(dy), axis=axes)
+
     def pullback(self, dy: Array, weight: Array | None) -> Array:
         return _as(Standardised, self).pullback(dy, weight)
 

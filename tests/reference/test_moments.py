@@ -243,3 +243,40 @@ def test_plain_numbers_have_no_bounds() -> None:
         assert np.abs(found.unit - deviation * rstd).max() < 2.0**-44
         assert found.summed is found.unit
         assert (found.count, found.axes, found.reach, found.constant) == (4, (1,), None, False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(1, 1, N), (2, 1, 1), (1, 1, 1), (1, 3, 1), (2, 3, 1), (1, 3, N)])
+def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, shape: tuple[int, ...]) -> None:
+    """dx and the gradients of weight and bias are bounded by sums over a group as they are by the bounds of the entries, one by one."""
+    arithmetic, axes = Arithmetic(PRECISIONS[precision]), (1, 2)
+    rng = np.random.default_rng(0)
+    x, dy = (arithmetic.exact(arithmetic.precision.held(rng.standard_normal((2, 3, N)) * 8)) for _ in range(2))
+    weight = arithmetic.exact(arithmetic.precision.held(rng.standard_normal(shape)))
+    for make in (standardised, root_mean_square):
+        fast = make(x, axes, EPS)
+        slow = Standardised(fast.count, axes, fast.mean, fast.rstd, Rounded(fast.unit.value, fast.unit.bound, arithmetic),
+                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)  # fmt: skip
+        for along in ((0,), (0, 2), (1, 2), (0, 1, 2)):
+            for name in ("gradient", "total"):
+                found, wanted = (getattr(groups, name)(dy, along) for groups in (fast, slow))
+                assert near(found, wanted)
+        for w in (weight, None):
+            assert near(fast.pullback(dy, w), slow.pullback(dy, w))
+            assert near(fast.affine(w, None), slow.affine(w, None))
+
+
+def near(found: Rounded, wanted: Rounded) -> bool:
+    """Say whether two balls are the same but for our own rounding, which sums that cancel magnify."""
+    size = np.max(np.abs(wanted.value))
+    values, bounds = np.abs(found.value - wanted.value), np.abs(found.bounds() - wanted.bounds())
+    return bool((values <= 2.0**-44 * size).all() and (bounds <= 2.0**-40 * wanted.bounds()).all())
+
+
+def test_large_numbers_are_bounded_one_by_one() -> None:
+    """Where a sum over a group may overflow the gradients are unknown, as the terms are."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, dy = (arithmetic.exact(np.array([[1.0, 2.0, 4.0]]) * scale) for scale in (1e15, 1e25))
+    groups = standardised(x, (1,), EPS)
+    assert np.isinf(groups.gradient(dy, (1,)).bounds()).all()
+    assert np.isinf(groups.pullback(dy, None).bounds()).all()

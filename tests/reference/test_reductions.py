@@ -212,7 +212,7 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "factors known exactly": ("bound += magnitude - inner +", "bound +=",
                               lambda m: (m.running_product(_ball(m, [1.0, 2.0], [0.5, 0.5]), 0), 3.75)),
     "no rounding of running sums": (
-        "bound = magnitude * relative[terms]", "bound = 0 * magnitude",
+        "bound = magnitude + self.precision.underflow / roundoff", "bound = 0 * magnitude",
         lambda m: (m.running_sum(_ball(m, [1.0] + [2.0**-24] * 200, [0] * 201), 0), 1.0)),
     "partial running sums never overflow": (
         "_limited(magnitude, bound, self.precision.largest / BOUND_SLACK)", "_limited(value, bound, self.precision.largest / BOUND_SLACK)",

@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from backproof.reference import rounding
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, added, either, one_sum, running_product, running_sum, scatter_add
+from backproof.reference.rounding import (
+    PRECISIONS,
+    Arithmetic,
+    Rounded,
+    added,
+    either,
+    inner,
+    one_sum,
+    running_product,
+    running_sum,
+    scatter_add,
+)
 from scipy import special
 
 SLACK = 1 + 2.0**-20
@@ -925,3 +936,39 @@ def test_what_is_made_when_imported(monkeypatch: pytest.MonkeyPatch) -> None:
         test_comparisons_at_the_edge(function)
     test_joints_and_parts()
     test_moves()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16", "float16", "tf32"])
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+def test_inner_products_have_the_bound_of_their_steps(precision: str, bounds: tuple[float, float]) -> None:
+    """A sum of products along an axis is bounded as the products and their sum are, one after the other."""
+    _, arithmetic = made(precision)
+    rng = np.random.default_rng(0)
+    x, y = (ball(arithmetic, rng.standard_normal((3, 4, 5)), np.full((3, 4, 5), b) if b else 0.0) for b in bounds)
+    for axis in (-1, 1):
+        found, steps = inner(x, y, axis), np.sum(x * y, axis=axis, keepdims=True)
+        assert found.shape == steps.shape
+        assert (np.abs(found.value - steps.value) <= 2.0**-45).all()
+        assert (np.abs(found.bounds() - steps.bounds()) <= 2.0**-40 * steps.bounds()).all()
+    assert np.array_equal(inner(x.value, y.value, 1), np.sum(x.value * y.value, axis=1, keepdims=True))
+
+
+def test_inner_products_that_may_overflow_are_unknown() -> None:
+    """A product past the largest number leaves its sum unknown, and a sum of one product is that product."""
+    _, arithmetic = made("float32")
+    x = arithmetic.exact(np.array([[1e30, 1.0], [1.0, 1.0]]))
+    assert np.isinf(inner(x, x, 1).bounds()).tolist() == [[True], [False]]
+    one = arithmetic.exact(np.array([[3.0]]))
+    assert inner(one, one, 1).bounds() == (one * one).bounds()
+
+
+def test_float32_numbers_are_kept_as_they_came() -> None:
+    """An exact float32 array is moved about as it is, and is a float64 array wherever it is computed with."""
+    _, arithmetic = made("float32")
+    given = np.float32([[1.5, -2.0], [0.25, 3.0]])
+    moved = np.concatenate([arithmetic.exact(given), arithmetic.exact(given[:1])]).T
+    assert moved.held.dtype == np.float32
+    assert moved.dtype == moved.value.dtype == np.float64
+    assert (moved + 1.0).value.dtype == np.float64
+    assert np.array_equal(moved.value, np.concatenate([given, given[:1]]).T)
+    assert moved.magnitude.dtype == np.float64
