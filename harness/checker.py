@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from .adapters.calls import UnsupportedError, first_sentence
+from .adapters.calls import Answer, UnsupportedError, first_sentence
 from .candidate import Candidate, check_signature
 from .certify import Certificate, certify_layer, judge, tensors
 from .classify import PARTNERS, Loss, classify
 from .condition import condition, simpler, where
+from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
+from .directional import DIRECTIONAL, certify_directional, said_of
 from .environment import environment
 from .finding import Finding
 from .isolation import Isolated
@@ -222,10 +224,24 @@ class Checker:
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start
         start = time.perf_counter()
-        wanted = _wanted(probe)
-        found = [c for c in certify_layer(step, precision_named(probe.precision)) if c.tensor in wanted or c.verdict != "error"]
+        found = self._certified(probe, step, answer)
         self.ledger.seconds["harness"] += time.perf_counter() - start
         return found, step, answer.changed
+
+    def _certified(self, probe: Probe, step: LayerTrace, answer: Answer) -> list[Certificate]:
+        """Judge what was asked for."""
+        precision, mode = precision_named(probe.precision), probe.condition.mode
+        if mode not in DIRECTIONAL:
+            wanted = _wanted(probe)
+            return [c for c in certify_layer(step, precision) if c.tensor in wanted or c.verdict != "error"]
+        try:
+            found, left_out = certify_directional(step, probe.call(), answer, precision)
+        except Exception as error:  # noqa: BLE001  (a user's own rule may use what has no derivative along a direction)
+            self.ledger.skipped[f"{mode}: no truth for {self.like}: {said(error)}"] += 1
+            return []
+        if left_out:
+            self.ledger.skipped[said_of(mode)] += left_out
+        return found
 
     def _raised(self, probe: Probe, error: Exception) -> None:
         message = f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
@@ -290,10 +306,10 @@ class Checker:
         partner = replace(probe, precision=PARTNERS[probe.precision])
         here, there = precision_named(probe.precision), precision_named(partner.precision)
         try:
-            step, _ = partner.run(self.candidate.driver, self.candidate.function)
+            step, answer = partner.run(self.candidate.driver, self.candidate.function)
         except Exception:  # noqa: BLE001  (without a partner the size of the error decides)
             return classify(loss, None, here, there)
-        twin = next((c for c in certify_layer(step, there) if c.tensor == certificate.tensor), None)
+        twin = next((c for c in self._certified(partner, step, answer) if c.tensor == certificate.tensor), None)
         return classify(loss, Loss.of(step, twin, there) if twin is not None else None, here, there)
 
     def _excused(self, probe: Probe, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, str]:

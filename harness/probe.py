@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .adapters.calls import DENSE, PLAIN, Answer, Call, Driver
+from .directional import DIRECTIONAL, directions
 from .own_forward import OwnForward
 from .reference.graph import Graph
 from .reference.heads import Head
@@ -128,7 +129,7 @@ def _call(probe: Probe) -> Call:
         z = sources(rng, Graph(("z",), shapes={"z": probe.shapes[0]}), probe.regime, probe.batch, precision)["z"]
         arrays = (store(z, precision), store(targets(rng, layer, z_shape), precision))
         dy = store(upstreams(rng, layer.loss_shape(z_shape)), precision)
-        return Call(arrays, (True, False), {}, (), (dy,), head=True, **options)
+        return _along(probe, Call(arrays, (True, False), {}, (), (dy,), head=True, **options))
     graph = Graph.of([("layer", layer)], dict(zip(layer.input_names, probe.shapes, strict=True)))
     found = {wire.removeprefix("layer."): store(a, precision) for wire, a in
              sources(rng, graph, probe.regime, probe.batch, precision).items()}
@@ -140,9 +141,19 @@ def _call(probe: Probe) -> Call:
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
     above = sources(rng, Graph(tuple(outputs), shapes=outputs), MILD.get(probe.regime, probe.regime), probe.batch, precision)
     constants = layer.constants(*probe.shapes)
-    return Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
-                tuple(store(above[name], precision) for name in outputs),
-                batched=tuple(name for name, constant in constants.items() if constant.batched), **options)  # fmt: skip
+    return _along(probe, Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
+                              tuple(store(above[name], precision) for name in outputs),
+                              batched=tuple(name for name, constant in constants.items() if constant.batched), **options))  # fmt: skip
+
+
+def _along(probe: Probe, call: Call) -> Call:
+    """Give a call directions where its mode asks for them."""
+    if call.mode not in DIRECTIONAL:
+        return call
+    shapes = {i: x.shape for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
+    fixed = {} if isinstance(probe.layer, Head) else probe.layer.fixed(*probe.shapes)
+    found = directions(np.random.default_rng([probe.seed, 1]), {**shapes, **{name: call.params[name].shape for name in call.trained}}, fixed)
+    return replace(call, tangents={key: store(v, precision_named(probe.precision)) for key, v in found.items()})
 
 
 def shapes_for(layer: Any, limit: int = POOL) -> list[tuple[Shape, ...]]:
@@ -222,6 +233,8 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     rng = np.random.default_rng(seed)
     conditions = list(_conditions(layer, shapes[0], driver))
     rng.shuffle(conditions)
+    if not isinstance(layer, OwnForward):
+        conditions = [*(Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes), *conditions]
     order = [0, *(1 + rng.permutation(len(shapes) - 1))]
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
     for n in range(cases):
@@ -254,6 +267,8 @@ def _conditions(layer: Any, shapes: tuple[Shape, ...], driver: Driver) -> Iterat
             yield Condition(upstream=layout)
             yield Condition(layout=layout, upstream=layout)
     for mode in driver.modes:
+        if mode in DIRECTIONAL:
+            continue  # they come before the others
         if mode != "vmap" or getattr(layer, "by_example", False):  # elsewhere the examples may depend on one another
             yield Condition(mode=mode)
     if isinstance(layer, Head) or not driver.selective:

@@ -12,11 +12,12 @@ the ball, and our own rounding of `value` in float64.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any
 
 import ml_dtypes
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "either", "one_sum", "precision_named", "quiet",
+__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "either", "one_sum", "precision_named", "quiet",
            "running_product", "running_sum", "scatter_add"]
 
 Array = Any
@@ -240,6 +241,28 @@ def _limited(numbers: Any, bound: Any, limit: float) -> Any:
     return bound if furthest + _top(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
 
 
+class Overriding(NDArrayOperatorsMixin, ABC):
+    """An array built on rounded ones, whose own rules come before theirs: those of NumPy's functions and of the ones below."""
+
+    @abstractmethod
+    def overridden(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Call the array's own rule for a function."""
+
+
+def _overridable(function: Any) -> Any:
+    """Let an overriding array among the arguments of a function bring its own rule for it."""
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for argument in args:
+            for one in argument if isinstance(argument, (list, tuple)) else (argument,):
+                if isinstance(one, Overriding):
+                    return one.overridden(called, args, kwargs)
+        return function(*args, **kwargs)
+
+    return called
+
+
 class Ternary:
     """A comparison of rounded arrays: `value` is the reference's own answer, `open` marks what is too close to call."""
 
@@ -279,7 +302,7 @@ class Ternary:
     __ror__ = __or__
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _dispatch(function, args, kwargs)
+        return NotImplemented if any(issubclass(t, Overriding) for t in types) else _dispatch(function, args, kwargs)
 
 
 def _ternary(condition: Any) -> Ternary:
@@ -352,6 +375,8 @@ class Rounded(NDArrayOperatorsMixin):
         return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(x, Overriding) for x in inputs):
+            return NotImplemented
         rule = _UFUNCS.get(ufunc)
         if rule is None or method != "__call__":
             raise TypeError(f"rounded arithmetic has no rule for {ufunc.__name__}.{method}; "
@@ -364,7 +389,7 @@ class Rounded(NDArrayOperatorsMixin):
             return rule(*operands)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _dispatch(function, args, kwargs)
+        return NotImplemented if any(issubclass(t, Overriding) for t in types) else _dispatch(function, args, kwargs)
 
 
 def _dispatch(function: Any, args: Any, kwargs: Any) -> Any:
@@ -766,6 +791,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+@_overridable
 def either(sound: Array, common: Array) -> Array:
     """Return `sound`, with a bound that also covers `common`, an equal expression that implementations evaluate instead.
 
@@ -783,6 +809,7 @@ def either(sound: Array, common: Array) -> Array:
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
 
+@_overridable
 def added(terms: Sequence[Array]) -> Array:
     """Return the sum of a few arrays, which may be added in any order and stored after every addition."""
     if len(terms) < 3 or not any(isinstance(term, Rounded) for term in terms):  # the order of two does not matter
@@ -800,6 +827,7 @@ def added(terms: Sequence[Array]) -> Array:
         return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
+@_overridable
 def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
     """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored."""
     function: Any = np.sum if last else np.cumsum
@@ -812,6 +840,7 @@ def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
         return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread, terms)
 
 
+@_overridable
 def running_product(x: Array, axis: int, factor: Array = 1) -> Array:
     """Return factor_i prod_(k <= i) x_k along an axis, multiplied in any association, each partial product as it is stored."""
     if not isinstance(x, Rounded):
@@ -839,6 +868,7 @@ def _positions(x: Rounded, axis: int) -> np.ndarray:
     return np.arange(1, x.shape[axis] + 1).reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
 
 
+@_overridable
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = False) -> Array:
     """Return zeros of a shape with `x[k]` added at `index[k]` for every k: the transpose of the gather `y = z[index]`.
 
