@@ -23,7 +23,7 @@ from .classify import PARTNERS, Loss, classify
 from .condition import condition, simpler, where
 from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
-from .directional import DIRECTIONAL, certify_directional, said_of
+from .directional import DIRECTIONAL, certify_directional, first_order, said_of
 from .environment import environment
 from .finding import Finding
 from .isolation import Isolated
@@ -316,7 +316,8 @@ class Checker:
         """Judge a failed certificate again without the entries that are known of the framework; return it with the reasons."""
         if certificate.actual is None or certificate.ball is None or verdict == "error":
             return certificate, ""
-        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate)
+        alike = replace(certificate, tensor=first_order(self.like, certificate.tensor))
+        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, alike)
         if not met:
             return certificate, ""
         rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision_named(probe.precision), excused)

@@ -28,7 +28,7 @@ from .reference.layer import Shape
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["DIRECTIONAL", "certify_directional", "directions", "expected_along", "said_of"]
+__all__ = ["DIRECTIONAL", "certify_directional", "directions", "expected_along", "first_order", "said_of"]
 
 DIRECTIONAL = (JVP, DOUBLE)
 Key = int | str
@@ -103,6 +103,16 @@ def certify_directional(step: LayerTrace, call: Call, answer: Answer, precision:
         left_out += unknown
         found.append(replace(certificate, inconclusive=certificate.inconclusive - unknown))
     return found, left_out
+
+
+def first_order(layer: Any, tensor: str) -> str:
+    """Return the gradient that a derivative along a direction is made of, whose known discrepancies are also those of the derivative."""
+    name = next((tensor.removeprefix(mode).strip() for mode in DIRECTIONAL if tensor.startswith(mode)), None)
+    if name is None:
+        return tensor
+    inputs, outputs = _names(layer)
+    own = name.partition(" of ")[0]
+    return f"d{inputs[0]}" if own == "dy" or own in {f"d{output}" for output in outputs} else f"d{own}"
 
 
 def said_of(mode: str) -> str:

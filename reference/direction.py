@@ -26,7 +26,7 @@ from scipy import special
 from .rounding import (Arithmetic, Array, Overriding, Rounded, Ternary, added, either, one_sum, quiet, running_product, running_sum,
                        scatter_add)  # fmt: skip
 
-__all__ = ["Directed", "numbers_of", "steady"]
+__all__ = ["Directed", "ball_of", "numbers_of", "steady"]
 
 
 class Directed(Overriding):
@@ -116,10 +116,14 @@ class Directed(Overriding):
             return rule(*args, **kwargs)
 
 
+def ball_of(x: Rounded | Directed) -> Rounded:
+    """Return the balls of an array, without its slopes."""
+    return x.value if isinstance(x, Directed) else x
+
+
 def numbers_of(x: Array) -> Any:
     """Return the numbers of an array of any kind, without its bounds and slopes."""
-    x = x.value if isinstance(x, Directed) else x
-    return x.value if isinstance(x, Rounded) else x
+    return ball_of(x).value if isinstance(x, (Rounded, Directed)) else x
 
 
 def steady(x: Array) -> Array:
@@ -226,6 +230,13 @@ def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Ca
         return Directed(value) if x.slope is None else _chained(value, (partial(x.value, value), x))
 
     return rule
+
+
+def _logistic_slope(x: Rounded, y: Rounded) -> Rounded:
+    """s(x) s(-x), either factor of which may be formed as 1 less the other."""
+    other = special.expit(-x)
+    found: Rounded = either(either(y * other, y * (1 - y)), other * (1 - other))
+    return found
 
 
 def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
@@ -358,7 +369,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.log: _smooth(np.log, lambda x, y: 1 / x), np.log1p: _smooth(np.log1p, lambda x, y: 1 / (1 + x)),
     np.sqrt: _smooth(np.sqrt, lambda x, y: 0.5 / y),
     np.tanh: _smooth(np.tanh, lambda x, y: 1 - y * y),
-    special.expit: _smooth(special.expit, lambda x, y: either(y * special.expit(-x), y * (1 - y))),
+    special.expit: _smooth(special.expit, _logistic_slope),
     special.erf: _smooth(special.erf, _bell(2 / math.sqrt(math.pi), 1)),
     special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
     special.ndtr: _smooth(special.ndtr, _bell(1 / math.sqrt(2 * math.pi), 0.5)),

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, quiet
+from .direction import Directed
+from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, either, quiet
 
 __all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
 
@@ -156,6 +157,8 @@ def _standardised(x: Array, axes: Axes, mean: Array | None, rstd: Array, *, cons
     count = _count(x, axes)
     if not isinstance(x, Rounded):
         unit = (x if mean is None else x - mean) * rstd
+        if isinstance(x, Directed) and mean is not None:
+            unit = either(unit, x * rstd - mean * rstd)  # the fused form
         return Standardised(count, axes, mean, rstd, unit, unit, None, constant)
     with quiet():
         reach = _most(x) + (0 if mean is None else _most(mean))
