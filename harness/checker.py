@@ -24,6 +24,7 @@ from .condition import condition, simpler, where
 from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
 from .directional import DIRECTIONAL, certify_directional, first_order, said_of
+from .directional_diagnosis import diagnose_directional
 from .environment import environment
 from .finding import Finding
 from .isolation import Isolated
@@ -182,8 +183,9 @@ class Checker:
         for key, finding in self.ledger.found.items():
             if not finding.known and finding.verdict != "convention":
                 self.ledger.found[key] = self._shrunk(finding)
+        usual = {Condition(), *(Condition(mode=mode) for mode in DIRECTIONAL)}
         everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
-                      and (f.case.condition, f.case.regime) == (Condition(), "normal")}  # fmt: skip
+                      and f.case.condition in usual and f.case.regime == "normal"}  # fmt: skip
         for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
             if finding.tensor in everywhere and finding.verdict in {"imprecise", "convention"}:
                 del self.ledger.found[key]
@@ -296,7 +298,12 @@ class Checker:
         key = (certificate.tensor, verdict, known)
         if self.ledger.seen(key):
             return
-        diagnosis = digits_lost(step, rest, loss.digits) if verdict == "imprecise" else diagnose(step, rest, precision)
+        if verdict == "imprecise":
+            diagnosis = digits_lost(step, rest, loss.digits)
+        elif probe.condition.mode in DIRECTIONAL:
+            diagnosis = diagnose_directional(step, probe.call(), rest, precision)
+        else:
+            diagnosis = diagnose(step, rest, precision)
         self.ledger.found[key] = self._finding(probe, rest, step, verdict, diagnosis, digits=loss.digits, known=known)
 
     def _verdict(self, probe: Probe, certificate: Certificate, loss: Loss) -> str:
@@ -316,8 +323,11 @@ class Checker:
         """Judge a failed certificate again without the entries that are known of the framework; return it with the reasons."""
         if certificate.actual is None or certificate.ball is None or verdict == "error":
             return certificate, ""
-        alike = replace(certificate, tensor=first_order(self.like, certificate.tensor))
-        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, alike)
+        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate)
+        if probe.condition.mode in DIRECTIONAL:
+            alike = replace(certificate, tensor=first_order(self.like, certificate.tensor))
+            more, of_gradient = self.known.explain(self.adapter, probe.precision, step, verdict, alike)
+            excused, met = excused | more, [*met, *of_gradient]
         if not met:
             return certificate, ""
         rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision_named(probe.precision), excused)

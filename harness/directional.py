@@ -28,7 +28,7 @@ from .reference.layer import Shape
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["DIRECTIONAL", "certify_directional", "directions", "expected_along", "first_order", "said_of"]
+__all__ = ["DIRECTIONAL", "certify_directional", "directions", "expected_along", "first_order", "place_of", "said_of", "tangents_named"]
 
 DIRECTIONAL = (JVP, DOUBLE)
 Key = int | str
@@ -50,15 +50,29 @@ def _names(layer: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _named(layer: Any, mode: str, derivatives: Mapping[tuple[Key | None, int], Any]) -> dict[str, Any]:
     """Return derivatives by the name of their tensor."""
-    inputs, outputs = _names(layer)
-
-    def name(key: Key | None, n: int) -> str:
-        if key is None:
-            return "dy" if len(outputs) == 1 else f"d{outputs[n]}"
-        return inputs[key] if isinstance(key, int) else key
-
-    return {f"{mode} {name(key, n)}{f' of {outputs[n]}' if mode == JVP and len(outputs) > 1 else ''}": d
+    outputs = _names(layer)[1]
+    return {f"{mode} {_name(layer, key, n)}{f' of {outputs[n]}' if mode == JVP and len(outputs) > 1 else ''}": d
             for (key, n), d in derivatives.items()}  # fmt: skip
+
+
+def _name(layer: Any, key: Key | None, n: int) -> str:
+    inputs, outputs = _names(layer)
+    if key is None:
+        return "dy" if len(outputs) == 1 else f"d{outputs[n]}"
+    return inputs[key] if isinstance(key, int) else key
+
+
+def place_of(layer: Any, call: Call, tensor: str) -> tuple[Key | None, int]:
+    """Return what a tensor of this name is of: an input's place, a parameter's name or None for what comes from above; and a number."""
+    count = len(_names(layer)[1])
+    places = [*((None, n) for n in range(count)), *((key, n) for key in call.tangents for n in range(count if call.mode == JVP else 1))]
+    found: tuple[Key | None, int] = _named(layer, call.mode, {place: place for place in places})[tensor]
+    return found
+
+
+def tangents_named(layer: Any, call: Call) -> dict[str, np.ndarray]:
+    """Return the directions by the names of the arrays that move."""
+    return {_name(layer, key, 0): v for key, v in call.tangents.items()}
 
 
 def expected_along(step: LayerTrace, call: Call, precision: Precision) -> dict[str, Rounded]:

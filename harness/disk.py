@@ -13,8 +13,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from .directional import DIRECTIONAL, tangents_named
 from .finding import Finding
 from .folders import REPORT, STAMP
+from .probe import Probe
 from .reference.heads import Head
 from .report import Report
 from .repro import script
@@ -132,6 +134,8 @@ def _tensors(finding: Finding) -> dict[str, np.ndarray]:
     outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
     arrays = {**dict(inputs), **dict(zip(outputs, step.d_outputs, strict=True)), **{f"param_{k}": p for k, p in step.params.items()},
               "actual": certificate.actual, "expected": certificate.ball.value, "bound": np.asarray(certificate.ball.radius())}  # fmt: skip
+    if isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL:
+        arrays |= {f"along_{name}": v for name, v in tangents_named(step.layer, finding.case.call()).items()}
     # bfloat16 has no NumPy type of its own: every bfloat16 is a float32
     return {name: a.astype(np.float32) if a.dtype.kind == "V" or a.dtype.name == "bfloat16" else a for name, a in arrays.items()}
 

@@ -31,6 +31,9 @@ VALUES = tuple(name for name in REGIMES if name != "trained")
 MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal"}
 """The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing."""
 
+MODERATE = ("normal", "zeros", "kinks", "ties")
+"""Regimes in which derivatives along a direction are compared: in the others the digits that a gradient loses are found by itself."""
+
 SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 64, 65)
 LONGEST = 17  # along an axis before the last: time, channels, height
 LARGEST = 4_000  # entries of an example
@@ -246,6 +249,8 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
+        if condition.mode in DIRECTIONAL and regime not in MODERATE:
+            regime = "normal"
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
             condition = replace(condition, alone=None)
         yield Probe(layer, own, batch, int(rng.integers(2**31)), regime, condition=condition)
