@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from backproof.adapters import MissingFrameworkError
 
-__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "FRAMEWORKS", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError", "answered",
-           "driver", "first_sentence"]
+__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "FRAMEWORKS", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
+           "answered", "driver", "first_sentence"]
 
 FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
               (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .adapters.calls import Answer, UnsupportedError, first_sentence
+from .adapters.calls import DOUBLE, Answer, UnsupportedError, first_sentence
 from .candidate import Candidate, check_signature
 from .certify import Certificate, certify_layer, judge, tensors
 from .classify import PARTNERS, Loss, classify
@@ -180,15 +180,29 @@ class Checker:
             for precision in self.precisions:
                 self._examine(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
             self.ledger.cases += 1
-        for key, finding in self.ledger.found.items():
+        for key, finding in sorted(self.ledger.found.items(), key=lambda item: _along(item[1])):
             if not finding.known and finding.verdict != "convention":
-                self.ledger.found[key] = self._shrunk(finding)
+                if _along(finding) and self._follows(finding):
+                    del self.ledger.found[key]
+                else:
+                    self.ledger.found[key] = self._shrunk(finding)
         usual = {Condition(), *(Condition(mode=mode) for mode in DIRECTIONAL)}
         everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
                       and f.case.condition in usual and f.case.regime == "normal"}  # fmt: skip
         for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
             if finding.tensor in everywhere and finding.verdict in {"imprecise", "convention"}:
                 del self.ledger.found[key]
+
+    def _follows(self, finding: Finding) -> bool:
+        """Say whether a derivative along a direction is off since what it is a derivative of is.
+
+        Double backward differentiates all gradients; forward mode moves one array, whose gradient is in most cases of the same rule.
+        """
+        off = {other.tensor for other in self.ledger.found.values() if not other.known and other.verdict != "convention"
+               and isinstance(other.case, Probe) and other.case.condition == Condition()}  # fmt: skip
+        outputs = ("output",) if isinstance(self.like, Head) else self.like.output_names
+        wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(self.like, finding.tensor), *outputs}
+        return bool(off & wanted - {""})
 
     def _examine(self, probe: Probe, *, repeat: bool) -> None:
         certificates, step, changed = self._judged(probe)
@@ -424,6 +438,11 @@ class Checker:
             coverage=ledger.coverage, cases=ledger.cases,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )  # fmt: skip
+
+
+def _along(finding: Finding) -> bool:
+    """Say whether a finding is of a derivative along a direction."""
+    return isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL
 
 
 def _wanted(probe: Probe) -> set[str]:

@@ -119,6 +119,7 @@ def _axes(axes: Sequence[int]) -> str:
 
 
 def holds_all(ball: Rounded, actual: np.ndarray) -> bool:
+    """Say whether every number lies in its ball."""
     with quiet():
         return bool((np.abs(actual - ball.value) <= ball.radius()).all())
 

@@ -144,18 +144,20 @@ def _call(probe: Probe) -> Call:
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
     above = sources(rng, Graph(tuple(outputs), shapes=outputs), MILD.get(probe.regime, probe.regime), probe.batch, precision)
     constants = layer.constants(*probe.shapes)
-    return _along(probe, Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
-                              tuple(store(above[name], precision) for name in outputs),
-                              batched=tuple(name for name, constant in constants.items() if constant.batched), **options))  # fmt: skip
+    call = Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
+                tuple(store(above[name], precision) for name in outputs),
+                batched=tuple(name for name, constant in constants.items() if constant.batched), **options)  # fmt: skip
+    return _along(probe, call)
 
 
 def _along(probe: Probe, call: Call) -> Call:
     """Give a call directions where its mode asks for them."""
     if call.mode not in DIRECTIONAL:
         return call
-    shapes = {i: x.shape for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
+    shapes: dict[int | str, Shape] = {i: x.shape for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
     fixed = {} if isinstance(probe.layer, Head) else probe.layer.fixed(*probe.shapes)
-    found = directions(np.random.default_rng([probe.seed, 1]), {**shapes, **{name: call.params[name].shape for name in call.trained}}, fixed)
+    shapes |= {name: call.params[name].shape for name in call.trained}
+    found = directions(np.random.default_rng([probe.seed, 1]), shapes, fixed)
     return replace(call, tangents={key: store(v, precision_named(probe.precision)) for key, v in found.items()})
 
 

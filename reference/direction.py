@@ -17,14 +17,26 @@ Kinks    Where a comparison is open, at a tie or a knee, and its branches differ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from .rounding import (Arithmetic, Array, Overriding, Rounded, Ternary, added, either, one_sum, quiet, running_product, running_sum,
-                       scatter_add)  # fmt: skip
+from .rounding import (
+    Arithmetic,
+    Array,
+    Overriding,
+    Rounded,
+    Ternary,
+    added,
+    either,
+    one_sum,
+    quiet,
+    running_product,
+    running_sum,
+    scatter_add,  # fmt: skip
+)
 
 __all__ = ["Directed", "ball_of", "numbers_of", "steady"]
 

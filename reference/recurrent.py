@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .direction import Directed
 from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .direction import Directed
 from .rounding import Array, Rounded, either
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .direction import Directed, ball_of
+from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, Rounded, either, quiet, running_product, running_sum
 
 __all__ = ["CumProd", "CumSum", "LogSumExp", "Normalize", "Prod", "axis_of", "check_dim"]

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "either", "one_sum", "precision_named", "quiet",
-           "running_product", "running_sum", "scatter_add"]
+__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "either", "one_sum",
+           "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""

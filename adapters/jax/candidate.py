@@ -9,8 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from backproof.adapters.calls import (AUTODIFF, DENSE, DOUBLE, FORWARD, JVP, SHAPES, Answer, Call, UnsupportedError, answered,
-                                      first_sentence)  # fmt: skip
+from backproof.adapters.calls import (
+    AUTODIFF,
+    DENSE,
+    DOUBLE,
+    FORWARD,
+    JVP,
+    SHAPES,
+    Answer,
+    Call,
+    UnsupportedError,
+    answered,
+    first_sentence,  # fmt: skip
+)
 
 from .directional import directional
 from .forward import plain

@@ -6,8 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from backproof.adapters.calls import (AUTODIFF, DENSE, DOUBLE, FORWARD, JVP, PLAIN, SHAPES, Answer, Call, UnsupportedError, answered,
-                                      first_sentence)  # fmt: skip
+from backproof.adapters.calls import (
+    AUTODIFF,
+    DENSE,
+    DOUBLE,
+    FORWARD,
+    JVP,
+    PLAIN,
+    SHAPES,
+    Answer,
+    Call,
+    UnsupportedError,
+    answered,
+    first_sentence,  # fmt: skip
+)
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 

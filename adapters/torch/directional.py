@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ def directional(candidate: Candidate, call: Call) -> Answer:
 def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
                   dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:  # fmt: skip
     """Move one array at a time."""
+    _load()
     found: Found = {}
     ys: tuple[Tensor, ...] = ()
     for key, v in tangents.items():
@@ -57,6 +60,14 @@ def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tens
         found |= {(key, n): torch.zeros_like(y) if pair.tangent is None else pair.tangent for n, (y, pair) in
                   enumerate(zip(ys, pairs, strict=True))}  # fmt: skip
     return ys, found
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    """Have torch load what its forward mode needs, which takes a second and warns of what it is made of."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore")
+        forward_ad.make_dual(torch.ones(()), torch.ones(()))
 
 
 def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
