@@ -44,7 +44,7 @@ __all__ = ["Directed", "ball_of", "numbers_of", "steady"]
 class Directed(Overriding):
     """Balls with their derivative along a direction; a `slope` of None stands for what does not depend on it."""
 
-    def __init__(self, value: Rounded, slope: np.ndarray | None = None, reach: Rounded | None = None) -> None:
+    def __init__(self, value: Rounded, slope: Array = None, reach: Array = None) -> None:
         self.value, self.slope, self.reach = value, slope, reach
 
     @classmethod
@@ -224,14 +224,13 @@ def _power(x: Directed, exponent: Directed) -> Directed:
 
 
 def _matmul(x: Directed, y: Directed) -> Directed:
-    value, products, slope = x.value @ y.value, [], np.zeros(())
-    if x.slope is not None:
-        slope = slope + x.slope @ y.value.value
-        products.append((x.reach, _size(y.value)))
-    if y.slope is not None:
-        slope = slope + x.value.value @ y.slope
-        products.append((_size(x.value), y.reach))
-    return Directed(value, slope, one_sum(products, [], x.arithmetic)) if products else Directed(value)
+    value: Rounded = x.value @ y.value
+    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value)))] if x.slope is not None else []
+    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach))] if y.slope is not None else []
+    if not moved:
+        return Directed(value)
+    slopes, products = zip(*moved, strict=True)
+    return Directed(value, sum(slopes), one_sum(products, [], x.arithmetic))
 
 
 def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Callable[[Directed], Directed]:
@@ -252,12 +251,19 @@ def _logistic_slope(x: Rounded, y: Rounded) -> Rounded:
 
 
 def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
-    return lambda x, y: scale * np.exp(-power * (x * x))  # type: ignore[no-any-return]
+    def partial(x: Rounded, y: Rounded) -> Rounded:
+        exponent: Any = -power * (x * x)
+        found: Rounded = scale * np.exp(exponent)
+        return found
+
+    return partial
 
 
 def _logaddexp(x: Directed, y: Directed) -> Directed:
-    apart = x.value - y.value
-    return _chained(np.logaddexp(x.value, y.value), (special.expit(apart), x), (special.expit(-apart), y))
+    apart: Any = x.value - y.value
+    ours: Any = x.value
+    theirs: Any = y.value
+    return _chained(np.logaddexp(ours, theirs), (special.expit(apart), x), (special.expit(-apart), y))
 
 
 def _absolute(x: Directed) -> Directed:
@@ -325,7 +331,7 @@ def _split(x: Directed, sections: Any, axis: int = 0) -> list[Directed]:
     values = np.split(x.value, sections, axis)  # type: ignore[call-overload]
     if x.slope is None or x.reach is None:
         return [Directed(v) for v in values]
-    parts = zip(values, np.split(x.slope, sections, axis), np.split(x.reach, sections, axis), strict=True)  # type: ignore[call-overload]
+    parts = zip(values, np.split(x.slope, sections, axis), np.split(x.reach, sections, axis), strict=True)
     return [Directed(*part) for part in parts]
 
 

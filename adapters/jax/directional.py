@@ -32,10 +32,12 @@ def directional(candidate: Candidate, call: Call) -> Answer:
         except (NotImplementedError, ValueError, TypeError, AssertionError) as error:
             raise UnsupportedError(first_sentence(error)) from error
         ys, found = jax.tree.map(np.asarray, (ys, found))
+    derivatives: dict[tuple[Key | None, int], Any] = {}
     if call.mode == JVP:
-        derivatives = {(key, n): d for key, ds in zip(keys, found, strict=True) for n, d in enumerate(ds)}
+        derivatives |= {(key, n): d for key, ds in zip(keys, found, strict=True) for n, d in enumerate(ds)}
     else:
-        derivatives = {**{(key, 0): d for key, d in zip(keys, found[0], strict=True)}, **{(None, n): d for n, d in enumerate(found[1])}}
+        derivatives |= {(key, 0): d for key, d in zip(keys, found[0], strict=True)}
+        derivatives |= {(None, n): d for n, d in enumerate(found[1])}
     return Answer(call.inputs, call.params, call.dys, tuple(ys), (None,) * len(call.inputs), {}, derivatives=derivatives)
 
 

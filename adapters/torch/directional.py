@@ -19,6 +19,7 @@ __all__ = ["directional"]
 
 Candidate = Callable[..., Any]
 Key = int | str
+FORWARD_AD: Any = forward_ad  # some of it has no types
 Found = dict[tuple[Key | None, int], Tensor]
 NO_FORWARD_MODE = re.compile(r"forward.?(mode )?AD|\bjvp\b|forward mode", re.IGNORECASE)
 
@@ -48,8 +49,8 @@ def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tens
     ys: tuple[Tensor, ...] = ()
     for key, v in tangents.items():
         try:
-            with forward_ad.dual_level():
-                pairs = [forward_ad.unpack_dual(y) for y in run({**arrays, key: forward_ad.make_dual(arrays[key], v)})]
+            with FORWARD_AD.dual_level():
+                pairs = [FORWARD_AD.unpack_dual(y) for y in run({**arrays, key: FORWARD_AD.make_dual(arrays[key], v)})]
         except NotImplementedError as error:
             raise UnsupportedError(first_sentence(error)) from error
         except RuntimeError as error:
@@ -65,9 +66,9 @@ def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tens
 @lru_cache(maxsize=1)
 def _load() -> None:
     """Have torch load what its forward mode needs, which takes a second and warns of what it is made of."""
-    with warnings.catch_warnings(), forward_ad.dual_level():
+    with warnings.catch_warnings(), FORWARD_AD.dual_level():
         warnings.simplefilter("ignore")
-        forward_ad.make_dual(torch.ones(()), torch.ones(()))
+        FORWARD_AD.make_dual(torch.ones(()), torch.ones(()))
 
 
 def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
@@ -83,7 +84,8 @@ def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], ta
             name = f"input {key}" if isinstance(key, int) else key
             raise UnsupportedError(f"its backward leaves autograd: the gradient of {name} has no graph")
     terms = [(d * tangents[key]).sum() for key, d in zip(leaves, first, strict=True) if d is not None]
-    wanted = {**{(key, 0): leaf for key, leaf in leaves.items()}, **{(None, n): dy for n, dy in enumerate(above)}}
+    wanted: Found = {(key, 0): leaf for key, leaf in leaves.items()}
+    wanted |= {(None, n): dy for n, dy in enumerate(above)}
     try:
         second = torch.autograd.grad(torch.stack(terms).sum(), list(wanted.values()), allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
