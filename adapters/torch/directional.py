@@ -84,11 +84,10 @@ def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], ta
             name = f"input {key}" if isinstance(key, int) else key
             raise UnsupportedError(f"its backward leaves autograd: the gradient of {name} has no graph")
     terms = [(d * tangents[key]).sum() for key, d in zip(leaves, first, strict=True) if d is not None]
-    wanted: Found = {(key, 0): leaf for key, leaf in leaves.items()}
-    wanted |= {(None, n): dy for n, dy in enumerate(above)}
     try:
-        second = torch.autograd.grad(torch.stack(terms).sum(), list(wanted.values()), allow_unused=True)
+        torch.stack(terms).sum().backward()  # through all of the graph: grad() leaves out what refuses but leads to no leaf
     except (RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(first_sentence(error)) from error
-    found = zip(wanted.items(), second, strict=True)
-    return ys, {key: torch.zeros_like(of) if d is None else d for (key, of), d in found}
+    wanted: Found = {(key, 0): leaf for key, leaf in leaves.items()}
+    wanted |= {(None, n): dy for n, dy in enumerate(above)}
+    return ys, {key: torch.zeros_like(of) if of.grad is None else of.grad for key, of in wanted.items()}
