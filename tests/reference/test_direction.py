@@ -16,8 +16,8 @@ from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from scipy import special
 
 FLOAT64 = precision_named("float64")
-SETTINGS = [(cls, number, setting) for name, cls in sorted(REGISTRY.items()) if issubclass(cls, Layer) and cls.__module__.startswith("backproof.")
-            for number, setting in enumerate(cls.examples())]  # fmt: skip
+OWN = [cls for _, cls in sorted(REGISTRY.items()) if issubclass(cls, Layer) and cls.__module__.startswith("backproof.")]
+SETTINGS = [(cls, number, setting) for cls in OWN for number, setting in enumerate(cls.examples())]
 HEADS = (bp.MSELoss(), bp.BCEWithLogitsLoss(), bp.CrossEntropyLoss(label_smoothing=0.1), bp.Head("tanh", "huber"), bp.Head("softmax", "kl"))
 
 
@@ -131,7 +131,7 @@ def test_a_bound_holds_what_the_format_makes_of_a_derivative(function: Any, prec
     if function not in {special.expit, special.erf, special.ndtr}:  # of which there is none in long double
         assert np.max(np.abs((function(wide + h) - function(wide - h)) / (2 * h) - ball.value) / np.abs(ball.value)) < 1e-10
     assert np.all(np.abs(ball.value.astype(own.dtype).astype(float) - ball.value) <= ball.radius())
-    assert np.max(ball.radius() / np.abs(ball.value)) < 200 * own.store
+    assert np.max(ball.radius() / np.abs(ball.value)) < 400 * own.store  # of tanh' = 1 - y^2, which cancels
 
 
 def test_roundings_are_relative_to_what_has_not_cancelled() -> None:
@@ -188,7 +188,7 @@ def test_every_function_of_rounded_arithmetic_has_its_derivative() -> None:
     assert set(rounding._FUNCTIONS) <= set(direction._FUNCTIONS)
 
 
-@pytest.mark.parametrize("call", [lambda x: np.cos(x), lambda x: np.median(x), lambda x: rounding.running_product(x, 0)])
+@pytest.mark.parametrize("call", [np.cos, np.median, lambda x: rounding.running_product(x, 0)])
 def test_what_has_no_rule_is_named(call: Any) -> None:
     """A rule that uses another function is told which."""
     x = Directed.of(np.ones((2, 2)), Arithmetic(FLOAT64), np.ones((2, 2)))
