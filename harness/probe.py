@@ -238,8 +238,9 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     rng = np.random.default_rng(seed)
     conditions = list(_conditions(layer, shapes[0], driver))
     rng.shuffle(conditions)
-    if not isinstance(layer, OwnForward):
-        conditions = [*(Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes), *conditions]
+    along = [] if isinstance(layer, OwnForward) else [Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes]
+    half = len(conditions) if draws > 1 else len(conditions) // 2
+    conditions = [*along, *conditions[:half], *(along if draws == 1 else ()), *conditions[half:]]
     order = [0, *(1 + rng.permutation(len(shapes) - 1))]
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
     for n in range(cases):
@@ -250,6 +251,8 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
             batch = 2
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
+        if condition in along and turn < len(along):
+            own, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
         if condition.mode in DIRECTIONAL and regime not in MODERATE:
             regime = "normal"
