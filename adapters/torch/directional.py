@@ -85,7 +85,8 @@ def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], ta
             raise UnsupportedError(f"its backward leaves autograd: the gradient of {name} has no graph")
     terms = [(d * tangents[key]).sum() for key, d in zip(leaves, first, strict=True) if d is not None]
     try:
-        torch.stack(terms).sum().backward()  # through all of the graph: grad() leaves out what refuses but leads to no leaf
+        total: Any = torch.stack(terms).sum()
+        total.backward()  # through all of the graph: grad() leaves out what refuses but leads to no leaf
     except (RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(first_sentence(error)) from error
     wanted: Found = {(key, 0): leaf for key, leaf in leaves.items()}
