@@ -377,6 +377,13 @@ def test_kinks_are_left_out_and_counted() -> None:
     assert report.skipped == {"jvp: no derivative, at a kink or a tie, or out of range": 24}  # it is run twice
 
 
+def test_half_precision_is_left_out_and_said() -> None:
+    """Bounds along a direction do not know which steps a kernel stores in half precision."""
+    report = check(Doubled, bp.Linear(3), precisions="bfloat16", cases=4)
+    assert report.ok, report
+    assert report.skipped["jvp: not compared in bfloat16, where each step may or may not be stored"] == 1
+
+
 class Unruly(Layer):
     """A user's layer, right in NumPy, whose rule uses what has no derivative along a direction."""
 
