@@ -6,7 +6,10 @@ object with `name` and `run(case) -> Trace`.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     from backproof.reference.network import Network
     from backproof.reference.trace import Trace
 
-__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "lowered", "names"]
+__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "lowered", "lowering", "names"]
 
 GROUP = "backproof.adapters"
+OURS = ("torch", "jax")  # packages that have tables of functions, one for each layer and head
 
 
 @runtime_checkable
@@ -90,3 +94,19 @@ def lowered(network: Network, lowerings: Mapping[type, Callable[..., Any]], head
         outputs = y if isinstance(y, tuple) else (y,)
         wires.update((wire, tap(wire, value)) for wire, value in zip(step.outputs, outputs, strict=True))
     return wires, heads[type(network.head)](network.head, wires[network.output], target)
+
+
+def lowering(adapter: str, layer: type) -> tuple[str, str]:
+    """Return the name and the source of the function by which an adapter of ours lowers a layer.
+
+    Both are empty for another adapter, and where the framework was not loaded in this process.
+    """
+    framework = adapter.partition(":")[0]
+    module = sys.modules.get(f"{__name__}.{framework}")
+    if framework not in OURS or module is None:
+        return "", ""
+    function = module.HEADS.get(layer) or module.LOWERINGS.get(layer)
+    return (function.__name__, _source(function)) if function is not None else ("", "")
+
+
+_source = cache(inspect.getsource)

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from backproof.reference.heads import MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.report import Tally
-from backproof.store import Store
+from backproof.store import Examined, Store
 from document import conditions, note, table, write
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()", "verify"]
@@ -149,36 +150,58 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
         scheduler.wait()
 
 
-def rate(folder: Path, *arguments: str) -> float:
-    """Cases per second between the first and the last one that a campaign keeps: what a run costs before and after is another matter."""
+@dataclass(frozen=True)
+class Pace:
+    """Cases per second, and what each takes of the processor in the driver and in its workers: milliseconds that depend on no load."""
+
+    rate: float
+    driver: float
+    workers: float
+
+
+def spent(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def pace(folder: Path, *arguments: str) -> Pace:
+    """Measure between the first and the last case that a campaign keeps: what a run costs before and after is another matter."""
     shutil.rmtree(folder / "reports", ignore_errors=True)
-    process, seen = start(folder, *arguments), list[tuple[float, int]]()
+    process, seen = start(folder, *arguments), list[tuple[float, int, float, float]]()
+    driver = psutil.Process(process.pid)
     while process.poll() is None:
         count = cases_in(folder)
-        if count and (not seen or count > seen[-1][1]):
-            seen.append((time.perf_counter(), count))
+        with suppress(psutil.Error):
+            if count and (not seen or count > seen[-1][1]):
+                seen.append((time.perf_counter(), count, spent(driver), sum(map(spent, driver.children()))))
         time.sleep(0.25)  # looking on must not take what the workers need
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
-    (begin, first), (end, last) = seen[0], seen[-1]
-    return (last - first) / (end - begin)
+    (begin, first, *before), (end, last, *after) = seen[0], seen[-1]
+    mine, theirs = (1e3 * (b - a) / (last - first) for a, b in zip(before, after, strict=True))
+    return Pace((last - first) / (end - begin), mine, theirs)
 
 
 def workers(cases: int, rounds: int) -> str:
     """Cases per second by number of workers, the choices in turn, each the best of some rounds."""
     arguments = ("--cases", str(cases), "--seed", "3")
-    best: dict[str, float] = {}
+    best: dict[str, Pace] = {}
     with tempfile.TemporaryDirectory() as name, cluster(4, Path(name)) as address:
         choices = {f"{jobs} local": ("--jobs", str(jobs)) for jobs in (1, 2, 4)} | {"4 of Dask": ("--scheduler", address)}
         for turn in range(rounds):
             for choice, options in choices.items():
                 note(f"{choice}, round {turn + 1} of {rounds}")
-                found = rate(Path(name), "--adapter", "torch", *arguments, *options)
-                best[choice] = max(best.get(choice, 0.0), found)
-    rows = [(choice, f"{found:.1f}", f"{found / best['1 local']:.2f}") for choice, found in best.items()]
+                found = pace(Path(name), "--adapter", "torch", *arguments, *options)
+                best[choice] = max(best.get(choice, found), found, key=lambda one: one.rate)
+    one = best["1 local"]
+    rows = [(choice, f"{found.rate:.1f}", f"{found.rate / one.rate:.2f}", f"{found.driver:.1f}",
+             f"{found.workers:.1f}" if "local" in choice else "-") for choice, found in best.items()]  # fmt: skip
+    header = ("workers", "cases per second", "times 1 local", "driver, CPU ms per case", "workers, CPU ms per case")
     return (f"### Workers\n\nCases of all families on torch, {cases} in each run, the best of {rounds} runs in turn; 4 workers share "
-            f"2 cores.\n\n{table(('workers', 'cases per second', 'times 1 local'), rows)}\n"
-            f"Dask gives {best['4 of Dask'] / best['4 local']:.2f} of what as many local processes give.\n")
+            f"2 cores.\n\n{table(header, rows)}\n"
+            f"Where the driver and one worker have a core each, two workers on the same two cores can be "
+            f"{2 / (1 + one.driver / one.workers):.2f} times as fast at most. "
+            f"Dask gives {best['4 of Dask'].rate / best['4 local'].rate:.2f} of what as many local processes give.\n")
 
 
 def memory(cases: int) -> str:
@@ -212,11 +235,11 @@ def stores() -> str:
             store.connection.execute("PRAGMA synchronous = OFF")  # it is filled once
             for number in range(5000):
                 part = Ledger()
-                part.certificates = [(n % 4, ("torch", "float64", f"L{n % 80}", f"d{n % 3}"), Tally(10, margin=0.5)) for n in range(200)]
-                for _, key, tally in part.certificates:
-                    part.tallies.setdefault(key, Tally()).merge(tally)
+                part.certificates = [(n % 4, ("torch", "float64", f"L{n % 80}", f"d{n % 3}"), (10, 0, 0, 0, 0.5)) for n in range(200)]
+                for _, key, counts in part.certificates:
+                    part.tallies.setdefault(key, Tally()).merge(Tally(*counts))
                 part.cases = 4
-                store.add(number, [Case(network, n) for n in range(4)], part, first_case=4 * number, drawing=None)
+                store.add([Examined(number, 4 * number, [Case(network, n) for n in range(4)], part)])
                 note(f"{which}: {number} of 5,000 structures")
             store.close()
         old, new = (Path(name) / which for which in ("old", "new"))

@@ -2,8 +2,8 @@
 
     python benchmarks/malformed.py [FILES] [SEED]
 
-Exit status 1, with the file kept, where a command shows a traceback, says more than a line, exits with another status than 0, 1 or 2,
-takes longer than two minutes, or writes where it should not.
+Exit status 1, with the file kept in a new temporary folder, where a command shows a traceback, says more than a line, exits with another
+status than 0, 1 or 2, takes longer than two minutes, or writes where it should not.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ ENDINGS: Counter[int] = Counter()
 
 def run(files: int, seed: int) -> int:
     """Run so many mutated files through the commands in turn; return how many ended badly."""
-    bad, home = 0, Path.cwd()
+    bad, home, kept = 0, Path.cwd(), Path()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         good = samples(folder)
@@ -215,10 +215,10 @@ def run(files: int, seed: int) -> int:
                 path.write_bytes(mutated(rng, good[command.sample], is_json=command.sample.endswith("json")))
                 arguments = [part.replace("{}", f"mutated/{command.sample}").replace("{folder}", "mutated") for part in command.arguments]
                 if said := fault(arguments, folder):
+                    kept = kept if bad else Path(tempfile.mkdtemp(prefix="malformed-"))
                     bad += 1
-                    kept = home / f"malformed-{number}-{command.sample}"
-                    shutil.copy(path, kept)
-                    print(f"{' '.join(arguments)} ({kept.name}): {said}", flush=True)
+                    shutil.copy(path, kept / f"{number}-{command.sample}")
+                    print(f"{' '.join(arguments)} ({kept / f'{number}-{command.sample}'}): {said}", flush=True)
                 if command.arguments[0] == "verify":
                     shutil.rmtree(folder / "reports")
                     (folder / "reports").mkdir()

@@ -87,6 +87,9 @@ def stage(module: str, work: Path) -> None:
         for path in sorted((ROOT / folder).iterdir()):
             if path.is_file() and path.suffix != ".pyc":
                 _put(work.joinpath(*name.split("."), path.name), _spared(path, settings["examples"]))
+        for pattern in project["setuptools"]["package-data"].get(name, ()):
+            for path in (ROOT / folder).glob(pattern):
+                _put(work.joinpath(*name.split("."), path.relative_to(ROOT / folder)), path.read_bytes())
     for folder in COPIED:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:

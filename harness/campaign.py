@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +12,7 @@ from .disk import ReportFolder
 from .finding import Finding
 from .folders import CAMPAIGN
 from .ledger import Ledger
-from .reference.case import Case
-from .store import Store
+from .store import Examined, Store
 
 __all__ = ["Campaign"]
 
@@ -67,12 +66,22 @@ class Campaign:
                              f"{'; '.join(changed)}. Begin a new one")
         self.store.keep(options=options, environment=environment)
 
-    def add(self, number: int, cases: Sequence[Case], part: Ledger, *, first_case: int, drawing: Mapping[str, Any] | None,
-            new: Sequence[Finding]) -> None:  # fmt: skip
-        """Keep a structure that was examined, and write what it showed for the first time."""
-        for finding in new:
+    def add(self, structures: Sequence[Examined], found: Container[tuple[str, ...]]) -> None:
+        """Keep structures that were examined, and write what they showed for the first time; `found` has the keys of what is there."""
+        new: dict[tuple[str, ...], Finding] = {}
+        for structure in structures:
+            for key, finding in structure.ledger.found.items():
+                if key not in found:
+                    new.setdefault(key, finding)
+        for finding in new.values():
             self.folder.add(finding)
-        self.store.add(number, cases, part, first_case=first_case, drawing=drawing)
+        self.store.add(structures)
+
+    def ledger(self) -> Ledger:
+        """Return the counts and findings so far, with the tensors that lie in the folders of the findings."""
+        ledger = self.store.ledger()
+        ledger.found = {key: self.folder.restored(finding) for key, finding in ledger.found.items()}
+        return ledger
 
     def smallest(self, key: tuple[str, ...], before: Finding, finding: Finding) -> None:
         """Keep a finding on the smallest case that shows it."""

@@ -11,7 +11,7 @@ import numpy as np
 from .reference.case import Case
 from .reference.graph import each
 from .reference.heads import Head
-from .reference.layer import each_shape
+from .reference.layer import Elementwise, each_shape
 from .reference.rounding import BOUND_SLACK, Arithmetic, Precision, Rounded, either, quiet
 from .reference.trace import LayerTrace, Trace
 from .reference.wiring import Fork
@@ -72,11 +72,15 @@ def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
 
 def named(layer: Any, outputs: tuple[Any, ...], d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
     """Name outputs and gradients, of which those of whole numbers are None and left out."""
-    inputs, names = (("z",), ("output",)) if isinstance(layer, Head) else (layer.input_names, layer.output_names)
+    inputs, names = _input_names(layer), ("output",) if isinstance(layer, Head) else layer.output_names
     d_by_name = {f"d{name}": d for name, d in zip(inputs, d_inputs, strict=False)}
     below = dict(zip(d_by_name, (None,) if isinstance(layer, Head) else layer.index_below(), strict=False))
     return {**dict(zip(names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
             **{f"d{name}": d for name, d in d_params.items()}}
+
+
+def _input_names(layer: Any) -> tuple[str, ...]:
+    return ("z",) if isinstance(layer, Head) else layer.input_names
 
 
 def _copies_whole_numbers(step: LayerTrace) -> bool:
@@ -90,7 +94,21 @@ def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (
     Balls given for `inputs` and `upstream` take the place of the recorded numbers.
     """
     with quiet():
-        return {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
+        balls = {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
+    return _open_to_nan(step, balls) if isinstance(step.layer, Elementwise) else balls
+
+
+def _open_to_nan(step: LayerTrace, balls: dict[str, Rounded]) -> dict[str, Rounded]:
+    """Claim nothing of what an entry-by-entry layer makes of a dy that is not finite.
+
+    Where its derivative is 0 a rule that selects gives 0, and one that multiplies gives 0 times infinity: NaN. Both are right.
+    """
+    lost = ~np.isfinite(step.d_outputs[0])
+    if not lost.any():
+        return balls
+    unknown = {name: lost if name == "dx" else np.True_ for name in balls if name not in step.layer.output_names}
+    return {**balls, **{name: Rounded(np.where(where, np.nan, balls[name].value), balls[name].bound, balls[name].arithmetic)
+                        for name, where in unknown.items()}}  # fmt: skip
 
 
 def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
@@ -222,12 +240,13 @@ class _Neighbourhood:
 
     def __init__(self, trace: Trace, arithmetic: Arithmetic) -> None:
         self.trace, self.arithmetic = trace, arithmetic
-        self.producer = {w: (i, k) for i, (_, outputs) in enumerate(trace.wires) for k, w in enumerate(outputs)}
-        self.consumer = {w: (i, k) for i, (inputs, _) in enumerate(trace.wires) for k, w in enumerate(inputs)}
+        self.producer = {w: (i, k) for i, wired in enumerate(trace.wires) for k, w in enumerate(wired.outputs)}
+        self.consumer = {w: (i, f"d{name}") for i, (step, wired) in enumerate(zip(trace.layers, trace.wires, strict=True))
+                         for name, w in (*zip(_input_names(step.layer), wired.inputs, strict=False), *wired.params)}  # fmt: skip
 
     def inputs(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the inputs of a layer as the `reach` layers before it may round them, the recorded ones among them."""
-        step, wires = self.trace.layers[index], self.trace.wires[index][0]
+        step, wires = self.trace.layers[index], self.trace.wires[index].inputs
         return tuple(self._input(x, wire, reach) for x, wire in zip(step.inputs, wires, strict=False))
 
     def _input(self, recorded: np.ndarray, wire: str, reach: int) -> Any:
@@ -243,7 +262,7 @@ class _Neighbourhood:
 
     def upstream(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the upstream gradients of a layer as the `reach` layers after it may round them, the recorded ones among them."""
-        step, wires = self.trace.layers[index], self.trace.wires[index][1]
+        step, wires = self.trace.layers[index], self.trace.wires[index].outputs
         if not wires:  # the head
             return tuple(self.arithmetic.exact(dy) for dy in step.d_outputs)
         return tuple(self._upstream(dy, wire, reach) for dy, wire in zip(step.d_outputs, wires, strict=True))
@@ -254,11 +273,10 @@ class _Neighbourhood:
         ball = self.arithmetic.exact(recorded)
         if reach == 0 or wire not in self.consumer:
             return ball
-        index, place = self.consumer[wire]
+        index, tensor = self.consumer[wire]
         after = self.trace.layers[index]
         balls = expected(after, self.arithmetic, self.inputs(index, reach), self.upstream(index, reach - 1))
-        name = "dz" if isinstance(after.layer, Head) else f"d{after.layer.input_names[place]}"
-        return either(ball, balls[name])
+        return either(ball, balls[tensor])
 
 
 def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[Certificate]:

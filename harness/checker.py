@@ -188,9 +188,10 @@ class Checker:
                     self.ledger.found[key] = self._shrunk(finding)
         usual = {Condition(), *(Condition(mode=mode) for mode in DIRECTIONAL)}
         everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
-                      and f.case.condition in usual and f.case.regime == "normal"}  # fmt: skip
+                      and f.case.batch and f.case.condition in usual and f.case.regime == "normal"}  # fmt: skip
         for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
-            if finding.tensor in everywhere and finding.verdict in {"imprecise", "convention"}:
+            minor = finding.verdict in {"imprecise", "convention"} or finding.diagnosis.code == "empty-batch"
+            if finding.tensor in everywhere and minor:
                 del self.ledger.found[key]
 
     def _follows(self, finding: Finding) -> bool:
@@ -199,7 +200,7 @@ class Checker:
         Double backward differentiates all gradients; forward mode moves one array, whose gradient is in most cases of the same rule.
         """
         off = {other.tensor for other in self.ledger.found.values() if not other.known and other.verdict != "convention"
-               and isinstance(other.case, Probe) and other.case.condition == Condition()}  # fmt: skip
+               and isinstance(other.case, Probe) and other.case.batch and other.case.condition == Condition()}  # fmt: skip
         outputs = ("output",) if isinstance(self.like, Head) else self.like.output_names
         wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(self.like, finding.tensor), *outputs}
         return bool(off & wanted - {""})
@@ -239,7 +240,10 @@ class Checker:
             self.ledger.skipped[f"{probe.condition}: not supported by the candidate: {error}"] += 1
             return [], None, ()
         except Exception as error:  # noqa: BLE001  (whatever a candidate raises is a finding)
-            self._raised(probe, error)
+            if probe.batch or isinstance(error, LostError):
+                self._raised(probe, error)
+            else:
+                self.ledger.skipped[f"an empty batch: not supported by the candidate: {first_sentence(error)}"] += 1
             return [], None, ()
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start

@@ -101,7 +101,7 @@ def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None,
         campaign = Campaign.resume(resume)
         made_of = {name: campaign.options[name] for name in made_of}
         wanted = wanted if cases is not None or minutes is not None else campaign.options["cases"]
-    with Engine.dask(scheduler, limits) if scheduler is not None else Engine.local(jobs, limits) as engine:
+    with Engine.of(scheduler, jobs, limits) as engine:
         run = Run(cases=wanted, minutes=minutes, engine=engine, **made_of)
         campaign = campaign or Campaign.start(Path(reports))
         with watch(run, quiet=quiet) as progress:

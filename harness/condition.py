@@ -72,7 +72,9 @@ def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str
         found.append(f"when {name} is the only array that requires a gradient")
     if place or probe.regime != "normal":
         found.append(place or REGIMES[probe.regime])
-    if probe.batch > 1 and not shows(replace(probe, batch=1)):
+    if probe.batch == 0:
+        found.append("for an empty batch")
+    elif probe.batch > 1 and not shows(replace(probe, batch=1)):
         found.append("for a batch of more than one example")
     elif not found and (sizes := _sizes(probe, shows, shapes)):
         found.append(sizes)

@@ -43,6 +43,8 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
     if actual is None or ball is None:
         return Diagnosis("unknown", "the numbers of this finding were not kept", equation)
     batch = step.inputs[0].shape[0]
+    if not batch:
+        return Diagnosis("empty-batch", f"of no examples {tensor} is a sum of nothing, 0: something else came back", equation)
     if tensor.startswith("end-to-end"):
         sentence = f"every layer is right by itself and yet {tensor} of the network is not: a wrong connection between layers"
         return Diagnosis("wiring", sentence, equation)

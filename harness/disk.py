@@ -13,11 +13,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from .directional import DIRECTIONAL, tangents_named
+from .arrays import arrays_of, with_arrays, with_layer
+from .excess import text_map
 from .finding import Finding
 from .folders import REPORT, STAMP
-from .probe import Probe
-from .reference.heads import Head
 from .report import Report
 from .repro import script
 from .text import rows_by_layer
@@ -45,7 +44,7 @@ class ReportFolder:
     """
 
     def __init__(self, path: Path, finding_bytes: int = FINDING_BYTES, report_bytes: int = REPORT_BYTES) -> None:
-        self.path, self.finding_bytes, self.cut = path, finding_bytes, set[str]()
+        self.path, self.finding_bytes, self.cut, self.kept = path, finding_bytes, set[str](), dict[str, str]()
         self.left = report_bytes - sum(file.stat().st_size for file in path.glob(f"*/{ARRAYS}"))
 
     @classmethod
@@ -66,7 +65,7 @@ class ReportFolder:
         """Write one finding: finding.json, case.json, its tensors and a stand-alone reproduction."""
         folder = self.path / name_of(finding)
         folder.mkdir(exist_ok=True)
-        kept = ""
+        kept = self.kept.get(folder.name, "")
         if finding.case is not None:
             _write(folder / "case.json", finding.case.to_json())
         if finding.step is not None and finding.certificate is not None and finding.certificate.ball is not None:
@@ -86,10 +85,26 @@ class ReportFolder:
             shutil.rmtree(self.path / name_of(before), ignore_errors=True)
         self.add(finding)
 
+    def restored(self, finding: Finding) -> Finding:
+        """Return a finding that was written here before with its tensors; without them where they were cut down or are no longer whole."""
+        folder, bare = self.path / name_of(finding), with_layer(finding)
+        try:
+            described = json.loads((folder / "finding.json").read_text(encoding="utf-8"))
+            if kept := described.pop("tensors", ""):
+                self.kept[folder.name] = kept
+                self.cut |= set() if (folder / "repro.py").exists() else {folder.name}
+                return bare
+            if {**described, "count": finding.count} != finding.describe():
+                return bare
+            with np.load(folder / ARRAYS, allow_pickle=False) as file:
+                return with_arrays(finding, dict(file))
+        except Exception:  # noqa: BLE001  (a file that somebody changed or deleted costs the picture, not the run)
+            return bare
+
     def _add_arrays(self, path: Path, finding: Finding) -> str:
         """Write the tensors of a finding, all or what lies around the worst entry; say what was kept where that is not all."""
         self.left += path.stat().st_size if path.exists() else 0
-        arrays, limit = _tensors(finding), min(self.finding_bytes, self.left)
+        arrays, limit = arrays_of(finding), min(self.finding_bytes, self.left)
         whole = _write_arrays(path, arrays, limit)
         if whole <= limit:
             self.left -= whole
@@ -107,9 +122,9 @@ class ReportFolder:
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
         context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options,
-                                   "cut": self.cut}
+                                   "cut": self.cut, "text_map": text_map}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
-        _write(self.path / "report.html", page(report))
+        _write(self.path / "report.html", page(report, self.cut))
         _write(self.path / REPORT, report.to_json())
         return self.path
 
@@ -123,21 +138,6 @@ def name_of(finding: Finding) -> str:
 
 def _options(finding: Finding) -> str:
     return str(finding.step.layer) if finding.step is not None else finding.layer
-
-
-def _tensors(finding: Finding) -> dict[str, np.ndarray]:
-    step, certificate = finding.step, finding.certificate
-    if step is None or certificate is None or certificate.actual is None or certificate.ball is None:
-        return {}
-    head = isinstance(step.layer, Head)
-    inputs = zip(("x", "target") if head else step.layer.input_names, step.inputs, strict=True)
-    outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
-    arrays = {**dict(inputs), **dict(zip(outputs, step.d_outputs, strict=True)), **{f"param_{k}": p for k, p in step.params.items()},
-              "actual": certificate.actual, "expected": certificate.ball.value, "bound": np.asarray(certificate.ball.radius())}  # fmt: skip
-    if isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL:
-        arrays |= {f"along_{name}": v for name, v in tangents_named(step.layer, finding.case.call()).items()}
-    # bfloat16 has no NumPy type of its own: every bfloat16 is a float32
-    return {name: a.astype(np.float32) if a.dtype.kind == "V" or a.dtype.name == "bfloat16" else a for name, a in arrays.items()}
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,12 @@ from .diagnose import Diagnosis, diagnose, digits_lost, source_of
 from .finding import Finding
 from .known import Known, KnownList
 from .ledger import Ledger
+from .options import Setting, options_that_decide, settings
 from .plant import Planter
 from .reference.case import Case
+from .reference.heads import Head, MSELoss
+from .reference.layer import Shape
+from .reference.network import Network
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from .reference.trace import HEAD_PATH, LayerTrace, Trace
 from .report import SelfTest
@@ -27,6 +32,7 @@ from .shrink import shrink
 __all__ = ["Examiner", "Outcome"]
 
 REPEAT_EVERY = 8  # one case in eight is run twice
+OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
 END_TO_END = "end-to-end "  # before the name of a tensor that was compared with a whole run of the reference
 
@@ -243,6 +249,10 @@ class Examiner:
         return False
 
     def shrunk(self, finding: Finding) -> Finding:
+        """Return a finding on the smallest case that shows it, with the options that it needs."""
+        return self.with_options(self.smallest(finding))
+
+    def smallest(self, finding: Finding) -> Finding:
         """Rebuild a finding on the smallest case that shows it, by the same cause."""
         adapter = next(a for a in self.adapters if a.name == finding.adapter)
         found: dict[Case, Finding] = {}
@@ -258,6 +268,31 @@ class Examiner:
             return finding
         smallest = found.get(shrink(finding.case, shows), finding)
         return replace(smallest, count=finding.count)
+
+    def with_options(self, finding: Finding) -> Finding:
+        """Return a finding with the options of its layer that it needs, where a simple rule says which, in its diagnosis."""
+        step, case, stop = finding.step, finding.case, time.monotonic() + OPTIONS_SECONDS
+        if step is None or not isinstance(case, Case) or isinstance(step.layer, Head) or finding.known:
+            return finding
+        adapter = next(a for a in self.adapters if a.name == finding.adapter)
+
+        def shows(layer: Any, shape: Shape) -> bool | None:
+            """Say whether the layer alone is off; None where its tensor is missing or zero anyway."""
+            alone = replace(case, network=Network(shape, (layer,), MSELoss()), batch=max(OPTIONS_BATCH, case.batch))
+            outcomes = [self.outcome(adapter, replace(alone, seed=seed)) for seed in (case.seed, 0, 1)]
+            if any(self._again(outcome, finding) is not None for outcome in outcomes):
+                return True
+            traced = (tensors(outcome.trace.layers[0]).get(finding.tensor) for outcome in outcomes if outcome.trace is not None)
+            return False if any(array is not None and array.any() for array in traced) else None
+
+        shown: dict[Setting, bool] = {}
+        for layer, shape in settings(step.layer, *(x.shape[1:] for x in step.inputs)):
+            with suppress(ValueError, IndexError):  # a shape that no network begins with
+                if (found := shows(layer, shape)) is not None:
+                    shown[layer, shape] = found
+            if time.monotonic() > stop or not shown.get((step.layer, shape), True):  # late, or it needs its neighbours to show
+                break
+        return replace(finding, diagnosis=replace(finding.diagnosis, condition=options_that_decide(shown)))
 
     def _again(self, outcome: Outcome, finding: Finding) -> Finding | None:
         """Return the finding as this outcome shows it, or None where it does not."""
@@ -323,9 +358,9 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
         balls = expected(step, Arithmetic(precision))
         return tensor in balls and not judge(step, tensor, array, balls[tensor], precision).failed  # whole numbers have no ball
 
-    for step, (taken, _) in zip(steps, trace.wires, strict=True):
+    for step, wired in zip(steps, trace.wires, strict=True):
         names = ("z",) if step is steps[-1] else step.layer.input_names
-        for wire, name, array in zip(taken, names, step.inputs, strict=False):
+        for wire, name, array in zip(wired.inputs, names, step.inputs, strict=False):
             if wire not in made:
                 continue
             before, output, y, dy = made[wire]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .adapters import lowering
 from .certify import Certificate
 from .diagnose import Diagnosis
 from .reference.case import Case
@@ -41,7 +42,8 @@ class Finding:
     """One distinct discrepancy: adapter x layer x tensor x verdict, seen `count` times, shown on its smallest case.
 
     `entries` is (outside, total) of the tensor shown; `known` is the reason of a known discrepancy, empty for a new one;
-    `suspects_reference` says that the frameworks agree with each other and not with us; `digits` are the decimals lost.
+    `suspects_reference` says that the frameworks agree with each other and not with us; `digits` are the decimals lost. `lowering` is the
+    name and source of the function that gave the numbers, where it is ours: who writes the report need not have loaded the framework.
     """
 
     adapter: str
@@ -63,6 +65,7 @@ class Finding:
     known: str = ""
     suspects_reference: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    lowering: tuple[str, str] = field(default=("", ""), repr=False, compare=False)
     step: LayerTrace | None = field(default=None, repr=False, compare=False)
     certificate: Certificate | None = field(default=None, repr=False, compare=False)
 
@@ -89,7 +92,8 @@ class Finding:
             float(certificate.actual[at]) if has_entry and certificate.actual is not None else math.nan,
             float(certificate.ball.value[at]) if has_entry and certificate.ball is not None else math.nan,
             float(certificate.ball.radius()[at]) if has_entry and certificate.ball is not None else math.nan,
-            diagnosis, case, options=describe(step.layer) if step is not None else {}, step=step, certificate=certificate, **extra,
+            diagnosis, case, options=describe(step.layer) if step is not None else {}, step=step, certificate=certificate,
+            lowering=lowering(adapter, type(step.layer)) if step is not None else ("", ""), **extra,
         )  # fmt: skip
 
     @classmethod

@@ -136,6 +136,9 @@ class Later:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
 
+    def done(self) -> bool:
+        return False
+
     def result(self) -> Any:
         return self.function(*self.arguments)
 

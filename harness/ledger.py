@@ -10,7 +10,7 @@ from typing import Any
 
 from .certify import Certificate
 from .finding import SEVERITY, Finding
-from .report import Key, Report, SelfTest, Tally
+from .report import Counts, Key, Report, SelfTest, Tally
 
 __all__ = ["Ledger"]
 
@@ -21,7 +21,7 @@ class Ledger:
     """What was counted and found. Without `certificates`, which name their case, its size does not depend on the number of cases."""
 
     def __init__(self) -> None:
-        self.certificates: list[tuple[int, Key, Tally]] = []
+        self.certificates: list[tuple[int, Key, Counts]] = []
         self.tallies: dict[Key, Tally] = {}
         self.coverage: dict[str, Counter[str]] = {}
         self.skipped: Counter[str] = Counter()
@@ -42,7 +42,7 @@ class Ledger:
 
     def merge(self, other: Ledger) -> None:
         """Add the counts of a later part; a finding that is there already keeps its case and adds its count."""
-        self.certificates += [(self.cases + case, key, tally) for case, key, tally in other.certificates]
+        self.certificates += [(self.cases + case, key, counts) for case, key, counts in other.certificates]
         for key, tally in other.tallies.items():
             self.tallies.setdefault(key, Tally()).merge(tally)
         for what, counts in other.coverage.items():
@@ -61,7 +61,7 @@ class Ledger:
     def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
         key, own = (adapter, precision, type(certificate.layer).__name__, certificate.tensor), Tally.of(certificate)
         self.tallies.setdefault(key, Tally()).merge(own)
-        self.certificates.append((self.cases, key, own))
+        self.certificates.append((self.cases, key, own.counts))
         if certificate.inconclusive:
             self.skipped["inconclusive: the bound is larger than the value"] += certificate.inconclusive
 

@@ -17,7 +17,7 @@ from .directional import DIRECTIONAL, directions
 from .own_forward import OwnForward
 from .reference.graph import Graph
 from .reference.heads import Head
-from .reference.layer import Shape, build, describe, each_shape
+from .reference.layer import Layer, Shape, build, describe, each_shape
 from .reference.rounding import precision_named
 from .reference.trace import LayerTrace
 from .reference.values import REGIMES, sources, store, targets, upstreams
@@ -36,6 +36,7 @@ MODERATE = ("normal", "zeros", "kinks", "ties")
 
 SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 64, 65)
 LONGEST = 17  # along an axis before the last: time, channels, height
+EMPTY_AT = 6  # the number of the probe of an empty batch
 LARGEST = 4_000  # entries of an example
 POOL = 48  # shapes that a layer is tried on
 OUTPUTS: tuple[Shape, ...] = ((4,), (3,), (1,), (2, 3), (5, 4), (2, 5), (3, 2, 4))
@@ -256,6 +257,8 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
         if condition.mode in DIRECTIONAL and regime not in MODERATE:
             regime = "normal"
+        if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
+            batch, condition = 0, Condition()
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
             condition = replace(condition, alone=None)
         yield Probe(layer, own, batch, int(rng.integers(2**31)), regime, condition=condition)

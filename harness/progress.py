@@ -16,6 +16,7 @@ from .run import Run
 __all__ = ["watch"]
 
 FIRST_LINE, LONGEST_WAIT = 15.0, 300.0  # seconds; each plain line waits twice as long as the one before, and CI kills what is silent
+REFRESHES = 2  # of the live line, in a second: what it takes is taken from the workers
 
 
 @contextmanager
@@ -35,9 +36,17 @@ def _line(run: Run, elapsed: float) -> str:
 def _live(run: Run) -> Iterator[Callable[[Run], None]]:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("cases", total=run.total, state="")
-        yield lambda r: bar.update(task, completed=r.ledger.cases, state=_line(r, time.perf_counter() - r.started))
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=REFRESHES) as bar:
+        task, due = bar.add_task("cases", total=run.total, state=""), 0.0
+
+        def update(run: Run) -> None:
+            nonlocal due
+            now = time.perf_counter()
+            if now >= due:
+                due = now + 1 / REFRESHES
+                bar.update(task, completed=run.ledger.cases, state=_line(run, now - run.started))
+
+        yield update
 
 
 def _plain() -> Iterator[Callable[[Run], None]]:

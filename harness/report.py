@@ -19,6 +19,9 @@ SCHEMA = 1
 Key = tuple[str, str, str, str]
 """Adapter, precision, layer, tensor."""
 
+Counts = tuple[int, int, int, int, float]
+"""A tally as it is sent and kept: entries compared, conventions, inconclusive, outside; margin."""
+
 
 @dataclass
 class Tally:
@@ -35,6 +38,10 @@ class Tally:
         """Return the tally of one certificate."""
         c = certificate
         return cls(c.compared, c.conventions, c.inconclusive, c.outside, c.margin)
+
+    @property
+    def counts(self) -> Counts:
+        return self.compared, self.conventions, self.inconclusive, self.outside, self.margin
 
     def merge(self, other: Tally) -> None:
         self.compared += other.compared

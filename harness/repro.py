@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from typing import Any
 
 import jinja2
@@ -19,7 +18,6 @@ from .reference.trace import LayerTrace
 
 __all__ = ["script"]
 
-FRAMEWORKS = ("torch", "jax")
 INLINE = 64  # numbers written into the script itself; larger arrays are read from tensors.npz beside it
 
 
@@ -32,7 +30,7 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
         return _of_candidate(finding, finding.case, step, templates)
     framework = finding.adapter.split(":")[0]
     whole = finding.tensor.startswith("end-to-end")  # no single layer shows it
-    lowering = None if whole else _lowering(framework, type(step.layer))
+    call, source = ("", "") if whole else finding.lowering
     head = isinstance(step.layer, Head)
     names = ("x", "target") if head else step.layer.input_names
     inputs = dict(zip(names, step.inputs, strict=True))
@@ -41,8 +39,8 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     arrays = inputs | upstream | {f"param_{k}": p for k, p in step.params.items()}
     tensor = finding.tensor.removeprefix("end-to-end ")
     context: dict[str, Any] = {
-        "finding": finding, "framework": framework if lowering else "", "compiled": finding.adapter.endswith((":jit", ":compile")),
-        "source": inspect.getsource(lowering).rstrip() if lowering else "", "call": lowering.__name__ if lowering else "",
+        "finding": finding, "framework": framework if source else "", "compiled": finding.adapter.endswith((":jit", ":compile")),
+        "source": source.rstrip(), "call": call,
         "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": head, "tensor": tensor,
         "arrays": {k: (_literal(k, a), _dtype(a, finding.precision)) for k, a in arrays.items()},
         "inputs": [n for n in names if n != "target"], "upstream": list(upstream), "params": list(step.params),
@@ -91,14 +89,6 @@ def _layouts(probe: Probe) -> dict[str, tuple[str, str]]:
 
     used = {probe.condition.layout, probe.condition.upstream} - {"dense"}
     return {name: (LAYOUTS[name].__name__, inspect.getsource(LAYOUTS[name])) for name in sorted(used)}
-
-
-def _lowering(framework: str, layer: type) -> Any:
-    """Return the function by which the framework's own adapter lowers a layer, or None for an adapter from elsewhere."""
-    module = sys.modules.get(f"backproof.adapters.{framework}")
-    if framework not in FRAMEWORKS or module is None:
-        return None
-    return module.HEADS.get(layer) or module.LOWERINGS.get(layer)
 
 
 def _literal(name: str, array: np.ndarray) -> str:

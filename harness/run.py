@@ -7,15 +7,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .adapters import Adapter
+from .adapters import Adapter, lowering
 from .campaign import Campaign
-from .engine import Engine
+from .engine import Engine, Limits
 from .environment import environment
 from .examine import Examiner
 from .generate import BLOCK, DRAWS, Drawing, Later
@@ -23,32 +23,49 @@ from .known import KnownList
 from .ledger import Ledger
 from .reference.case import Case
 from .report import Report
+from .store import Examined
 from .strategies import checked
 
 __all__ = ["Run", "run_all", "verify"]
 
 SHRINKING = 300.0  # seconds in which findings are brought to their smallest cases; what is left then stays on the case it was found on
 
+ADAPTERS, CASES, PRECISIONS = ("torch", "jax:jit"), 200, ("float64", "float32")
+DEFAULTS = {"adapters": ADAPTERS, "cases": CASES, "seed": 0, "precisions": PRECISIONS, "layers": None}
+
 Progress = Callable[["Run"], None]
 """Called after each structure."""
 
 
-def verify(*, adapters: Sequence[str | Adapter] = ("torch", "jax:jit"), cases: int | None = 200, seed: int = 0,
-           precisions: Sequence[str] = ("float64", "float32"), layers: Sequence[str] | None = None,
-           reports: str | Path | None = "reports", jobs: int = 1, minutes: float | None = None,
-           progress: Progress | None = None) -> Report:  # fmt: skip
+def verify(*, adapters: Sequence[str | Adapter] = ADAPTERS, cases: int | None = CASES, seed: int = 0,
+           precisions: Sequence[str] = PRECISIONS, layers: Sequence[str] | None = None, reports: str | Path | None = "reports",
+           jobs: int = 1, minutes: float | None = None, scheduler: str | Executor | None = None, timeout: float | None = None,
+           memory: float | None = None, resume: str | Path | None = None, progress: Progress | None = None) -> Report:  # fmt: skip
     """Check frameworks over random networks and return the report; write it below `reports` unless that is None.
 
     `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every precision. With
-    one job all of it happens in this process; several are processes of their own, in which a case may hang or die and is a finding.
-    The same seed gives the same verdicts for any number of them. Raises ValueError for an unknown adapter, layer or precision,
-    MissingFrameworkError for an absent framework.
+    one job all of it happens in this process. With several, a limit (`timeout` in seconds for one case, `memory` in GiB for one process)
+    or a `scheduler` (the address of Dask's, or an executor that makes `jobs` calls at a time) it happens in processes of their own, in
+    which a case may hang or die and is a finding. The same seed gives the same verdicts for any number of them.
+
+    `resume` is the folder of a campaign to go on with; what is left at its default is as it was begun with. Raises ValueError for an
+    unknown adapter, layer or precision, MissingFrameworkError for an absent framework, OSError where nothing can be written or no
+    scheduler answers.
     """
     if jobs < 1:
         raise ValueError(f"verify needs at least one job: got {jobs}")
-    with Engine.local(jobs) if jobs > 1 else nullcontext() as engine:
-        run = Run(adapters, cases, seed, precisions, layers, minutes, engine)
-        return run_all(run, progress or (lambda _: None), Campaign.start(Path(reports)) if reports is not None else None)
+    limits = Limits(Limits.seconds if timeout is None else timeout, None if memory is None else int(memory * 2**30))
+    campaign = Campaign.resume(Path(resume)) if resume is not None else None
+    made_of: dict[str, Any] = {"adapters": adapters, "cases": cases, "seed": seed, "precisions": precisions, "layers": layers}
+    with campaign or nullcontext():
+        if campaign is not None:
+            made_of |= {name: campaign.options[name] for name, default in DEFAULTS.items() if made_of[name] == default}
+        here = jobs == 1 and scheduler is None and timeout is None and memory is None
+        with nullcontext() if here else Engine.of(scheduler, jobs, limits) as engine:
+            run = Run(minutes=minutes, engine=engine, **made_of)
+            if campaign is None and reports is not None:
+                campaign = Campaign.start(Path(reports))
+            return run_all(run, progress or (lambda _: None), campaign)
 
 
 def run_all(run: Run, progress: Progress, campaign: Campaign | None = None) -> Report:
@@ -125,7 +142,10 @@ class Run:
             self.environment, self.names = environment(), [adapter.name for adapter in self.examiner.adapters]
         else:
             self.work = engine.work([str(a) for a in adapters], precisions, seed)
-            self.environment, self.names = engine.submit(self.work.environment).result(), list(self.work.adapters)
+            # every worker loads its frameworks at once, since none has anything else to do yet
+            wanted = engine.workers if cases is None else min(engine.workers, -(-cases // DRAWS))
+            first, *_ = [engine.submit(self.work.environment) for _ in range(wanted)]
+            self.environment, self.names = first.result(), list(self.work.adapters)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -139,7 +159,14 @@ class Run:
         campaign.begin(self.options, self.environment)
         self.campaign, self.first = campaign, campaign.store.structures
         if self.first:
-            self.ledger, self.drawing = campaign.store.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
+            self.ledger, self.drawing = campaign.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
+            lowered = {key: self._apart(lowering, finding.adapter, type(finding.step.layer))
+                       for key, finding in self.ledger.found.items() if finding.step is not None}  # fmt: skip
+            self.ledger.found |= {key: replace(self.ledger.found[key], lowering=found.result()) for key, found in lowered.items()}
+
+    def _apart(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have a function called where the frameworks are loaded: by a worker, or in this process where there is none."""
+        return Later(function, *arguments) if self.engine is None else self.engine.submit(self.work.call, function, *arguments)
 
     def examine(self, case: Case) -> None:
         """Examine one case by itself, in this process."""
@@ -154,17 +181,16 @@ class Run:
             examine = self.examiner.structure if self.engine is None else self.work.examine
             waiting.append((index, state, cases, submit(examine, index, cases)))
             if len(waiting) > ahead:
-                self._take(*waiting.popleft())
+                self._take(waiting)
                 yield
         while waiting:
-            self._take(*waiting.popleft())
+            self._take(waiting)
             yield
 
     def _structures(self) -> Iterator[tuple[int, Any, tuple[Case, ...]]]:
         """Yield the structures that are left with their cases, counting the time that drawing takes in this process."""
         wanted = None if self.total is None else -(-self.total // DRAWS)
-        submit = Later if self.engine is None else partial(self.engine.submit, self.work.call)
-        source = self.drawing.structures(submit, None if wanted is None else -(-wanted // BLOCK))
+        source = self.drawing.structures(self._apart, None if wanted is None else -(-wanted // BLOCK))
         while self.minutes is None or time.perf_counter() - self.started < 60 * self.minutes:
             start = time.perf_counter()
             index, state, cases = next(source, (wanted, None, ()))
@@ -174,13 +200,16 @@ class Run:
             if index >= self.first:
                 yield index, state, cases if self.total is None else cases[: self.total - index * DRAWS]
 
-    def _take(self, index: int, state: Any, cases: tuple[Case, ...], part: Any) -> None:
-        """Wait for a structure, keep it where there is a campaign, and count it."""
-        found: Ledger = part.result()
+    def _take(self, waiting: deque[tuple[int, Any, tuple[Case, ...], Any]]) -> None:
+        """Wait for the first structure, keep it and those behind it that are done where there is a campaign, and count them."""
+        done: list[Examined] = []
+        while waiting and (not done or waiting[0][-1].done()):
+            index, state, cases, part = waiting.popleft()
+            done.append(Examined(index, index * DRAWS, cases, part.result(), state))
         if self.campaign is not None:
-            new = [finding for key, finding in found.found.items() if key not in self.ledger.found]
-            self.campaign.add(index, cases, found, first_case=index * DRAWS, drawing=state, new=new)
-        self._count(found)
+            self.campaign.add(done, self.ledger.found)
+        for structure in done:
+            self._count(structure.ledger)
 
     def _count(self, part: Ledger) -> None:
         part.certificates = []  # they name cases one by one, and would fill the memory

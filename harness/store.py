@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
@@ -20,7 +19,7 @@ from .reading import OPEN, Count, checked
 from .reference.case import Case
 from .report import Tally
 
-__all__ = ["Store", "summary"]
+__all__ = ["Examined", "Store", "summary"]
 
 SCHEMA = 1
 APPLICATION = 0x6270726F  # "bpro", in the header of the file
@@ -77,6 +76,16 @@ FACTS: dict[str, TypeAdapter[Any]] = {
     "made of": TypeAdapter(dict[str, Any]),
 }  # fmt: skip
 """What may be kept by name."""
+
+
+class Examined(NamedTuple):
+    """A structure that was examined; `drawing` is the state from which its block can be drawn again, at the first of a block."""
+
+    number: int
+    first_case: int
+    cases: Sequence[Case]
+    ledger: Ledger
+    drawing: Mapping[str, Any] | None = None
 
 
 class Store:
@@ -156,28 +165,30 @@ class Store:
         rows = [(name, json.dumps(value)) for name, value in facts.items()]
         connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
-    def add(self, number: int, cases: Sequence[Case], part: Ledger, *, first_case: int, drawing: Mapping[str, Any] | None) -> None:
-        """Add a structure that was examined: its cases, their certificates and what was found, all at once.
-
-        `drawing` is the state from which its block can be drawn again.
-        """
+    def add(self, structures: Iterable[Examined]) -> None:
+        """Add structures that were examined: their cases, certificates and what was found, all at once."""
         with self._transaction() as connection:
-            if drawing is not None:
-                self._keep(connection, {"drawing": drawing})
-            connection.execute("INSERT INTO structures VALUES (?, ?, ?)", (number, json.dumps(cases[0].network.describe()), cases[0].batch))
-            connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?)",
-                                   [(first_case + n, number, case.seed, case.regime) for n, case in enumerate(cases)])
-            numbers = {key: self._add_tally(connection, key, tally) for key, tally in part.tallies.items()}
-            connection.executemany("INSERT INTO certificates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-                                   [(first_case + n, numbers[key], *astuple(tally)) for n, key, tally in part.certificates])
-            connection.executemany("INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                                   _counts(part))
-            for found, finding in part.found.items():
-                self._add_finding(connection, found, finding)
+            for structure in structures:
+                self._add(connection, structure)
+
+    def _add(self, connection: sqlite3.Connection, structure: Examined) -> None:
+        number, first_case, cases, part, drawing = structure
+        if drawing is not None:
+            self._keep(connection, {"drawing": drawing})
+        connection.execute("INSERT INTO structures VALUES (?, ?, ?)", (number, json.dumps(cases[0].network.describe()), cases[0].batch))
+        connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?)",
+                               [(first_case + n, number, case.seed, case.regime) for n, case in enumerate(cases)])
+        numbers = {key: self._add_tally(connection, key, tally) for key, tally in part.tallies.items()}
+        connection.executemany("INSERT INTO certificates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+                               [(first_case + n, numbers[key], *counts) for n, key, counts in part.certificates])
+        connection.executemany("INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                               _counts(part))
+        for found, finding in part.found.items():
+            self._add_finding(connection, found, finding)
 
     @staticmethod
     def _add_tally(connection: sqlite3.Connection, key: tuple[str, ...], tally: Tally) -> int:
-        found: int = connection.execute(ADD_TALLY, (*key, *astuple(tally))).fetchone()[0]
+        found: int = connection.execute(ADD_TALLY, (*key, *tally.counts)).fetchone()[0]
         return found
 
     @staticmethod

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .excess import text_map
 from .finding import Finding
 from .report import Report, Tally
 
@@ -103,6 +104,8 @@ def _panel(finding: Finding, number: int) -> Panel:
         lines.append(f"\n  should be {finding.diagnosis.equation}")
     if finding.diagnosis.condition:
         lines.append(f"\n  shows {finding.diagnosis.condition}")
+    if finding.diagnosis.code == "unknown" and (map_ := text_map(finding)):
+        lines.append(f"\n{map_}")
     if finding.suspects_reference:
         lines.append("\nAnother framework is off by the same amount: the reference itself is the suspect.", style="yellow")
     if finding.case is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .certify import Certificate
 from .diagnose import Diagnosis
@@ -20,15 +21,15 @@ from .reference.case import Case
 from .shrink import shrink
 from .worker import STARTING, LostError, Worker
 
-__all__ = ["HARNESS", "WORKERS", "Work"]
+__all__ = ["HARNESS", "TRIES", "WORKERS", "Work"]
 
 HARNESS = "harness-failed"  # the code of a finding that is a failure of ours
 FAILED = frozenset({"hung", "died", "memory", HARNESS})  # codes of cases that could not be examined
 SHRINKING = 60.0  # seconds in which a smaller case is looked for that fails in the same way
-WORKERS: dict[int, Worker] = {}
+TRIES = 3  # times that the same work is handed out, since who does it may be ended from outside
+HERE = threading.local()  # its worker ends with its thread
+WORKERS: MutableMapping[int, Worker] = WeakValueDictionary()
 """The process of each thread that examines."""
-
-TRIES = 3  # times that a process is given the same work, since it may be ended from outside
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,13 @@ class Work:
         return self._ready().call(self.seconds, function, *arguments)
 
     def shrunk(self, finding: Finding) -> Finding:
-        """Return a finding on the smallest case that shows it."""
+        """Return a finding on the smallest case that shows it, with the options that it needs."""
         if finding.diagnosis.code in FAILED:
             return self._still_failing(finding)
-        try:
-            (found,) = self._each(_shrunk, finding)
-        except Exception:  # noqa: BLE001  (a smaller case hangs, dies or is beyond us: the finding itself stands)
-            return finding
-        return found
+        found = [finding]
+        with suppress(Exception):  # a smaller case hangs, dies or is beyond us: what was found before stands
+            found.extend(self._each(_shrunk, finding))
+        return found[-1]
 
     def _still_failing(self, finding: Finding) -> Finding:
         """Return a finding of a case that could not be examined on the smallest one that fails in the same way."""
@@ -123,8 +123,13 @@ class Work:
         return self._ready().each(self.seconds, function, self.adapters, self.precisions, self.seed, *arguments)
 
     def _ready(self) -> Worker:
-        """Return the process of this thread, with its frameworks loaded: no case pays for that."""
-        worker = WORKERS.setdefault(threading.get_ident(), Worker(self.memory, dict(self.variables)))
+        """Return the process of this thread, with its frameworks loaded: no case pays for that. One of other limits is replaced."""
+        limits = self.memory, dict(self.variables)
+        worker: Worker | None = getattr(HERE, "worker", None)
+        if worker is None or (worker.memory, worker.environment) != limits:
+            if worker is not None:
+                worker.close()
+            worker = HERE.worker = WORKERS[threading.get_ident()] = Worker(*limits)
         if worker.process is None:
             worker.call(STARTING, _load, self.adapters, self.precisions, self.seed)
         return worker
@@ -166,5 +171,8 @@ def _draws(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, in
     yield from _examiner(adapters, precisions, seed).draws(index, cases)
 
 
-def _shrunk(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, finding: Finding) -> Finding:
-    return _examiner(adapters, precisions, seed).shrunk(finding)
+def _shrunk(adapters: tuple[str, ...], precisions: tuple[str, ...], seed: int, finding: Finding) -> Iterator[Finding]:
+    examiner = _examiner(adapters, precisions, seed)
+    small = examiner.smallest(finding)
+    yield small
+    yield examiner.with_options(small)

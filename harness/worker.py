@@ -101,6 +101,8 @@ class Worker:
         self.process.stdin.close()  # type: ignore[union-attr]
         self.process.stdout.close()  # type: ignore[union-attr]
         self._ends = weakref.finalize(self, _end, self.process)
+        if self.closed:  # meanwhile, by another thread
+            self._ends()
         self._received(STARTING)
 
     def _send(self, request: bytes) -> None:

@@ -13,8 +13,10 @@ from scipy import special
 from .direction import Directed, numbers_of, steady
 from .rounding import Array, Rounded, added, either, one_sum
 
-__all__ = ["absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
-           "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "sum_of_products"]
+__all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
+           "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
+
+SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 def _is_complex(x: Array) -> bool:
@@ -64,7 +66,12 @@ def sigmoid(x: Array) -> Array:
 
 def sigmoid_complement(x: Array, s: Array) -> Array:
     """1 - s(x) = s(-x); implementations form it from the saved s, which is 1 in every format once x is past 40."""
-    return either(sigmoid(-x), np.where(x > 40, 0, 1 - s))
+    return either(sigmoid(-x), np.where(x > SATURATED, 0, 1 - s))
+
+
+def softplus_slope(x: Array, y: Array) -> Array:
+    """s(x), the derivative of y = softplus(x), which implementations also form from the saved output as e^(x - y)."""
+    return either(sigmoid(x), np.where(x > SATURATED, 1, np.exp(x - y)))
 
 
 def distributed(sound: Array, dy: Array, x: Array, gate: Array, slope: Array) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .direction import numbers_of
-from .functions import absolute, sigmoid, sign, softplus
+from .functions import absolute, sigmoid, sign, softplus, softplus_slope
 from .rounding import Array, Rounded, either
 
 __all__ = ["FUSED", "LOSSES", "PER_EXAMPLE", "Loss", "cosine_embedding", "plain"]
@@ -84,7 +84,7 @@ def soft_margin(a: Array, y: Array) -> tuple[Array, Array]:
     """J = log(1 + e^(-y a)) for y = +-1, dJ/da = -y s(-y a), s the logistic sigmoid."""
     upper = plain(y) > 0
     against = np.where(upper, -a, a)
-    s = sigmoid(against)
+    s = softplus_slope(against, softplus(against))
     return _stepwise_softplus(against), np.where(upper, -s, s)
 
 

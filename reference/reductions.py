@@ -227,7 +227,12 @@ class Normalize(_Along):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             along = np.where(long, np.sum(dy * y, axis=self.dim, keepdims=True), 0)
-            return either((dy - y * along) / s, dy / s - y * (along / s)), {}
+            dx = either((dy - y * along) / s, dy / s - y * (along / s))
+            if not isinstance(dy, Rounded) or not dy.arithmetic.precision.wide:
+                return dx, {}
+            # where results are stored in fewer digits than they are computed in, the quotient rule's y / s may underflow
+            quotients = np.where(long, np.sum(dy * (y / s), axis=self.dim, keepdims=True), 0)
+            return either(dx, dy / s - y * quotients), {}
 
         return y, backward
 

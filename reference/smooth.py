@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .functions import absolute, distributed, expm1, log_sigmoid, normal_cdf, normal_pdf, sigmoid, sigmoid_complement, softplus
+from .functions import (
+    SATURATED,
+    absolute,
+    distributed,
+    expm1,
+    log_sigmoid,
+    normal_cdf,
+    normal_pdf,
+    sigmoid,
+    sigmoid_complement,
+    softplus,
+    softplus_slope,
+)
 from .layer import Backward, Elementwise, Example, Params, register
 from .rounding import Array, either
 
@@ -17,7 +29,6 @@ __all__ = ["CELU", "ELU", "GELU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 GELU_CUBIC = 0.044715
-SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 # The ELUs' slope is 0 far on the left, where dy times a factor of it, taken first, may overflow: `either` covers that order.
@@ -111,7 +122,9 @@ class CELU(Elementwise):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             slope = np.exp(left)
-            return np.where(x > 0, dy, either(dy * slope, dy / self.alpha * self.alpha * slope)), {}
+            # the chain rule of alpha expm1(x / alpha) multiplies by alpha first, where the product may underflow, or divides first
+            steps = either(dy / self.alpha * self.alpha * slope, dy * self.alpha * slope / self.alpha)
+            return np.where(x > 0, dy, either(dy * slope, steps)), {}
 
         return np.where(x > 0, x, y_left), backward
 
@@ -308,8 +321,7 @@ class Softplus(Elementwise):
         p = softplus(v)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            from_output = np.where(v > SATURATED, 1, np.exp(v - p))
-            slope = either(sigmoid(v), from_output)
+            slope = softplus_slope(v, p)
             # through softplus(beta x) / beta the chain rule divides by beta first, where the product may underflow
             return either(dy * slope, dy / self.beta * slope * self.beta), {}
 

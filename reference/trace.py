@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["HEAD_PATH", "LayerTrace", "Trace"]
+__all__ = ["HEAD_PATH", "LayerTrace", "Trace", "Wired"]
 
 HEAD_PATH = "head"
 
@@ -45,16 +45,24 @@ class LayerTrace:
         return self.d_output if isinstance(self.d_output, tuple) else (self.d_output,)
 
 
+class Wired(NamedTuple):
+    """The names of the values that a layer took and gave, and of its parameters by the name that it knows them by."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class Trace:
     """A whole run: the loss, and one `LayerTrace` per layer and one for the head, in forward order.
 
-    `wires` names the values between the layers: for each layer those it took and those it gave.
+    `wires` names the values between the layers, for each layer and the head.
     """
 
     loss: np.ndarray
     layers: tuple[LayerTrace, ...]
-    wires: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    wires: tuple[Wired, ...] = ()
 
     @classmethod
     def assemble(cls, network: Network, *, wires: Mapping[str, Any], gradients: Mapping[str, Any], target: Any, upstream: Any,
@@ -75,4 +83,5 @@ class Trace:
                             trained(step.params)) for step in network.steps]  # fmt: skip
         z = network.output
         head = LayerTrace(HEAD_PATH, network.head, (wires[z], target), loss, (gradients.get(z),), upstream, {}, {})
-        return cls(loss, (*steps, head), (*((step.inputs, step.outputs) for step in network.steps), ((z,), ())))
+        wired = (Wired(step.inputs, step.outputs, step.params) for step in network.steps)
+        return cls(loss, (*steps, head), (*wired, Wired((z,), ())))

@@ -103,3 +103,14 @@ def test_the_json_of_a_comparison_is_documented() -> None:
     fields = {*compare_reports(report, report).describe(), *Line("note", "x", "x", "x", "x").describe(), *WEIGHTS}
     assert not [name for name in fields if f"`{name}`" not in table]
     json.dumps(compare_reports(report, report).describe())
+
+
+def test_the_calls_of_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run, its baseline, JUnit file and the older reports' end, from Python."""
+    (source,) = _blocks("py")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(4):
+        exec(source.replace("cases=400", 'cases=4, layers=["Linear"]'), {})  # noqa: S102  (our own page)
+        assert capsys.readouterr().out == "NOT WORSE: no difference\n"
+    assert len([*(tmp_path / "reports").iterdir()]) == 3
+    assert "backproof.torch.float64" in (tmp_path / "junit.xml").read_text()

@@ -28,8 +28,8 @@ def head(layer: Any, z: Array, target: Array) -> Array:
         elif layer.loss == "kl_div":
             summands = jax.scipy.special.xlogy(target, target) - target * a
         elif layer.loss == "cosine":
-            norm, norm_target = (jnp.sqrt(jnp.maximum(jnp.sum(v * v, axis=-1), 1e-16)) for v in (a, target))
-            summands = 1 - jnp.sum(a * target, axis=-1) / (norm * norm_target)
+            unit, other = (v / jnp.sqrt(jnp.maximum(jnp.sum(v * v, axis=-1, keepdims=True), 1e-16)) for v in (a, target))
+            summands = 1 - jnp.sum(unit * other, axis=-1)
         elif layer.loss in {"hinge", "soft_margin"}:
             summands = jnp.maximum(0, 1 - target * a) if layer.loss == "hinge" else jax.nn.softplus(-target * a)
         elif layer.loss == "half_squared_error":
@@ -93,8 +93,8 @@ def cross_entropy_loss(layer: Any, z: Array, target: Array) -> Array:
 
 
 def cosine_embedding_loss(layer: Any, z: Array, target: Array) -> Array:
-    square, other = (jnp.sum(v * v, axis=-1) + 1e-12 for v in (z[:, 0], z[:, 1]))
-    c = jnp.sum(z[:, 0] * z[:, 1], axis=-1) / jnp.sqrt(square * other)
+    unit = z / jnp.sqrt(jnp.sum(z * z, axis=-1, keepdims=True) + 1e-12)  # the product of the lengths may leave the range
+    c = jnp.sum(unit[:, 0] * unit[:, 1], axis=-1)
     summands = jnp.where(target > 0, 1 - c, jnp.maximum(0, c - layer.margin))
     return summands if layer.reduction == "none" else getattr(jnp, layer.reduction)(summands)
 

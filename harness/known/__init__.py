@@ -19,7 +19,7 @@ from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from .arguments import argument
+from .arguments import ARGUMENTS, argument
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
 
@@ -30,6 +30,7 @@ __all__ = ["Known", "KnownList", "load_known"]
 class Known:
     """One understood discrepancy: an entry of a tensor is explained when its argument, the input it comes from, lies in a range.
 
+    `argument` names another number that it depends on, one of `arguments.ARGUMENTS`.
     `above` and `below` are the ends of that range, `at_most` the largest relative error it explains; `versions` is a PEP 440
     specifier of the framework; `options` are the layer's. `shows_above` and `shows_below` narrow the range to where the
     discrepancy shows in every precision, so that its absence there means that it is gone.
@@ -48,6 +49,7 @@ class Known:
     adapters: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     versions: str = ""
+    argument: str = ""
     above: float = -np.inf
     below: float = np.inf
     at_most: float = np.inf
@@ -75,7 +77,7 @@ class Known:
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
         """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
-        inside = _between(argument(step, tensor, shape), self.above, self.below)
+        inside = _between(argument(step, tensor, shape, self.argument), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
     def small_enough(self, step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> np.ndarray:
@@ -95,7 +97,7 @@ class Known:
         """Say whether some input of the layer lies where the discrepancy must show."""
         if self.shows_above == np.inf:
             return False
-        numbers = argument(step, "dx", step.inputs[0].shape)
+        numbers = argument(step, "dx", step.inputs[0].shape, self.argument)
         return bool((_between(numbers, self.above, self.below) & _between(numbers, self.shows_above, self.shows_below)).any())
 
 
@@ -139,6 +141,8 @@ def _entry(file: str, data: dict[str, Any]) -> Known:
         SpecifierSet(known.versions)
     except (TypeError, InvalidSpecifier) as error:
         raise ValueError(f"{where}: {error}") from error
+    if known.argument and known.argument not in ARGUMENTS:
+        raise ValueError(f"{where}: unknown argument: got {known.argument!r}, expected one of {', '.join(sorted(ARGUMENTS))}")
     for field_name, choices in (("layers", REGISTRY), ("tensors", None), ("verdicts", VERDICTS), ("precisions", PRECISIONS),
                                 ("adapters", None)):  # fmt: skip
         values = getattr(known, field_name)

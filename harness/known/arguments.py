@@ -10,18 +10,18 @@ from backproof.reference.heads import OUTPUTS, Head
 from backproof.reference.rounding import PRECISIONS, quiet
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["argument"]
+__all__ = ["ARGUMENTS", "argument"]
 
 Argument = Callable[[LayerTrace, np.ndarray, str, tuple[int, ...]], np.ndarray]
 
 
-def argument(step: LayerTrace, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the number each entry of a tensor depends on: the input itself, unless the layer has a rule of its own.
+def argument(step: LayerTrace, tensor: str, shape: tuple[int, ...], name: str = "") -> np.ndarray:
+    """Return the number each entry of a tensor depends on: the input itself, unless a rule is named or the layer has one of its own.
 
     Where its shape is another than the tensor's, every entry depends on all of them.
     """
     x = step.inputs[0].astype(np.float64)
-    rule = ARGUMENTS.get(step.layer.loss if isinstance(step.layer, Head) else type(step.layer).__name__)
+    rule = ARGUMENTS.get(name or (step.layer.loss if isinstance(step.layer, Head) else type(step.layer).__name__))
     with quiet():
         return x if rule is None else rule(step, x, tensor, shape)
 
@@ -67,6 +67,14 @@ def _shorter(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...
     return np.broadcast_to(np.min(np.sum(x * x, axis=-1, keepdims=True), axis=-2, keepdims=True), x.shape)
 
 
+def _projection(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
+    """What a square root hands back of the cosine c = u v / sqrt(m n) of a pair, dy c / (2 m n), in smallest normal numbers."""
+    dot, m, n = (np.sum(x[:, i] * x[:, j], axis=-1) for i, j in ((0, 1), (0, 0), (1, 1)))
+    dy = np.abs(step.d_output.astype(np.float64)) / (len(x) if step.layer.reduction == "mean" else 1)
+    normal = next(p.normal for p in PRECISIONS.values() if p.dtype == step.inputs[0].dtype)
+    return np.broadcast_to((dy * np.abs(dot) / np.sqrt(m * n) / (2 * m * n) / normal)[:, None, None], x.shape)
+
+
 def _saved_product(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, ...]) -> np.ndarray:
     """The smallest of dy times the saved output along the axis of a product, in smallest normal numbers of the format."""
     axis = step.layer.dim % x.ndim
@@ -103,9 +111,10 @@ def _keys_seen(step: LayerTrace, x: np.ndarray, tensor: str, shape: tuple[int, .
 ARGUMENTS: dict[str, Argument] = {
     "GLU": _gate(1), "SwiGLU": _gate(0), "Softplus": _scaled, "Softsign": _size,
     "bce": _away_from_target, "soft_margin": _margin, "cosine": _norm,
-    "cosine_embedding": _shorter, "Prod": _saved_product, "CumProd": _saved_product, "ScaledDotProductAttention": _keys_seen,
+    "cosine_embedding": _shorter, "projection": _projection, "Prod": _saved_product, "CumProd": _saved_product,
+    "ScaledDotProductAttention": _keys_seen,
     "RMSNorm": _spread(lambda layer: (-1,), centred=False),
     "LayerNorm": _spread(lambda layer: tuple(range(-layer.axes, 0))), "BatchNorm": _spread(lambda layer: (0, 2, 3, 4)),
     "InstanceNorm": _spread(lambda layer: ()), "GroupNorm": _spread(lambda layer: (1, 2, 3, 4)),
 }  # fmt: skip
-"""By the name of the layer, or of a head's loss."""
+"""By the name of the layer, of a head's loss, or of the argument that an entry asks for."""

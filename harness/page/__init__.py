@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,10 +53,10 @@ class Entry:
     script: str = ""
 
 
-def page(report: Report) -> str:
-    """Return the page of a report, to lie beside report.json and the folders of the findings."""
+def page(report: Report, cut: Container[str] = ()) -> str:
+    """Return the page of a report, to lie beside report.json and the folders of the findings, of which those in `cut` have no repro.py."""
     style, code = _own("page.css"), _own("page.js")
-    entries = list(_entries(report))
+    entries = list(_entries(report, cut))
     new, known = len(report.findings), len(report.findings) + len(report.known)
     groups = (("Unexplained findings", "unexplained", entries[:new]), ("Known discrepancies", "known", entries[new:known]),
               ("Conventions", "convention", entries[known:]))  # fmt: skip
@@ -91,16 +91,17 @@ def _hash(text: str) -> str:
     return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _entries(report: Report) -> Iterator[Entry]:
+def _entries(report: Report, cut: Container[str]) -> Iterator[Entry]:
     """Yield the findings in the order of the page, the first of them in detail."""
     taken: dict[str, int] = {}
     for number, finding in enumerate((*report.findings, *report.known, *report.conventions), 1):
         name = name_of(finding)
         taken[name] = taken.get(name, 0) + 1
         place = name if taken[name] == 1 else f"{name}-{taken[name]}"
-        reproduced = finding.step is not None and finding.certificate is not None and finding.certificate.ball is not None
+        numbers = finding.step is not None and finding.certificate is not None and finding.certificate.ball is not None
+        reproduced = numbers and name not in cut
         case = () if finding.case is None else ("case.json",)
-        files = ("finding.json", *case, *(("tensors.npz", "repro.py") if reproduced else ()))
+        files = ("finding.json", *case, *(("tensors.npz",) if numbers else ()), *(("repro.py",) if reproduced else ()))
         entry = Entry(finding, number, name, place, typeset(finding.diagnosis.equation), _options(finding), files,
                       tuple(_commands(finding, name, reproduced=reproduced)), number <= DETAILED)  # fmt: skip
         if entry.detailed:

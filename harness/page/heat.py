@@ -8,15 +8,12 @@ from itertools import groupby
 
 import drawsvg
 import numpy as np
+from backproof.excess import LEVELS, NOT_FINITE, OUTSIDE, Map, flat, levels_of, rows_of
 from backproof.finding import Finding
-from backproof.reference.rounding import quiet
 from markupsafe import Markup
 
 __all__ = ["HeatMap", "Level", "Window", "heat_map", "window"]
 
-LEVELS = ("up to 0.1", "0.1 to 0.5", "0.5 to 1", "1 to 10", "10 to 1e4", "1e4 to 1e8", "over 1e8", "not finite", "nothing claimed")
-EDGES = (0.1, 0.5, 1.0, 10.0, 1e4, 1e8)
-AGREES, OUTSIDE, NOT_FINITE, OPEN = 2, 3, 7, 8  # the last level that agrees, the first that does not, and the two without a number
 ROWS, COLUMNS = 32, 64  # of the map; a larger tensor is reduced to the worst entry of each block
 SEPARATE = 512  # cells up to which each is drawn by itself
 WIDEST, CELL = 640, 22  # pixels
@@ -53,77 +50,35 @@ class Window:
 
 def heat_map(finding: Finding) -> HeatMap | None:
     """Return the heat map of a finding's tensor; None where its numbers are not at hand, or there is only one."""
-    levels = _levels(finding)
+    levels = levels_of(finding)
     if levels is None or levels.size < 2:
         return None
-    split = _split(levels.ndim)
-    flat = _flat(levels)
-    cells = _worst(flat)
-    block = " × ".join(str(-(-n // m)) for n, m in zip(flat.shape, cells.shape, strict=True))
-    blocks = "" if cells.shape == flat.shape else f"the worst of a block of up to {block} entries"
+    found, whole = Map.of(levels, (ROWS, COLUMNS)), flat(levels).shape
     place = np.ravel_multi_index(finding.index, levels.shape) if levels.ndim else 0
-    row, column = (int(at * m // n) for at, n, m in zip(divmod(int(place), flat.shape[1]), flat.shape, cells.shape, strict=True))
+    row, column = (int(at * m // n) for at, n, m in zip(divmod(int(place), whole[1]), whole, found.cells.shape, strict=True))
     counts = np.bincount(levels.ravel(), minlength=len(LEVELS))
-    found = tuple(Level(n, label, int(counts[n])) for n, label in enumerate(LEVELS) if counts[n])
-    return HeatMap(_svg(cells, row, column), found, _axes(levels.shape, 0, split), _axes(levels.shape, split, levels.ndim), blocks)
+    legend = tuple(Level(n, label, int(counts[n])) for n, label in enumerate(LEVELS) if counts[n])
+    return HeatMap(_svg(found.cells, row, column), legend, found.rows, found.columns, found.block)
 
 
 def window(finding: Finding) -> Window | None:
     """Return the numbers around the worst entry, to as many digits as tell them apart; None where they are not at hand."""
-    levels, certificate = _levels(finding), finding.certificate
+    levels, certificate = levels_of(finding), finding.certificate
     if levels is None or certificate is None or certificate.actual is None or certificate.ball is None:
         return None
-    split, flat = _split(levels.ndim), _flat(levels)
+    split, whole = rows_of(levels.ndim), flat(levels)
     place = np.ravel_multi_index(finding.index, levels.shape) if levels.ndim else 0
-    row, column = divmod(int(place), flat.shape[1])
-    rows, columns = (range(max(0, at - AROUND), min(n, at + AROUND + 1)) for at, n in zip((row, column), flat.shape, strict=True))
-    actual, expected = (_flat(np.asarray(a)).astype(np.float64) for a in (certificate.actual, certificate.ball.value))
+    row, column = divmod(int(place), whole.shape[1])
+    rows, columns = (range(max(0, at - AROUND), min(n, at + AROUND + 1)) for at, n in zip((row, column), whole.shape, strict=True))
+    actual, expected = (flat(np.asarray(a)).astype(np.float64) for a in (certificate.actual, certificate.ball.value))
     digits = _digits(finding.actual, finding.expected)
 
     def entry(i: int, j: int) -> tuple[str, str, bool, bool]:
-        outside = OUTSIDE <= int(flat[i, j]) <= NOT_FINITE
+        outside = OUTSIDE <= int(whole[i, j]) <= NOT_FINITE
         return f"{actual[i, j]:.{digits}g}", f"{expected[i, j]:.{digits}g}", outside, (i, j) == (row, column)
 
     return Window(tuple(_place(j, levels.shape[split:]) for j in columns),
                   tuple((_place(i, levels.shape[:split]), tuple(entry(i, j) for j in columns)) for i in rows))  # fmt: skip
-
-
-def _levels(finding: Finding) -> np.ndarray | None:
-    """Return the level of excess of every entry, as the certificate judges them."""
-    certificate = finding.certificate
-    if certificate is None or certificate.actual is None or certificate.ball is None or certificate.verdict == "error":
-        return None
-    value = certificate.ball.value
-    if certificate.actual.shape != value.shape or len(finding.index) != value.ndim or not value.size:
-        return None
-    with quiet():
-        bound = certificate.ball.radius()
-        difference = np.abs(certificate.actual.astype(np.float64) - value)
-        excess = np.where(difference == 0, 0.0, difference / bound)
-        known = np.isfinite(value) & np.isfinite(bound)
-        levels = np.searchsorted(EDGES, excess, side="left")
-    return np.where(known, np.where(np.isfinite(difference), levels, NOT_FINITE), OPEN)
-
-
-def _split(axes: int) -> int:
-    """Return how many axes are laid along the rows: examples, or with more axes than two examples and channels or times."""
-    return min(axes - 1, 1 if axes <= 2 else 2) if axes else 0
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    split = _split(array.ndim)
-    return array.reshape(math.prod(array.shape[:split]), math.prod(array.shape[split:]))
-
-
-def _worst(levels: np.ndarray) -> np.ndarray:
-    """Return the map, each cell the worst level of its block; an entry of which nothing is claimed counts least."""
-    ranked = np.where(levels == OPEN, -1, levels)
-    for axis, most in enumerate((ROWS, COLUMNS)):
-        size = ranked.shape[axis]
-        if size > most:
-            starts = -(-np.arange(most) * size // most)  # so that entry i falls into block i * most // size
-            ranked = np.maximum.reduceat(ranked, starts, axis=axis)
-    return np.where(ranked < 0, OPEN, ranked)
 
 
 def _svg(cells: np.ndarray, row: int, column: int) -> Markup:
@@ -144,13 +99,6 @@ def _svg(cells: np.ndarray, row: int, column: int) -> Markup:
         picture.append(drawsvg.Path("".join(path), class_=f"e{level}{' cell' if separate else ''}"))
     picture.append(drawsvg.Rectangle(column, row, 1, 1, class_="worst"))
     return Markup(picture.as_svg(header="", skip_css=True, skip_js=True))  # noqa: S704  (numbers only)
-
-
-def _axes(shape: tuple[int, ...], start: int, stop: int) -> str:
-    if start == stop:
-        return "one"
-    sizes = " × ".join(map(str, shape[start:stop]))
-    return f"ax{'is' if stop - start == 1 else 'es'} {', '.join(map(str, range(start, stop)))} (size {sizes})"
 
 
 def _place(at: int, shape: tuple[int, ...]) -> str:

@@ -131,7 +131,7 @@ def test_branches_are_wired_as_the_graph_says(name: str) -> None:
     """Whole numbers, shared parameters, constants, forks and several outputs: every wire carries one array, and one gradient."""
     case = Case(TOKENS, 3, precision="float32")
     trace, graph, sources = traced(name, case), TOKENS.graph, case.values().sources()
-    assert trace.wires[:-1] == tuple((step.inputs, step.outputs) for step in graph.steps)
+    assert trace.wires[:-1] == tuple((step.inputs, step.outputs, step.params) for step in graph.steps)
     arrays_of: dict[str, list[np.ndarray]] = {wire: [array] for wire, array in sources.items()}
     gradients_of: dict[str, list[Any]] = {}
     for step, plan in zip(trace.layers, graph.steps, strict=False):

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from backproof.adapters import load
@@ -18,9 +19,19 @@ def _eat() -> None:
     np.ones(2**40)
 
 
+def _orphan() -> None:
+    """Kill the process that waits for the answer at those visits, of all processes together, that the file `kills` lists."""
+    visits = Path(os.environ["HOSTILE_VISITS"])
+    number = len([*visits.glob("visit-*")])
+    (visits / f"visit-{number}-{os.getpid()}").touch()
+    if str(number) in (visits / "kills").read_text().split():
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+
+
 WAYS: dict[str, Callable[[], object]] = {
     "Sigmoid": lambda: time.sleep(600), "Tanh": lambda: os._exit(7), "ReLU": lambda: ctypes.string_at(0), "SiLU": _eat,
-    "GELU": lambda: os.kill(os.getpid(), signal.SIGKILL), "Mish": lambda: 1 / 0,
+    "GELU": lambda: os.kill(os.getpid(), signal.SIGKILL), "Mish": lambda: 1 / 0, "ELU": _orphan,
 }  # fmt: skip
 
 

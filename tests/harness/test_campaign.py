@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -12,37 +13,53 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import backproof as bp
+import psutil
 import pytest
 from backproof.campaign import Campaign
+from backproof.disk import name_of
 from backproof.engine import Engine, Limits
+from backproof.examine import Examiner
+from backproof.finding import Finding
 from backproof.folders import CAMPAIGN
-from backproof.generate import BLOCK, DRAWS, Drawing, Later
+from backproof.generate import BLOCK, DRAWS, Drawing, Later, structures
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.network import Network
 from backproof.report import Report
 from backproof.run import Run, run_all
-from backproof.store import Store
+from backproof.store import Examined, Store
+from backproof.work import TRIES
 from backproof.worker import LostError
+from distributed import Client, KilledWorker
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
 HERE = Path(__file__).parent
 
 
-@pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The adapter of hostile.py, installed where only this test finds it."""
-    place = tmp_path / "installed"
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the adapter of hostile.py is installed."""
+    place = tmp_path_factory.mktemp("installed")
     (place / "hostile-1.dist-info").mkdir(parents=True)
     (place / "hostile-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1\n")
     (place / "hostile-1.dist-info" / "entry_points.txt").write_text("[backproof.adapters]\nhostile = hostile:adapter\n")
     shutil.copy(HERE / "hostile.py", place)
-    monkeypatch.syspath_prepend(place)
+    return place
+
+
+@pytest.fixture
+def hostile(installed: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The adapter of hostile.py, where only this test finds it."""
+    monkeypatch.syspath_prepend(installed)
     return "hostile"
 
 
@@ -144,6 +161,62 @@ def test_a_death_is_shown_on_its_smallest_case(hostile: str, tmp_path: Path) -> 
     (folder,) = (path for path in campaign.folder.path.iterdir() if path.is_dir())
     assert Case.from_json((folder / "case.json").read_text()) == finding.case
     assert not report.ok
+
+
+def test_every_worker_is_made_ready_before_the_first_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of two jobs has two processes from its start, of one thread each unless the caller wants more; one structure has one."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    there = {*psutil.Process().children()}
+    with Engine.local(2) as engine:
+        run = Run(["torch"], 8, 0, ("float64",), ["Linear"], None, engine)
+        for _ in range(600):
+            if len(new := {*psutil.Process().children()} - there) == 2:
+                break
+            time.sleep(0.1)
+        assert len(new) == 2
+        assert engine.submit(run.work.call, os.getenv, "OMP_NUM_THREADS").result() == "1"
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert dict(engine.work(("torch",), ("float64",), 0).variables).get("OMP_NUM_THREADS") is None
+    with Engine.local(2) as engine:
+        Run(["torch"], 4, 0, ("float64",), ["Linear"], None, engine)
+        assert len({*psutil.Process().children()} - there) == 1
+
+
+def test_a_thread_that_gets_other_limits_gets_another_process() -> None:
+    """The process of an executor's thread is that of the work it does now, and ends with the thread."""
+    with ThreadPoolExecutor(1) as executor:
+        first, second = (Engine(executor, 1, Limits(memory=memory)).work(("torch",), ("float64",), 0) for memory in (2**33, 2**34))
+        limits = [executor.submit(work.call, resource.getrlimit, resource.RLIMIT_DATA).result() for work in (first, second)]
+        pids = [executor.submit(work.call, os.getpid).result() for work in (second, second)]
+    assert [soft for soft, _ in limits] == [2**33, 2**34]
+    assert pids[0] == pids[1]
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_structures_kept_together_are_as_if_kept_one_by_one(tmp_path: Path) -> None:
+    """Of structures in one transaction the store is the same, a finding is on the first case that shows it, and all or none count."""
+    examiner = Examiner(("torch",), ("float64",), 5)
+    parts = [Examined(n, n * DRAWS, cases, examiner.structure(n, cases))
+             for n, cases in enumerate(structures(6 * DRAWS, 5, ["Hardsigmoid", "Linear"]))]  # fmt: skip
+    shown = [key for part in parts for key in part.ledger.found]
+    assert len(set(shown)) < len(shown)
+    kept_rows = []
+    for name, groups in (("one", [[part] for part in parts]), ("all", [parts])):
+        campaign, found = Campaign.start(tmp_path / name), dict[tuple[str, ...], Finding]()
+        with campaign:
+            for group in groups:
+                campaign.add(group, found)
+                for part in group:
+                    found = {**part.ledger.found, **found}
+            kept_rows.append([*campaign.store.connection.iterdump()])
+        assert {path.name for path in campaign.folder.path.iterdir() if path.is_dir()} == {name_of(finding) for finding in found.values()}
+        for finding in found.values():
+            assert Case.from_json((campaign.folder.path / name_of(finding) / "case.json").read_text()) == finding.case
+    assert kept_rows[0] == kept_rows[1]
+    with Campaign.start(tmp_path) as campaign:
+        with pytest.raises(ValueError, match="UNIQUE constraint failed"):
+            campaign.add([parts[0], parts[0]], {})
+        assert campaign.store.structures == 0
 
 
 def straight(cases: int, reports: Path | None = None, **options: Any) -> Report:
@@ -294,32 +367,127 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
-    """A scheduler and two workers of Dask, processes of their own."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    quiet: dict[str, Any] = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+def visits(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which the hostile adapter counts its visits of an ELU; at those in the file `kills` it kills who waits for it."""
+    folder = installed / "visits"
+    folder.mkdir()
+    (folder / "kills").touch()
+    monkeypatch.setenv("HOSTILE_VISITS", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def visited(folder: Path) -> int:
+    return len([*folder.glob("visit-*")])
+
+
+@pytest.fixture(scope="module")
+def cluster(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A scheduler of Dask that gives up at the first loss of a worker, and two workers, processes of their own."""
+    address, folder = f"tcp://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("dask")
+    variables = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": str(installed),
+                 "HOSTILE_VISITS": str(installed / "visits")}  # fmt: skip
+    quiet: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True,
+                             "env": variables}  # fmt: skip
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", address.rpartition(":")[2], "--host", "127.0.0.1",
             "--no-dashboard", "--no-jupyter"]  # fmt: skip
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "2", "--no-dashboard",
-              "--local-directory", str(tmp_path)]  # fmt: skip
+              "--local-directory", str(folder)]  # fmt: skip
     started = [subprocess.Popen(command, **quiet) for command in (dask, worker)]
-    yield address
-    for process in reversed(started):
-        process.terminate()
-    for process in reversed(started):
-        process.wait(30)
+    try:
+        with Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield address
+    finally:
+        for process in reversed(started):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def test_a_dask_cluster_gives_the_same_report(cluster: str, tmp_path: Path) -> None:
     """The workers of a real scheduler give the report of this process."""
-    for _ in range(120):
-        process = start(tmp_path, "--adapter", "torch", "--seed", "5", "--cases", "24", "--scheduler", cluster)
-        out, err = process.communicate(timeout=300)
-        if "has no workers" not in err and "Timed out" not in err:
-            break
-        time.sleep(0.5)
+    process = start(tmp_path, "--adapter", "torch", "--seed", "5", "--cases", "24", "--scheduler", cluster)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     mine = json.loads(next((tmp_path / "reports").rglob("report.json")).read_text())
     whole = json.loads(straight(24).to_json())
     for name in set(mine) - {"seconds", "options", "environment"}:
         assert mine[name] == whole[name], name
+
+
+def test_work_of_a_dask_worker_that_is_killed_is_handed_out_again(hostile: str, visits: Path, cluster: str) -> None:
+    """Where a scheduler gives work up, since its worker was killed in the middle of a case, the verdicts are those of a run without."""
+    options: dict[str, Any] = {"adapters": (hostile,), "cases": 8, "precisions": ("float64",), "layers": ["ELU"], "reports": None}
+    whole = bp.verify(**options)
+    undisturbed = visited(visits)
+    (visits / "kills").write_text(str(undisturbed + 2))
+    report = bp.verify(**options, scheduler=cluster)
+    assert visited(visits) > 2 * undisturbed
+    assert report.ok
+    assert kept(report) == kept(whole)
+
+
+def test_work_that_kills_every_dask_worker_is_given_up(hostile: str, visits: Path, cluster: str) -> None:
+    """What is lost three times ends the run with what Dask says of it."""
+    (visits / "kills").write_text(" ".join(map(str, range(99))))
+    with pytest.raises(KilledWorker):
+        bp.verify(adapters=(hostile,), cases=4, precisions=("float64",), layers=["ELU"], reports=None, scheduler=cluster)
+    assert visited(visits) == TRIES
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=get_context("spawn"))],
+                         ids=["threads", "processes"])  # fmt: skip
+def test_any_executor_gives_the_same_report(pool: Callable[[int], Executor]) -> None:
+    """Calls through an executor of the standard library give the report of this process."""
+    options: dict[str, Any] = {"layers": ["Linear", "Tanh"], "precisions": ("float64",)}
+    with pool(2) as executor:
+        assert kept(straight(12, scheduler=executor, jobs=2, **options)) == kept(straight(12, **options))
+
+
+def test_the_example_of_another_executor_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/campaigns.md says how another executor is given."""
+    text = (Path(__file__).parents[2] / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    (example,) = [part.partition("```")[0] for part in text.split("```py\n")[1:]]
+    monkeypatch.chdir(tmp_path)
+    there: dict[str, Any] = {}
+    with ThreadPoolExecutor(2) as executor:
+        exec(example.replace("10_000", "8"), {"executor": executor}, there)  # noqa: S102  (our own page)
+    assert there["report"].ok
+    assert finished(tmp_path / "reports") == 8
+
+
+def test_a_pool_that_breaks_ends_the_run_and_not_the_campaign(hostile: str, visits: Path, tmp_path: Path) -> None:
+    """A process of a pool that is killed in the middle of a case breaks the pool: what was done is kept, and the campaign goes on."""
+    options: dict[str, Any] = {"adapters": (hostile,), "seed": 5, "precisions": ("float64",), "layers": ["ELU"]}
+    (visits / "kills").write_text("10")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor, pytest.raises(BrokenProcessPool):
+        bp.verify(**options, cases=16, reports=tmp_path / "reports", scheduler=executor)
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert 0 < finished(tmp_path / "reports") < 16
+    report = bp.verify(resume=folder)
+    assert report.options["adapters"] == [hostile]
+    assert kept(report) == kept(bp.verify(**options, cases=16, reports=None))
+
+
+def test_what_is_no_executor_is_refused() -> None:
+    """A scheduler is an address or an executor, and limits are above zero."""
+    with pytest.raises(TypeError, match=r"^scheduler: got int, expected the address of a Dask scheduler or a concurrent\.futures"):
+        bp.verify(scheduler=8786, reports=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^timeout: got 0, expected seconds above 0$"):
+        bp.verify(timeout=0, reports=None)
+    with pytest.raises(ValueError, match=r"^memory: got -1073741824, expected bytes above 0$"):
+        bp.verify(memory=-1, reports=None)
+
+
+def test_a_run_goes_on_from_python(tmp_path: Path) -> None:
+    """`resume` takes from the campaign what is left at its default, and refuses what would be something else."""
+    options: dict[str, Any] = {"adapters": ("torch",), "seed": 5, "precisions": ("float64",), "layers": ["Linear", "Hardsigmoid"]}
+    bp.verify(**options, cases=4, reports=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(ValueError, match="seed was 5, is 6"):
+        bp.verify(resume=folder, seed=6)
+    assert kept(bp.verify(resume=folder)) == kept(bp.verify(**options, cases=4, reports=None))
+    more = bp.verify(resume=folder, cases=12, timeout=60, memory=8)
+    assert kept(more) == kept(bp.verify(**options, cases=12, reports=None))
+    assert more.options["jobs"] == 1
+    assert len([*tmp_path.iterdir()]) == 1

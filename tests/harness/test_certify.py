@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,7 @@ from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
-from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.trace import LayerTrace, Trace, Wired
 
 LAYERS = (Linear(6), bp.ReLU(), Linear(6, bias=False), bp.PReLU(6), Linear(8), bp.SwiGLU(), Linear(3), bp.Softmax())
 NETWORKS = {str(head): Network((5,), LAYERS, head) for head in (
@@ -214,7 +215,7 @@ def cancelling(layer: Any, x: Any, dx: Any) -> Trace:
     assert second.d_inputs[0].item() == 2
     flat = replace(one_layer(bp.Flatten(), first.output, hidden * 0 + 2, np.float32), path="layers.1")
     layers = (first, flat, replace(second, path="layers.2"))
-    return Trace(first.output, layers, tuple(((f"w{i}",), (f"w{i + 1}",)) for i in range(3)))
+    return Trace(first.output, layers, tuple(Wired((f"w{i}",), (f"w{i + 1}",)) for i in range(3)))
 
 
 OFF = 2 * (1 + 100 * 2.0**-24)  # as another order of the sum may give it
@@ -231,6 +232,48 @@ def test_neighbours_explain_another_rounding_at_a_kink(layer: Any, x: Any, dx: A
     assert failed(certify(trace, float32, fused=True)) == []
     twice = planted(trace, "layers.0", d_inputs=(np.full_like(trace.layers[0].d_inputs[0], OFF + 0.25),))
     assert failed(certify(twice, float32, fused=True)) == [("layers.0", "dx", "outside")]
+
+
+WEIGHT = bp.Shared(Linear(16, bias=False), "key")
+TIED = Network((16,), (WEIGHT, WEIGHT), MSELoss())
+FORK = "@key.weight.fork"
+
+
+def contracted(first: LayerTrace, second: LayerTrace) -> np.ndarray:
+    """Return the sum of two layers' dy x^T for a batch of 1, the second product not rounded, as a fused multiply-add leaves it."""
+    dy, x, other_dy, other_x = (a.ravel() for step in (first, second) for a in (step.d_output, step.inputs[0]))
+    return np.array([[float(Fraction(d * u) + Fraction(other_d) * Fraction(v)) for u, v in zip(x, other_x, strict=True)]
+                     for d, other_d in zip(dy, other_dy, strict=True)])  # fmt: skip
+
+
+def test_neighbours_explain_the_gradient_of_a_shared_weight_with_unrounded_products() -> None:
+    """XLA adds the products of a batch of 1 by multiply-adds: where they nearly cancel, what the recorded ones were rounded by is left."""
+    trace = traced("torch", Case(TIED, 0, batch=1))
+    first, second = (step_of(trace, f"layers.{i}") for i in range(2))
+    right, outside = contracted(second, first), [(FORK, "dx", "outside")]
+    assert failed(certify(planted(trace, FORK, d_inputs=(right,)), FLOAT64)) == outside
+    assert failed(certify(planted(trace, FORK, d_inputs=(right,)), FLOAT64, fused=True)) == []
+    forgotten, off = first.d_params["weight"], nudged(right, 1 + PART)[0]
+    for wrong in (forgotten, off):
+        assert failed(certify(planted(trace, FORK, d_inputs=(wrong,)), FLOAT64, fused=True)) == outside
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_of_a_shared_weight_agree_after_xla_has_fused_them(seed: int, precision: str) -> None:
+    """The very case: a batch of 1 through one weight of 16 x 16 twice."""
+    case = Case(TIED, seed, batch=1, precision=precision)
+    assert failed(certify(traced("jax:jit", case), precision_named(precision), fused=True)) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slope_formed_from_the_saved_output_agrees(seed: int) -> None:
+    """jax differentiates log(1 + e^x) as e^(x - y): at x = 33 the rounding of y is 14 roundoffs of the slope, and no mistake."""
+    case = Case(Network((16,), (), Head("linear", "soft_margin")), seed, "saturated", 16)
+    trace = traced("jax:jit", case)
+    assert failed(certify(trace, FLOAT64, fused=True)) == []
+    off, _ = nudged(trace.layers[-1].d_inputs[0], 1 + 1e-12)
+    assert failed(certify(with_tensor(trace, "head", "dz", off), FLOAT64, fused=True)) == [("head", "dz", "outside")]
 
 
 ZEROS = Network((3,), (bp.LeakyReLU(0.25),), MSELoss())
@@ -678,7 +721,7 @@ def test_what_binds_no_entries_together_is_conserved() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_shared_tie_is_a_convention_and_one_paid_twice_is_outside(*, fused: bool) -> None:
     """Of two tied entries either or both may have dy; not each all of it, also where a compiler may have rounded dy otherwise."""
-    trace = replace(traced("torch", Case(FIRST, 1)), layers=(POOL,), wires=((("x",), ("y",)),))
+    trace = replace(traced("torch", Case(FIRST, 1)), layers=(POOL,), wires=(Wired(("x",), ("y",)),))
     for dx, verdict in (([1, 0], "agrees"), ([0, 1], "convention"), ([0.25, 0.75], "convention"), ([1, 1], "outside"), ([0, 0], "outside")):
         gradient = np.array([[[*dx, 1.0, 0.0]]])
         found = certify(planted(trace, "layers.0", d_inputs=(gradient,)), FLOAT64, fused=fused)
@@ -732,6 +775,30 @@ def test_end_to_end_compares_every_output_and_every_leaf(network: Network) -> No
                    and network is not TOKENS]
         wanted += [(step.path, f"d{name}") for name, wire in step.params]
     assert [(c.path, c.tensor) for c in found] == [*wanted, ("head", "output")]
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+@pytest.mark.parametrize("layer", [bp.Hardswish(), bp.ReLU(), bp.Hardtanh(-3.0, 3.0), bp.PReLU()], ids=str)
+def test_zero_times_what_is_not_finite_is_zero_or_nan(layer: Any, lost: float) -> None:
+    """Where the derivative is 0 an upstream NaN may be selected away or multiplied by 0; with a finite one NaN is a mistake."""
+    x, dy = np.array([[-5.0, -5.0]]), np.array([[lost, 1.0]])
+    params = {name: np.zeros(shape) for name, shape in layer.parameters((2,)).items()}
+    right = one_layer(layer, x, np.ones_like(dy), np.float64, **params)
+    for entry in (0.0, np.nan):
+        d_params = {name: np.full(shape, entry) for name, shape in layer.parameters((2,)).items()}
+        step = replace(right, d_output=dy, d_inputs=(np.array([[entry, 0.0]]),), d_params=d_params)
+        assert not any(c.failed for c in certify_layer(step, FLOAT64))
+    leaked = replace(right, d_output=dy, d_inputs=(np.array([[0.0, np.nan]]),))
+    assert [(c.tensor, c.verdict, c.index) for c in certify_layer(leaked, FLOAT64) if c.failed] == [("dx", "nonfinite", (0, 1))]
+
+
+@pytest.mark.parametrize(("dy", "verdict"), [(-6.3e-37, "inconclusive"), (-6.3e-30, "outside")])
+def test_a_product_that_underflows_on_the_way_may_be_lost(dy: float, verdict: str) -> None:
+    """jax takes dy alpha e^(x / alpha) / alpha from the left: at alpha = 1/2 it is flushed to 0 where the result is a normal number."""
+    layer, x = bp.CELU(0.5), [[-1.7687]]
+    step = one_layer(layer, x, [[dy]], np.float32)
+    lost = replace(step, d_inputs=(np.zeros((1, 1), np.float32),))
+    assert [c.verdict for c in certify_layer(lost, precision_named("float32"))] == ["agrees", verdict]
 
 
 def test_nan_from_above_may_go_to_any_tied_entry() -> None:

@@ -557,3 +557,43 @@ def test_a_probe_draws_the_same_numbers_again() -> None:
     again = Probe(bp.Linear(3), ((4,),), seed=3, regime="ties")
     assert all(a.tobytes() == b.tobytes() for a, b in zip(probe.call().inputs, again.call().inputs, strict=True))
     assert probe.call().trained == ("weight", "bias")
+
+
+def on_empty(change: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return a linear layer in NumPy whose gradients are changed, as `change` says, where the batch is empty."""
+
+    def candidate(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Any:
+        def backward(dy: np.ndarray) -> Any:
+            found = {"x": dy @ weight, "weight": dy.T @ x, "bias": dy.sum(0)}
+            if not len(x):
+                change(found)
+            return found.pop("x"), found
+
+        return x @ weight.T + bias, backward
+
+    return candidate
+
+
+@pytest.mark.parametrize(("tensor", "change", "verdict", "code"), [
+    ("dweight", lambda found: found["weight"].fill(7.0), "wrong", "empty-batch"),
+    ("dbias", lambda found: found.update(bias=found["bias"] / 0.0), "nonfinite", "empty-batch"),
+    ("dx", lambda found: found.update(x=found["x"].ravel()), "error", "error"),
+], ids=["left over", "mean of nothing", "shape"])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_empty_batch_gives_zero_gradients(tensor: str, change: Callable[[dict[str, Any]], Any], verdict: str, code: str) -> None:
+    """Of no examples dx has no entries and what sums over them is 0: memory left over, a mean of nothing or a lost axis are findings."""
+    (finding,) = bp.check(on_empty(change), bp.Linear(3), framework="numpy", cases=12, shapes=[(4,)]).findings
+    assert (finding.tensor, finding.verdict, finding.diagnosis.code) == (tensor, verdict, code)
+    assert finding.diagnosis.condition == "only for an empty batch"
+
+
+def test_a_candidate_may_refuse_an_empty_batch() -> None:
+    """That it takes none is said, and is no finding; one that takes it and is right has nothing said of it."""
+
+    def refuses(found: dict[str, Any]) -> None:
+        raise RuntimeError("no rows")
+
+    for change, said in ((refuses, ["an empty batch: not supported by the candidate: no rows"]), (lambda _: None, [])):
+        report = bp.check(on_empty(change), bp.Linear(3), framework="numpy", cases=12, shapes=[(4,)])
+        assert report.ok
+        assert [reason for reason in report.skipped if "empty" in reason] == said

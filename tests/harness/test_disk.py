@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from backproof.adapters import load
 from backproof.disk import ReportFolder, name_of
+from backproof.finding import Finding
 from backproof.reference.activations import GELU, Hardsigmoid, LeakyReLU
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, MSELoss
@@ -154,8 +157,15 @@ def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, repor
     assert not (place / "repro.py").exists()
     text = (target.path / "report.md").read_text()
     assert "repro.py" not in text
+    assert "repro.py" not in (target.path / "report.html").read_text()
     assert f"backproof replay {name_of(finding)}/case.json --adapter torch" in text
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+    again = ReportFolder(tmp_path, finding_bytes, report_bytes)
+    restored = again.restored(Finding.restored(json.loads(json.dumps(finding.describe()))))
+    again.write(replace(report, findings=(restored,)))
+    assert restored.certificate is None
+    assert json.loads((place / "finding.json").read_text()) == described
+    assert (target.path / "report.md").read_text() == text
 
 
 def test_small_tensors_are_kept_whole(tmp_path: Path) -> None:
@@ -166,3 +176,72 @@ def test_small_tensors_are_kept_whole(tmp_path: Path) -> None:
     assert (place / "repro.py").exists()
     with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
         assert arrays["actual"].shape == (33, 40)
+
+
+def _pages(folder: Path) -> dict[str, str]:
+    """What people see of a report, without the seconds."""
+    texts = {name: (folder / name).read_text() for name in ("report.html", "report.md")}
+    return {name: re.sub(r"seconds, \w+.*?</dd>", "", text, flags=re.DOTALL) for name, text in texts.items()}
+
+
+def _files_of(folder: Path) -> dict[str, Any]:
+    """The files of the findings, arrays as their bytes."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*/*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                found[name] = {key: (a.dtype, a.shape, a.tobytes()) for key, a in arrays.items()}
+        else:
+            found[name] = path.read_text()
+    return found
+
+
+class Sloppy(Halved):
+    """The same with jax's slope at zero, 1, in a leaky ReLU."""
+
+    def run(self, case: Case) -> Trace:
+        trace = super().run(case)
+        return replace(trace, layers=tuple(
+            replace(s, d_inputs=(np.where(s.inputs[0] == 0, s.d_output, s.d_inputs[0]),)) if isinstance(s.layer, LeakyReLU) else s
+            for s in trace.layers))  # fmt: skip
+
+
+OPTIONS: dict[str, Any] = {"seed": 5, "layers": ["Hardsigmoid", "LeakyReLU", "Linear"], "precisions": ("float64", "bfloat16")}
+
+
+def test_a_run_that_goes_on_shows_what_an_undisturbed_one_does(tmp_path: Path) -> None:
+    """Heat maps, numbers, scripts and files of findings from before the break are there, to the last bit; what was lost costs itself."""
+    load("torch")  # the environment of a report says how many threads it has
+    options = {**OPTIONS, "adapters": [Sloppy()]}
+    whole = verify(**options, cases=32, reports=tmp_path / "whole")
+    for cases in (12, 24):
+        verify(**options, cases=cases, reports=tmp_path / "broken", resume=next((tmp_path / "broken").iterdir()) if cases > 12 else None)
+    (folder,), (undisturbed,) = (tmp_path / "broken").iterdir(), (tmp_path / "whole").iterdir()
+    verify(**options, cases=32, resume=folder)
+    assert whole.findings
+    assert whole.known
+    assert whole.conventions
+    assert _pages(undisturbed)["report.html"].count('class="heat') >= 3
+    assert _pages(folder) == _pages(undisturbed)
+    assert _files_of(folder) == _files_of(undisturbed)
+    lost = folder / name_of(whole.conventions[0])
+    (lost / "tensors.npz").write_bytes(b"PK damaged")
+    verify(**options, cases=32, resume=folder)
+    assert _pages(folder)["report.md"] == _pages(undisturbed)["report.md"]
+    assert _pages(folder)["report.html"].count('class="heat') == _pages(undisturbed)["report.html"].count('class="heat') - 1
+
+
+def test_the_script_of_a_run_in_processes_calls_the_framework(tmp_path: Path) -> None:
+    """The process that writes a report has loaded no framework; what repro.py calls comes from a worker, also where a run goes on."""
+    command = [sys.executable, "-c", "from backproof.cli import main; main()", "verify", "--quiet"]
+    arguments = ["--adapter", "torch", "--layers", "Hardsigmoid,Linear", "--seed", "5", "--cases", "8", "--reports", str(tmp_path)]
+    subprocess.run([*command, *arguments], check=True, capture_output=True)
+    (folder,) = tmp_path.iterdir()
+    (place,) = (path for path in folder.iterdir() if path.is_dir())
+    source = (place / "repro.py").read_text()
+    assert "def hardsigmoid(" in source
+    assert _script(place).returncode == 1
+    subprocess.run([*command, "--resume", str(folder), "--cases", "12"], check=True, capture_output=True)
+    assert (place / "repro.py").read_text() == source
+    assert "def hardsigmoid(" in (folder / "report.html").read_text()

@@ -11,9 +11,10 @@ from typing import Any
 import backproof as bp
 import numpy as np
 import pytest
+import torch
 from backproof import known
 from backproof.adapters import load, names
-from backproof.certify import Certificate, expected, judge
+from backproof.certify import Certificate, certify_layer, expected, judge
 from backproof.directional import DIRECTIONAL
 from backproof.finding import VERDICTS
 from backproof.known import ENOUGH, Known, KnownList, load_known
@@ -63,7 +64,7 @@ def test_entries_are_read_from_every_file(folder: Path) -> None:
 
 @pytest.mark.parametrize(("text", "message"), [
     (WHOLE + 'tensor = "dx"\n',
-     r"torch\.toml: unknown field: got tensor, expected some of above, adapters, at_most, below, .*, versions"),
+     r"torch\.toml: unknown field: got tensor, expected some of above, adapters, argument, at_most, below, .*, versions"),
     (WHOLE + 'framework = "jax"\n', r"^torch\.toml: unknown field: got framework, expected some of above, "),
     (WHOLE.replace('reason = "because"\n', ""), r"torch\.toml: a: .*'reason'"),
     (WHOLE.replace('id = "a"\n', ""), r"torch\.toml: an entry: .*'id'"),
@@ -76,12 +77,13 @@ def test_entries_are_read_from_every_file(folder: Path) -> None:
     (WHOLE.replace('["wrong"]', '["rong"]'), r"^torch\.toml: a: unknown verdicts: got 'rong', expected some of agrees, .*, wrong$"),
     (WHOLE.replace('["ReLU"]', '["Relu"]'), r"^torch\.toml: a: unknown layers: got 'Relu', expected some of AdaptiveAvgPool2d, Add, "),
     (WHOLE + 'precisions = ["float46"]\n', r"^torch\.toml: a: unknown precisions: got 'float46', expected some of bfloat16, .*, tf32$"),
+    (WHOLE + 'argument = "sise"\n', r"^torch\.toml: a: unknown argument: got 'sise', expected one of BatchNorm, .*, soft_margin$"),
     (WHOLE + 'versions = "two"\n', r"torch\.toml: a: .*'two'"),
     (WHOLE + f"\n[[known]]\n{WHOLE}", r"torch\.toml: a: .*twice"),
     (WHOLE + "id = \n", r"torch\.toml: "),
 ], ids=["unknown-field", "framework", "no-reason", "no-id", "no-tensors", "layers-no-list", "tensors-no-list",
         "adapters-no-list", "verdicts-no-list", "precisions-no-list", "verdict", "layer",
-        "precision", "versions", "duplicate", "no-toml"])  # fmt: skip
+        "precision", "argument", "versions", "duplicate", "no-toml"])  # fmt: skip
 def test_a_malformed_entry_is_refused(text: str, message: str, folder: Path) -> None:
     """What is missing, unknown or of the wrong kind is an error that names file, entry and field."""
     (folder / "torch.toml").write_text(f"[[known]]\n{text}")
@@ -319,6 +321,23 @@ def test_only_an_entry_for_gradients_of_the_input_is_looked_for() -> None:
     single = KnownList((replace(ENTRY, precisions=("float32",)),))
     assert (single.reached("torch", "float32", step_of(bp.ReLU(), X)), single.reached("torch", "float64", step_of(bp.ReLU(), X))) == (
         ["an-entry"], [])
+
+
+def test_a_lost_projection_is_explained_for_long_vectors_alone() -> None:
+    """torch's own gradient of a pair of lengths 5e7 and 3e10 has lost its projection term; one as far off at length 1 is a mistake."""
+    layer, entry = bp.CosineEmbeddingLoss(), next(e for e in load_known() if e.id == "torch-cosine-embedding-long-vectors")
+    target = np.ones(1, np.float32)
+    for scale, explained in ((3e9, True), (1.0, False)):
+        pair = np.array([[[0.02, 1e-8, 0.01], [1e-6, 10.0, -4e-7]]]) * scale
+        z = pair.astype(np.float32)
+        u, v = torch.tensor(z, requires_grad=True).unbind(1)
+        loss = torch.nn.functional.cosine_embedding_loss(u, v, torch.tensor(target))
+        dz = torch.stack(torch.autograd.grad(loss, (u, v)), 1).numpy() * np.float32(1.0 if explained else 1.01)
+        step = LayerTrace("head", layer, (z, target), np.float32(0), (dz,), np.float32(1), {}, {})
+        found = next(c for c in certify_layer(step, precision_named("float32")) if c.tensor == "dz")
+        assert found.verdict == "outside"
+        excused, met = KnownList((entry,)).explain("torch", "float32", step, "imprecise", found)
+        assert bool(excused.any()) is bool(met) is explained
 
 
 def test_a_certificate_without_its_tensors_cannot_be_explained() -> None:

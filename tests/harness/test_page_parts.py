@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from backproof.certify import Certificate
 from backproof.diagnose import Diagnosis, derivation
+from backproof.excess import LEVELS
 from backproof.finding import Finding
 from backproof.page.drawing import Box, drawing
 from backproof.page.equation import UnreadableError, parts, typeset
-from backproof.page.heat import LEVELS, heat_map, window
+from backproof.page.heat import heat_map, window
 from backproof.page.matrix import below, matrix
 from backproof.probe import Probe
 from backproof.reference.activations import ReLU, Tanh

@@ -106,7 +106,7 @@ def test_drawn_cases_fit_and_run() -> None:
             trace = case.network.run(values.params, values.x, values.target, values.upstream)
         loss_shape = case.network.head.loss_shape((case.batch, *case.network.output_shape))
         assert trace.layers[-1].output.shape == values.upstream.shape == loss_shape
-        dx = next(step.d_inputs[0] for step, (taken, _) in zip(trace.layers, trace.wires, strict=True) if "x" in taken)
+        dx = next(step.d_inputs[0] for step, wired in zip(trace.layers, trace.wires, strict=True) if "x" in wired.inputs)
         assert dx is None or dx.shape == values.x.shape
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
 
 import backproof as bp
 import numpy as np
 import pytest
+from backproof.certify import Certificate
 from backproof.diagnose import Diagnosis
+from backproof.excess import text_map
 from backproof.finding import Finding
+from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.report import Tally
 from backproof.text import render, render_html, view
 from rich.console import Console
@@ -94,3 +99,40 @@ def test_a_brief_report_leaves_out_the_tables() -> None:
     assert "1. wrong: ReLU ReLU on ReLU (float64)" in text
     assert text.endswith("NOT OK: wrong; 1 unexplained finding")
     assert not any(title in text for title in ("What was compared", "Known discrepancies", "Conventions", "Stale"))
+
+
+def spotted(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]]:
+    """A tanh whose gradient has an error of its own in every third entry, by no rule."""
+
+    def backward(dy: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        dx = (1 - np.tanh(x) ** 2) * dy
+        third = dx.ravel()[::3]
+        dx.ravel()[::3] = third * np.linspace(1.5, 7, third.size) ** 2 + np.sin(np.arange(third.size))
+        return dx, {}
+
+    return np.tanh(x), backward
+
+
+def test_an_unexplained_error_is_drawn_in_characters(tmp_path: Path) -> None:
+    """Where no diagnosis fits, terminal and report.md show which entries are off, one sign each, with a legend."""
+    report = bp.check(spotted, bp.Tanh(), framework="numpy", precisions=["float64"], cases=4, shapes=[(7,)], reports=tmp_path)
+    (finding,) = report.findings
+    assert finding.diagnosis.code == "unknown"
+    for text in (str(report), next(tmp_path.glob("*/report.md")).read_text()):
+        assert "columns are axis 1 (size 7)" in text
+        assert re.search(r"^\W*#\.\.#\.\.#\W*$", text, re.MULTILINE)
+        assert ". agrees, # over 1e8" in text
+
+
+def test_a_large_tensor_is_drawn_by_its_worst_entries() -> None:
+    """A map has at most 16 lines of 64 signs; one wrong entry among ten thousand shows."""
+    actual, ball = np.zeros((100, 100)), Rounded(np.zeros((100, 100)), np.ones((100, 100)), Arithmetic(precision_named("float64")))
+    actual[57, 33] = 20.0
+    certificate = Certificate("layers.0", bp.Tanh(), "dx", "outside", actual.size, 1, index=(57, 33), actual=actual, ball=ball)
+    finding = Finding.of(certificate, adapter="torch", precision="float64", verdict="wrong", diagnosis=Diagnosis("unknown", "?"), case=None,
+                         step=None)  # fmt: skip
+    head, *lines, legend = text_map(finding).splitlines()
+    assert head.endswith("columns are axis 1 (size 100); each sign is the worst of a block of up to 7 × 2 entries")
+    assert [len(line) for line in lines] == [64] * 16
+    assert [(i, line.index("x")) for i, line in enumerate(lines) if "x" in line] == [(57 * 16 // 100, 33 * 64 // 100)]
+    assert legend == ". agrees, x 10 to 1e4"

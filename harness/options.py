@@ -1,0 +1,103 @@
+"""With which options a layer is off: settings are tried, and the simplest rule is said that tells those that are off from the rest."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from functools import partial
+from itertools import combinations, pairwise
+from typing import Any
+
+from .reference.layer import Layer, Shape
+
+__all__ = ["Setting", "options_that_decide", "settings"]
+
+MOST = 40  # settings of one layer that are tried
+ENOUGH = 2  # of those that are off, and of those that are not, before a rule is said
+WINDOW = ("kernel_size", "stride", "padding", "dilation", "output_padding")  # options with a size for each axis, which may be compared
+
+Setting = tuple[Layer, Shape]
+Rule = tuple[str, Callable[[Layer], bool]]
+
+
+def settings(layer: Layer, *shapes: Shape) -> list[Setting]:
+    """Return settings of a layer of one input: itself, the examples of its class, and each with options of the others.
+
+    `shapes` are those of its inputs; where they are several, it is among the settings only as far as options make one of them.
+    """
+    known = [(layer, shapes), *((other, tuple(shapes)) for other, *shapes in type(layer).examples())]
+    plain = [(one, sizes[0]) for one, sizes in known if len(sizes) == 1]
+    mixed = [(one, size) for base, size in plain for other, _ in known for one in _between(base, other)]
+    return [*dict.fromkeys(one for one in (*plain, *mixed) if _fits(*one))][:MOST]
+
+
+def _between(layer: Layer, other: Layer) -> Iterator[Layer]:
+    """Yield a layer with one option of another in turn."""
+    for field in fields(layer):
+        if field.repr and getattr(layer, field.name) != getattr(other, field.name):
+            with suppress(ValueError):  # one option may bound another
+                yield replace(layer, **{field.name: getattr(other, field.name)})
+
+
+def _fits(layer: Layer, shape: Shape) -> bool:
+    try:
+        layer.output_shape(shape)
+    except (ValueError, IndexError):
+        return False
+    return len(layer.input_names) == 1
+
+
+def options_that_decide(shown: Mapping[Setting, bool]) -> str:
+    """Say which options a layer has in every setting in which it is off and in no other; nothing where no simple rule tells them apart."""
+    off, right = ([layer for (layer, _), shows in shown.items() if shows is which] for which in (True, False))
+    if len(off) < ENOUGH or len(right) < ENOUGH:
+        return ""
+    needed = [(words, holds) for words, holds in _rules([*off, *right]) if all(map(holds, off))]
+    both = ((f"{one} and {other}", partial(_all, first, second)) for (one, first), (other, second) in combinations(needed, 2))
+    for words, holds in (*needed, *both):
+        if not any(map(holds, right)):
+            return f"only with {words} (of {len(shown)} settings of {type(off[0]).__name__} tried)"
+    return ""
+
+
+def _rules(layers: Sequence[Layer]) -> Iterator[Rule]:
+    """Yield what may be said of options: a choice, a size beyond a number, and how two sizes of a window compare."""
+    names = [field.name for field in fields(layers[0]) if field.repr]
+    for name in names:
+        sizes = sorted({size for layer in layers for size in _sizes(layer, name)})
+        for below, above in pairwise(sizes):
+            yield f"{name} > {below:g}", partial(_any, operator.gt, name, (below,))
+            yield f"{name} < {above:g}", partial(_any, operator.lt, name, (above,))
+        choices = dict.fromkeys(getattr(layer, name) for layer in layers if not _sizes(layer, name))
+        yield from ((f"{name}={choice!r}", partial(_is, name, choice)) for choice in choices)
+    for one, other in combinations([name for name in names if name in WINDOW], 2):
+        yield f"{other} < {one}", partial(_any, operator.lt, other, one)
+        yield f"{other} > {one}", partial(_any, operator.gt, other, one)
+        yield f"{other} = {one}", partial(_any, operator.eq, other, one)
+
+
+def _is(name: str, choice: Any, layer: Layer) -> bool:
+    return bool(getattr(layer, name) == choice)
+
+
+def _all(first: Callable[[Layer], bool], second: Callable[[Layer], bool], layer: Layer) -> bool:
+    return first(layer) and second(layer)
+
+
+def _any(compare: Callable[[Any, Any], bool], name: str, other: str | tuple[float, ...], layer: Layer) -> bool:
+    """Compare the sizes of an option with a number or with those of another option, and say whether it holds along some axis."""
+    sizes, others = _sizes(layer, name), _sizes(layer, other) if isinstance(other, str) else other
+    axes = max(len(sizes), len(others))
+    spread = (numbers * axes if len(numbers) == 1 else numbers for numbers in (sizes, others))
+    return any(compare(a, b) for a, b in zip(*spread, strict=False))
+
+
+def _sizes(layer: Layer, name: str) -> tuple[float, ...]:
+    """Return the numbers of an option, one for all axes or one for each; a stride that is left out is the window's own size."""
+    value = getattr(layer, name)
+    if value is None and name == "stride":
+        value = getattr(layer, "kernel_size", None)
+    numbers = value if isinstance(value, tuple) else (value,)
+    return numbers if all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers) else ()

@@ -1,0 +1,57 @@
+"""The frameworks' own functions as candidates: whatever layout, upstream gradient or transform a check draws, nothing of them is blamed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import backproof as bp
+import pytest
+from backproof import strategies
+from backproof.reference.head import pairs
+from backproof.reference.heads import Head
+from backproof.reference.layer import REGISTRY, Layer
+
+LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOWERINGS, key=lambda layer: layer.__name__)
+          for framework in ("torch", "jax")}  # fmt: skip
+
+
+PRECISIONS = ("float64", "float32", "bfloat16", "float16")
+HEADS = [*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")]
+
+
+def own_function(framework: str, layer: Layer) -> Any:
+    """Return the framework's own function for a layer, as a candidate is called."""
+    lowering = import_module(f"backproof.adapters.{framework}").LOWERINGS[type(layer)]
+
+    def candidate(*inputs: Any, **params: Any) -> Any:
+        return lowering(layer, params, *inputs)
+
+    return candidate
+
+
+@pytest.mark.parametrize("cls", LAYERS["torch"], ids=lambda cls: cls.__name__)
+def test_torchs_own_functions_are_right(cls: type[Layer]) -> None:
+    """Every setting that brings out what is special about a layer, in every precision."""
+    for seed, (layer, *_) in enumerate(cls.examples()):
+        report = bp.check(own_function("torch", layer), layer, framework="torch", cases=6, seed=seed, precisions=PRECISIONS)
+        assert report.ok, str(report)
+        assert report.compared
+
+
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_torchs_own_losses_are_right(head: Any) -> None:
+    """Every head that networks are drawn with, in every precision."""
+    lowering = import_module("backproof.adapters.torch").HEADS[type(head)]
+    report = bp.check(lambda z, target: lowering(head, z, target), head, framework="torch", cases=6, precisions=PRECISIONS)
+    assert report.ok, str(report)
+    assert report.compared
+
+
+@pytest.mark.parametrize("cls", LAYERS["jax"], ids=lambda cls: cls.__name__)
+def test_jaxs_own_functions_are_right(cls: type[Layer]) -> None:
+    """One setting of each layer, since every shape and condition is compiled."""
+    layer, *_ = next(cls.examples())
+    report = bp.check(own_function("jax", layer), layer, framework="jax", cases=2, precisions="float32")
+    assert report.ok, str(report)
+    assert report.compared
