@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 from backproof.adapters import MissingFrameworkError
 
-__all__ = ["AUTODIFF", "DENSE", "FORWARD", "FRAMEWORKS", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError", "answered",
-           "driver", "first_sentence"]
+__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "FRAMEWORKS", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
+           "answered", "driver", "first_sentence"]
 
 FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
               (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}
@@ -27,6 +27,8 @@ FORWARD, AUTODIFF, SHAPES = "forward", "autodiff", "shapes"
 `forward` returns the outputs alone, of complex arrays too; `autodiff` the framework's own gradients of the forward without the backward
 that the candidate defines, UnsupportedError where there is no such thing; `shapes` outputs of which only the shape counts.
 """
+JVP, DOUBLE = "jvp", "double backward"
+"""Modes of drivers that differentiate along `tangents`: forward mode, one array at a time; and the gradient of <u, dx> + <U, dparams>."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Call:
     `real` says which inputs have a gradient; the others are whole numbers, or the target of a head. `trained` are the `params` that have
     one; the others are constants. `layout` is how inputs and parameters lie in memory, `upstream` how the gradients from above do. With
     `alone`, that one tensor alone requires a gradient. `batched` are the constants that
-    have a batch axis.
+    have a batch axis. `tangents` are the directions of the modes `jvp` and `double backward`, by the place of an input or the name of a
+    parameter.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -50,6 +53,7 @@ class Call:
     alone: int | str | None = None
     batched: tuple[str, ...] = ()
     head: bool = False
+    tangents: Mapping[int | str, np.ndarray] = field(default_factory=dict)
 
     def wants(self, key: int | str) -> bool:
         """Say whether the gradient of an input, by its place, or of a parameter, by its name, is asked for."""
@@ -60,7 +64,8 @@ class Call:
 class Answer:
     """What came of a call: the arrays that went in as the candidate saw them, and those that came out, None for what did not.
 
-    `changed` names the arrays that the candidate modified.
+    `changed` names the arrays that the candidate modified. `derivatives` are those of the modes `jvp`, by what was moved and the number of
+    the output, and `double backward`, by what the gradient is of: (place or name, 0), (None, n) for the upstream gradient n.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -70,6 +75,7 @@ class Answer:
     d_inputs: tuple[Any, ...]
     d_params: Mapping[str, Any]
     changed: tuple[str, ...] = ()
+    derivatives: Mapping[tuple[int | str | None, int], Any] = field(default_factory=dict)
 
 
 class UnsupportedError(RuntimeError):

@@ -5,6 +5,7 @@ from typing import Any
 import backproof as bp
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 EPS = 1e-5
 
@@ -22,6 +23,7 @@ class LayerNorm(torch.autograd.Function):
         return (h * weight + bias).reshape(x.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, rstd, weight = ctx.saved_tensors
         rows = dy.reshape(h.shape)
@@ -34,6 +36,7 @@ class Forgetful(LayerNorm):
     """The variance depends on x too: what flows back through it is left out."""
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, rstd, weight = ctx.saved_tensors
         rows = dy.reshape(h.shape)
@@ -46,6 +49,7 @@ class Rigid(LayerNorm):
     """`view` refuses what does not lie in one piece: the gradient that comes of `y.transpose(0, 1)`, or of `y.sum(0)`."""
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, rstd, weight = ctx.saved_tensors
         rows = dy.view(h.shape)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from .certify import Certificate
+from .directional import DIRECTIONAL, tangents_named
 from .finding import Finding
+from .probe import Probe
 from .reference.case import Case
 from .reference.heads import Head
 from .reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named, quiet
@@ -30,6 +32,8 @@ def arrays_of(finding: Finding) -> dict[str, np.ndarray]:
     arrays = {**dict(zip(_inputs(step.layer), step.inputs, strict=True)), **dict(zip(outputs, step.d_outputs, strict=True)),
               **{f"{PARAM}{name}": p for name, p in step.params.items()}, "actual": certificate.actual,
               "expected": certificate.ball.value, "bound": np.asarray(certificate.ball.radius())}  # fmt: skip
+    if isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL:
+        arrays |= {f"along_{name}": v for name, v in tangents_named(step.layer, finding.case.call()).items()}
     # bfloat16 has no NumPy type of its own: every bfloat16 is a float32
     return {name: a.astype(np.float32) if a.dtype.kind == "V" or a.dtype.name == "bfloat16" else a for name, a in arrays.items()}
 

@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from .adapters.calls import UnsupportedError, first_sentence
+from .adapters.calls import DOUBLE, Answer, UnsupportedError, first_sentence
 from .candidate import Candidate, check_signature
 from .certify import Certificate, certify_layer, judge, tensors
 from .classify import PARTNERS, Loss, classify
 from .condition import condition, simpler, where
+from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
+from .directional import DIRECTIONAL, certify_directional, first_order, said_of
+from .directional_diagnosis import diagnose_directional
 from .environment import environment
 from .finding import Finding
 from .isolation import Isolated
@@ -177,15 +180,30 @@ class Checker:
             for precision in self.precisions:
                 self._examine(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
             self.ledger.cases += 1
-        for key, finding in self.ledger.found.items():
+        for key, finding in sorted(self.ledger.found.items(), key=lambda item: _along(item[1])):
             if not finding.known and finding.verdict != "convention":
-                self.ledger.found[key] = self._shrunk(finding)
+                if _along(finding) and self._follows(finding):
+                    del self.ledger.found[key]
+                else:
+                    self.ledger.found[key] = self._shrunk(finding)
+        usual = {Condition(), *(Condition(mode=mode) for mode in DIRECTIONAL)}
         everywhere = {f.tensor for f in self.ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
-                      and f.case.batch and (f.case.condition, f.case.regime) == (Condition(), "normal")}  # fmt: skip
+                      and f.case.batch and f.case.condition in usual and f.case.regime == "normal"}  # fmt: skip
         for key, finding in tuple(self.ledger.found.items()):  # where a wrong formula happens to come close, digits seem to be lost
             minor = finding.verdict in {"imprecise", "convention"} or finding.diagnosis.code == "empty-batch"
             if finding.tensor in everywhere and minor:
                 del self.ledger.found[key]
+
+    def _follows(self, finding: Finding) -> bool:
+        """Say whether a derivative along a direction is off since what it is a derivative of is.
+
+        Double backward differentiates all gradients; forward mode moves one array, whose gradient is in most cases of the same rule.
+        """
+        off = {other.tensor for other in self.ledger.found.values() if not other.known and other.verdict != "convention"
+               and isinstance(other.case, Probe) and other.case.batch and other.case.condition == Condition()}  # fmt: skip
+        outputs = ("output",) if isinstance(self.like, Head) else self.like.output_names
+        wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(self.like, finding.tensor), *outputs}
+        return bool(off & wanted - {""})
 
     def _examine(self, probe: Probe, *, repeat: bool) -> None:
         certificates, step, changed = self._judged(probe)
@@ -210,6 +228,10 @@ class Checker:
 
     def _judged(self, probe: Probe) -> tuple[list[Certificate], LayerTrace | None, tuple[str, ...]]:
         """Run a probe and certify what was asked for; what the candidate raises becomes an error, a mode it does not support a note."""
+        mode = probe.condition.mode
+        if mode in DIRECTIONAL and precision_named(probe.precision).wide:
+            self.ledger.skipped[f"{mode}: not compared in {probe.precision}, where each step may or may not be stored"] += 1
+            return [], None, ()
         probe.call()  # what fails here is not the candidate's
         start = time.perf_counter()
         try:
@@ -226,10 +248,24 @@ class Checker:
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start
         start = time.perf_counter()
-        wanted = _wanted(probe)
-        found = [c for c in certify_layer(step, precision_named(probe.precision)) if c.tensor in wanted or c.verdict != "error"]
+        found = self._certified(probe, step, answer)
         self.ledger.seconds["harness"] += time.perf_counter() - start
         return found, step, answer.changed
+
+    def _certified(self, probe: Probe, step: LayerTrace, answer: Answer) -> list[Certificate]:
+        """Judge what was asked for."""
+        precision, mode = precision_named(probe.precision), probe.condition.mode
+        if mode not in DIRECTIONAL:
+            wanted = _wanted(probe)
+            return [c for c in certify_layer(step, precision) if c.tensor in wanted or c.verdict != "error"]
+        try:
+            found, left_out = certify_directional(step, probe.call(), answer, precision)
+        except Exception as error:  # noqa: BLE001  (a user's own rule may use what has no derivative along a direction)
+            self.ledger.skipped[f"{mode}: no truth for {self.like}: {said(error)}"] += 1
+            return []
+        if left_out:
+            self.ledger.skipped[said_of(mode)] += left_out
+        return found
 
     def _raised(self, probe: Probe, error: Exception) -> None:
         message = f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
@@ -284,7 +320,12 @@ class Checker:
         key = (certificate.tensor, verdict, known)
         if self.ledger.seen(key):
             return
-        diagnosis = digits_lost(step, rest, loss.digits) if verdict == "imprecise" else diagnose(step, rest, precision)
+        if verdict == "imprecise":
+            diagnosis = digits_lost(step, rest, loss.digits)
+        elif probe.condition.mode in DIRECTIONAL:
+            diagnosis = diagnose_directional(step, probe.call(), rest, precision)
+        else:
+            diagnosis = diagnose(step, rest, precision)
         self.ledger.found[key] = self._finding(probe, rest, step, verdict, diagnosis, digits=loss.digits, known=known)
 
     def _verdict(self, probe: Probe, certificate: Certificate, loss: Loss) -> str:
@@ -294,10 +335,10 @@ class Checker:
         partner = replace(probe, precision=PARTNERS[probe.precision])
         here, there = precision_named(probe.precision), precision_named(partner.precision)
         try:
-            step, _ = partner.run(self.candidate.driver, self.candidate.function)
+            step, answer = partner.run(self.candidate.driver, self.candidate.function)
         except Exception:  # noqa: BLE001  (without a partner the size of the error decides)
             return classify(loss, None, here, there)
-        twin = next((c for c in certify_layer(step, there) if c.tensor == certificate.tensor), None)
+        twin = next((c for c in self._certified(partner, step, answer) if c.tensor == certificate.tensor), None)
         return classify(loss, Loss.of(step, twin, there) if twin is not None else None, here, there)
 
     def _excused(self, probe: Probe, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, str]:
@@ -305,6 +346,10 @@ class Checker:
         if certificate.actual is None or certificate.ball is None or verdict == "error":
             return certificate, ""
         excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate)
+        if probe.condition.mode in DIRECTIONAL:
+            alike = replace(certificate, tensor=first_order(self.like, certificate.tensor))
+            more, of_gradient = self.known.explain(self.adapter, probe.precision, step, verdict, alike)
+            excused, met = excused | more, [*met, *of_gradient]
         if not met:
             return certificate, ""
         rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision_named(probe.precision), excused)
@@ -401,6 +446,11 @@ class Checker:
             coverage=ledger.coverage, cases=ledger.cases,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )  # fmt: skip
+
+
+def _along(finding: Finding) -> bool:
+    """Say whether a finding is of a derivative along a direction."""
+    return isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL
 
 
 def _wanted(probe: Probe) -> set[str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .adapters.calls import PLAIN
+from .directional import DIRECTIONAL
 from .probe import Condition, Probe
 from .reference.layer import Shape
 
@@ -63,7 +65,7 @@ def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str
         if (own := getattr(how, part)) != "dense":
             every = [name for name in IN_MEMORY if name == own or shows(_in_layout(probe, part, name))]
             found.append(f"for {words} {_laid(every)}".replace("their", "its" if part == "upstream" else "their"))
-    if how.mode != "plain":
+    if how.mode not in {PLAIN, *DIRECTIONAL}:  # a derivative along a direction shows nowhere else
         found.append(modes[how.mode])
     if how.alone is not None:
         name = how.alone if isinstance(how.alone, str) else probe.layer.input_names[how.alone]

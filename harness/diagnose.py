@@ -17,7 +17,7 @@ from .reference.heads import Head
 from .reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["Diagnosis", "derivation", "diagnose", "digits_lost", "source_of"]
+__all__ = ["Diagnosis", "about_factors", "derivation", "diagnose", "digits_lost", "holds_all", "pattern", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         if wrong is not None and _explains(wrong, numbers):
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
     most = 2 * certificate.outside > np.count_nonzero(ball.value)
-    found = (_about_parameter(step, tensor, numbers, ball) if most else None) or _about_factors(tensor, numbers, ball, precision)
+    found = (_about_parameter(step, tensor, numbers, ball) if most else None) or about_factors(tensor, numbers, ball, precision)
     if found is not None:
         return Diagnosis(*found, equation)
     coarse = _coarser(step, tensor, numbers, precision) if most else None
@@ -73,7 +73,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         at = certificate.index
         sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {_beside(numbers[at], ball.value[at])}"
         return Diagnosis("single-entry", sentence, equation)
-    return Diagnosis("unknown", f"no known mistake reproduces these numbers; {_pattern(numbers, ball)}", equation)
+    return Diagnosis("unknown", f"no known mistake reproduces these numbers; {pattern(numbers, ball)}", equation)
 
 
 def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Diagnosis:
@@ -120,14 +120,15 @@ def _axes(axes: Sequence[int]) -> str:
     return f"{'axis' if len(axes) == 1 else 'axes'} {' and '.join(map(str, axes))}"
 
 
-def _holds_all(ball: Rounded, actual: np.ndarray) -> bool:
+def holds_all(ball: Rounded, actual: np.ndarray) -> bool:
+    """Say whether every number lies in its ball."""
     with quiet():
         return bool((np.abs(actual - ball.value) <= ball.radius()).all())
 
 
 def _explains(wrong: Rounded, actual: np.ndarray) -> bool:
     """Say whether the wrong tensor, with its bound, holds every observed number and is tight enough to mean something."""
-    if wrong.shape != actual.shape or not _holds_all(wrong, actual):
+    if wrong.shape != actual.shape or not holds_all(wrong, actual):
         return False
     largest = np.max(np.abs(actual))
     return bool(DIGIT * np.max(wrong.radius()) <= largest)
@@ -148,7 +149,7 @@ def _common_factor(actual: np.ndarray, ball: Rounded) -> float | None:
             if (np.abs(actual - exact * ball.value) <= radius)[sure].all():
                 return exact
     factor = ball.arithmetic.exact(actual[best]) / ball[best]
-    told = not _holds_all(factor, np.ones(())) and _holds_all(ball[sure] * factor, actual[sure])
+    told = not holds_all(factor, np.ones(())) and holds_all(ball[sure] * factor, actual[sure])
     return float(factor.value) if told else None
 
 
@@ -192,7 +193,7 @@ def _about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Ro
     return None
 
 
-def _about_factors(tensor: str, actual: np.ndarray, ball: Rounded, precision: Precision) -> tuple[str, str] | None:
+def about_factors(tensor: str, actual: np.ndarray, ball: Rounded, precision: Precision) -> tuple[str, str] | None:
     """Return code and sentence for one factor of all entries, or one for each place along an axis."""
     factor = _common_factor(actual, ball)
     if factor not in (None, 1):
@@ -218,7 +219,7 @@ def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str
     return "factor", f"{tensor} is {factor:.6g} times what it should be, everywhere"
 
 
-def _pattern(actual: np.ndarray, ball: Rounded) -> str:
+def pattern(actual: np.ndarray, ball: Rounded) -> str:
     """Say along which axis the entries outside gather; of a single one how large it is."""
     if actual.size == 1:
         return f"its one entry is {_beside(float(actual.reshape(())), float(ball.value.reshape(())))}"

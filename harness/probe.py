@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .adapters.calls import DENSE, PLAIN, Answer, Call, Driver
+from .directional import DIRECTIONAL, directions
 from .own_forward import OwnForward
 from .reference.graph import Graph
 from .reference.heads import Head
@@ -29,6 +30,9 @@ __all__ = ["Condition", "Probe", "probes", "shapes_for"]
 VALUES = tuple(name for name in REGIMES if name != "trained")
 MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal"}
 """The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing."""
+
+MODERATE = ("normal", "zeros", "kinks", "ties")
+"""Regimes in which derivatives along a direction are compared: in the others the digits that a gradient loses are found by itself."""
 
 SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 64, 65)
 LONGEST = 17  # along an axis before the last: time, channels, height
@@ -129,7 +133,7 @@ def _call(probe: Probe) -> Call:
         z = sources(rng, Graph(("z",), shapes={"z": probe.shapes[0]}), probe.regime, probe.batch, precision)["z"]
         arrays = (store(z, precision), store(targets(rng, layer, z_shape), precision))
         dy = store(upstreams(rng, layer.loss_shape(z_shape)), precision)
-        return Call(arrays, (True, False), {}, (), (dy,), head=True, **options)
+        return _along(probe, Call(arrays, (True, False), {}, (), (dy,), head=True, **options))
     graph = Graph.of([("layer", layer)], dict(zip(layer.input_names, probe.shapes, strict=True)))
     found = {wire.removeprefix("layer."): store(a, precision) for wire, a in
              sources(rng, graph, probe.regime, probe.batch, precision).items()}
@@ -141,9 +145,21 @@ def _call(probe: Probe) -> Call:
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
     above = sources(rng, Graph(tuple(outputs), shapes=outputs), MILD.get(probe.regime, probe.regime), probe.batch, precision)
     constants = layer.constants(*probe.shapes)
-    return Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
+    call = Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
                 tuple(store(above[name], precision) for name in outputs),
                 batched=tuple(name for name, constant in constants.items() if constant.batched), **options)  # fmt: skip
+    return _along(probe, call)
+
+
+def _along(probe: Probe, call: Call) -> Call:
+    """Give a call directions where its mode asks for them."""
+    if call.mode not in DIRECTIONAL:
+        return call
+    shapes: dict[int | str, Shape] = {i: x.shape for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
+    fixed = {} if isinstance(probe.layer, Head) else probe.layer.fixed(*probe.shapes)
+    shapes |= {name: call.params[name].shape for name in call.trained}
+    found = directions(np.random.default_rng([probe.seed, 1]), shapes, fixed)
+    return replace(call, tangents={key: store(v, precision_named(probe.precision)) for key, v in found.items()})
 
 
 def shapes_for(layer: Any, limit: int = POOL) -> list[tuple[Shape, ...]]:
@@ -223,6 +239,9 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     rng = np.random.default_rng(seed)
     conditions = list(_conditions(layer, shapes[0], driver))
     rng.shuffle(conditions)
+    along = [] if isinstance(layer, OwnForward) else [Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes]
+    half = len(conditions) if draws > 1 else len(conditions) // 2
+    conditions = [*along, *conditions[:half], *(along if draws == 1 else ()), *conditions[half:]]
     order = [0, *(1 + rng.permutation(len(shapes) - 1))]
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
     for n in range(cases):
@@ -233,7 +252,11 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
             batch = 2
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
+        if condition in along and turn < len(along):
+            own, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
+        if condition.mode in DIRECTIONAL and regime not in MODERATE:
+            regime = "normal"
         if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
             batch, condition = 0, Condition()
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
@@ -257,6 +280,8 @@ def _conditions(layer: Any, shapes: tuple[Shape, ...], driver: Driver) -> Iterat
             yield Condition(upstream=layout)
             yield Condition(layout=layout, upstream=layout)
     for mode in driver.modes:
+        if mode in DIRECTIONAL:
+            continue  # they come before the others
         if mode != "vmap" or getattr(layer, "by_example", False):  # elsewhere the examples may depend on one another
             yield Condition(mode=mode)
     if isinstance(layer, Head) or not driver.selective:

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from .directional import DIRECTIONAL, place_of, tangents_named
 from .finding import Finding
 from .probe import Probe
 from .reference.heads import Head
@@ -66,9 +67,20 @@ def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: j
         "tensor": "dx" if finding.tensor == "dz" else finding.tensor, "dtype": finding.precision,
         "output": 0 if head or finding.tensor not in step.layer.output_names else step.layer.output_names.index(finding.tensor),
         "is_output": finding.tensor in (("output",) if head else step.layer.output_names),
-        "layouts": _layouts(probe) if probe.framework == "torch" else {}, "sentence": json.dumps(finding.diagnosis.sentence),
+        "along": {}, "layouts": _layouts(probe) if probe.framework == "torch" else {}, "sentence": json.dumps(finding.diagnosis.sentence),
     }  # fmt: skip
+    if probe.condition.mode in DIRECTIONAL:
+        context |= _along(finding, probe, list(names))
     return templates.get_template("candidate.py.j2").render(context)
+
+
+def _along(finding: Finding, probe: Probe, names: list[str]) -> dict[str, Any]:
+    """Return what the script says of a derivative along directions."""
+    call = probe.call()
+    key, number = place_of(probe.layer, call, finding.tensor)
+    arrays = {place: names[place] if isinstance(place, int) else place for place in call.tangents}
+    along = dict(zip(tangents_named(probe.layer, call), arrays.values(), strict=True))
+    return {"along": along, "of": "" if key is None else arrays[key], "number": number}
 
 
 def _layouts(probe: Probe) -> dict[str, tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .direction import Directed, numbers_of
 from .functions import affine, sum_of_products
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
@@ -21,10 +22,6 @@ SEEN = 0.75  # probability that a drawn mask lets a query see a key
 Pullback = Callable[[Array], tuple[Array, Array, Array]]
 
 
-def _plain(x: Array) -> np.ndarray:
-    return x.value if isinstance(x, Rounded) else x
-
-
 def _turned(x: Array) -> Array:
     return np.swapaxes(x, -1, -2)
 
@@ -35,12 +32,12 @@ def _causal(queries: int, keys: int) -> np.ndarray:
 
 
 def _exact(numbers: np.ndarray, like: Array) -> Array:
-    return like.arithmetic.exact(numbers) if isinstance(like, Rounded) else numbers
+    return like.arithmetic.exact(numbers) if isinstance(like, (Rounded, Directed)) else numbers
 
 
 def _largest_seen(scores: Array, seen: np.ndarray | None) -> Array:
     """Return the largest score that each query sees, as an exact number: softmax is the same whatever is taken out first."""
-    numbers = _plain(scores)
+    numbers = numbers_of(scores)
     if seen is not None:
         numbers = np.where(seen, numbers, np.min(numbers, axis=-1, keepdims=True))
     return _exact(np.max(numbers, axis=-1, keepdims=True), scores)
@@ -48,7 +45,7 @@ def _largest_seen(scores: Array, seen: np.ndarray | None) -> Array:
 
 def _factor(scale: float, like: Array) -> Array:
     """Return the scale, as a ball that holds it with the roundings of its root taken on both factors of a product, the most in use."""
-    if not isinstance(like, Rounded):
+    if not isinstance(like, (Rounded, Directed)):
         return scale
     root = like.arithmetic.lift(math.sqrt(scale))
     return root * root
@@ -170,7 +167,7 @@ class ScaledDotProductAttention(Layer):
         if self.mask is None:
             return seen, added
         mask = params["attn_mask"]
-        given = np.asarray(_plain(mask) if self.mask == "boolean" else _plain(mask) > -np.inf, dtype=bool)
+        given = np.asarray(numbers_of(mask) if self.mask == "boolean" else numbers_of(mask) > -np.inf, dtype=bool)
         if self.mask == "additive":
             added = np.where(given, mask, 0)
         return given if seen is None else seen & given, added
@@ -349,7 +346,7 @@ class RotaryEmbedding(Layer):
     def _table(self, function: Callable[[np.ndarray], np.ndarray], x: Array) -> Array:
         """Return the cosines or sines; as a ball with what their angles lose in float64, once here and once in an implementation."""
         angles = self.angles(*x.shape[-2:])
-        if not isinstance(x, Rounded):
+        if not isinstance(x, (Rounded, Directed)):
             return function(angles)
         ball = x.arithmetic.lift(function(angles))
         # the rounded exponent loses its log base, the power and the product an ulp each; the cosine itself, where the angle is not 0, one

@@ -10,6 +10,7 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
+from .direction import Directed, numbers_of, steady
 from .rounding import Array, Rounded, added, either, inner, one_sum
 
 __all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
@@ -57,7 +58,7 @@ def sigmoid(x: Array) -> Array:
     A rounded array takes it as one function, which no other bound is as tight as; where results are stored in fewer digits than they
     are computed in, it may also be composed of stored steps, whose bound is the wider one.
     """
-    if isinstance(x, Rounded) and not x.arithmetic.precision.wide:
+    if isinstance(x, (Rounded, Directed)) and not x.arithmetic.precision.wide:
         return special.expit(x)
     e = np.exp(-absolute(x))
     return np.where(x < 0, e, 1) / (1 + e)
@@ -78,7 +79,7 @@ def distributed(sound: Array, dy: Array, x: Array, gate: Array, slope: Array) ->
 
     Automatic differentiation distributes dy over the sum, and its product with x may overflow where the slope is 0.
     """
-    return either(sound, dy * gate + (dy * x) * slope) if isinstance(dy, Rounded) else sound
+    return either(sound, dy * gate + (dy * x) * slope) if isinstance(dy, (Rounded, Directed)) else sound
 
 
 def softplus(x: Array) -> Array:
@@ -173,7 +174,7 @@ def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Arr
 
 def softmax(x: Array, axis: int) -> Array:
     """e^x / sum e^x, with the largest entry taken out first."""
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(x - steady(np.max(x, axis=axis, keepdims=True)))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
@@ -183,7 +184,7 @@ def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:
     A constant added to dy changes nothing, since sum_i y_i = 1. With the dy of the largest y taken out first nothing cancels where
     that one dominates; implementations leave it in.
     """
-    largest = np.argmax(y.value if isinstance(y, Rounded) else y, axis=axis, keepdims=True)
+    largest = np.argmax(numbers_of(y), axis=axis, keepdims=True)
     relative = dy - np.take_along_axis(dy, largest, axis)
     sound = y * (relative - inner(relative, y, axis))
-    return either(sound, y * (dy - inner(dy, y, axis))) if isinstance(dy, Rounded) else sound
+    return either(sound, y * (dy - inner(dy, y, axis))) if isinstance(dy, (Rounded, Directed)) else sound

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .direction import numbers_of
 from .functions import absolute, sigmoid, sign, softplus, softplus_slope
 from .rounding import Array, Rounded, either
 
@@ -23,7 +24,7 @@ EMBEDDING_EPS = 1e-12  # added to both squared norms, as torch.nn.CosineEmbeddin
 
 def plain(y: Array) -> np.ndarray:
     """Return the numbers of a target, without its arithmetic."""
-    return np.asarray(y.value if isinstance(y, Rounded) else y)
+    return np.asarray(numbers_of(y))
 
 
 def mse(a: Array, y: Array) -> tuple[Array, Array]:

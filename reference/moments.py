@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, contracted, largest_of, quiet
+from .direction import Directed
+from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, contracted, either, largest_of, quiet
 
 __all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
 
@@ -352,6 +353,8 @@ def given(x: Array, axes: Axes, mean: Array, variance: Array, eps: float) -> Sta
 
 def _plain(x: Array, axes: Axes, mean: Array | None, rstd: Array, *, constant: bool = False) -> Standardised:
     unit = (x if mean is None else x - mean) * rstd
+    if isinstance(x, Directed) and mean is not None:
+        unit = either(unit, x * rstd - mean * rstd)  # the fused form
     return Standardised(_count(x, axes), axes, mean, rstd, unit, unit, None, constant)
 
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .direction import Directed
 from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, quiet
+from .rounding import Array, Rounded, either, quiet
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -231,7 +232,8 @@ def tanh_slope(a: Array, y: Array) -> Array:
     multiply-add rounds once and not twice, this leaves its rounding.
     """
     if not isinstance(a, Rounded):
-        return 4 * (sigmoid(2 * a) * sigmoid(-2 * a))
+        sound = 4 * (sigmoid(2 * a) * sigmoid(-2 * a))
+        return either(sound, 1 - y * y) if isinstance(a, Directed) else sound
     slope, least = 1 - y * y, np.abs(a.value) - a.bound
     flat = least > SATURATED
     if not flat.any():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .direction import Directed, ball_of
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, Rounded, either, inner, quiet, running_product, running_sum
 
@@ -93,12 +94,13 @@ def _or_quotient(sound: Array, products: Array, numerator: Array, x: Array) -> A
     Where these overflow the quotient does too, and the bound gives up. Where one underflowed, or x_j is 0, the digits are not in the
     quotient: there an implementation must multiply the others.
     """
-    if not isinstance(sound, Rounded):
+    if not isinstance(sound, (Rounded, Directed)):
         return sound
     normal = sound.arithmetic.precision.normal
+    saved, upper = ball_of(products), ball_of(numerator)
     with quiet():  # a product and its bound may both be infinite
-        above = np.min(np.abs(products.value) - products.bound, axis=-1, keepdims=True) >= normal
-    formed = above | np.isinf(numerator.bounds())
+        above = np.min(np.abs(saved.value) - saved.bound, axis=-1, keepdims=True) >= normal
+    formed = above | np.isinf(upper.bounds())
     quotient: Array = numerator / np.where(formed, x, 1)
     elsewhere: Array = sound
     return either(sound, np.where(formed, quotient, elsewhere))

@@ -12,11 +12,12 @@ the ball, and our own rounding of `value` in float64.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache, reduce, wraps
 from typing import Any
 
 import ml_dtypes
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Precision", "Rounded", "Ternary", "added", "contracted", "either", "inner", "largest_of", "one_sum",
-           "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
+__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "contracted", "either", "inner",
+           "largest_of", "one_sum", "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -258,6 +259,28 @@ def _limited(numbers: Any, bound: Any, limit: float) -> Any:
     return bound if furthest + largest_of(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
 
 
+class Overriding(NDArrayOperatorsMixin, ABC):
+    """An array built on rounded ones, whose own rules come before theirs: those of NumPy's functions and of the ones below."""
+
+    @abstractmethod
+    def overridden(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Call the array's own rule for a function."""
+
+
+def _overridable(function: Any) -> Any:
+    """Let an overriding array among the arguments of a function bring its own rule for it."""
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for argument in args:
+            for one in argument if isinstance(argument, (list, tuple)) else (argument,):
+                if isinstance(one, Overriding):
+                    return one.overridden(called, args, kwargs)
+        return function(*args, **kwargs)
+
+    return called
+
+
 class Ternary:
     """A comparison of rounded arrays: `value` is the reference's own answer, `open` marks what is too close to call."""
 
@@ -297,7 +320,7 @@ class Ternary:
     __ror__ = __or__
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _dispatch(function, args, kwargs)
+        return NotImplemented if any(issubclass(t, Overriding) for t in types) else _dispatch(function, args, kwargs)
 
 
 def _ternary(condition: Any) -> Ternary:
@@ -388,7 +411,7 @@ class Rounded(NDArrayOperatorsMixin):
         """Return what an operator makes of two operands, of which self is one."""
         other = y if x is self else x
         if not isinstance(other, Rounded):
-            if getattr(other, "__array_ufunc__", self) is None:
+            if isinstance(other, Overriding) or getattr(other, "__array_ufunc__", self) is None:
                 return NotImplemented
             x, y = (a if a is self else self.arithmetic.lift(a) for a in (x, y))
         with quiet():
@@ -423,6 +446,8 @@ class Rounded(NDArrayOperatorsMixin):
         return self._with(_matmul, self, other)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(x, Overriding) for x in inputs):
+            return NotImplemented
         rule = _UFUNCS.get(ufunc)
         if rule is None or method != "__call__":
             raise TypeError(f"rounded arithmetic has no rule for {ufunc.__name__}.{method}; "
@@ -435,7 +460,7 @@ class Rounded(NDArrayOperatorsMixin):
             return rule(*operands)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _dispatch(function, args, kwargs)
+        return NotImplemented if any(issubclass(t, Overriding) for t in types) else _dispatch(function, args, kwargs)
 
 
 def _dispatch(function: Any, args: Any, kwargs: Any) -> Any:
@@ -884,6 +909,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+@_overridable
 def either(sound: Array, common: Array) -> Array:
     """Return `sound`, with a bound that also covers `common`, an equal expression that implementations evaluate instead.
 
@@ -901,6 +927,7 @@ def either(sound: Array, common: Array) -> Array:
         return Rounded(np.broadcast_to(ball.value, bound.shape), bound, arithmetic)
 
 
+@_overridable
 def added(terms: Sequence[Array]) -> Array:
     """Return the sum of a few arrays, which may be added in any order and stored after every addition."""
     if len(terms) < 3 or not any(isinstance(term, Rounded) for term in terms):  # the order of two does not matter
@@ -921,7 +948,7 @@ def added(terms: Sequence[Array]) -> Array:
 def inner(a: Array, b: Array, axis: int) -> Array:
     """Return the sum of a b along an axis, kept as an axis of size 1, whose products are stored before they are added in any order."""
     known = next((x.arithmetic for x in (a, b) if isinstance(x, Rounded)), None)
-    if known is None or a.shape != b.shape:
+    if known is None or a.shape != b.shape or any(isinstance(x, Overriding) for x in (a, b)):
         return np.sum(a * b, axis=axis, keepdims=True)
     x, y, n, axes = known.lift(a), known.lift(b), a.shape[axis], (axis % a.ndim,)
     with quiet():
@@ -945,6 +972,7 @@ def contracted(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Any:
     return sums.reshape([1 if axis in axes else n for axis, n in enumerate(a.shape)])
 
 
+@_overridable
 def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
     """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored."""
     function: Any = np.sum if last else np.cumsum
@@ -957,6 +985,7 @@ def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
         return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread, terms)
 
 
+@_overridable
 def running_product(x: Array, axis: int, factor: Array = 1) -> Array:
     """Return factor_i prod_(k <= i) x_k along an axis, multiplied in any association, each partial product as it is stored."""
     if not isinstance(x, Rounded):
@@ -984,6 +1013,7 @@ def _positions(x: Rounded, axis: int) -> np.ndarray:
     return np.arange(1, x.shape[axis] + 1).reshape([-1 if a == axis % x.ndim else 1 for a in range(x.ndim)])
 
 
+@_overridable
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = False) -> Array:
     """Return zeros of a shape with `x[k]` added at `index[k]` for every k: the transpose of the gather `y = z[index]`.
 

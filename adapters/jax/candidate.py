@@ -9,8 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.calls import (
+    AUTODIFF,
+    DENSE,
+    DOUBLE,
+    FORWARD,
+    JVP,
+    SHAPES,
+    Answer,
+    Call,
+    UnsupportedError,
+    answered,
+    first_sentence,  # fmt: skip
+)
 
+from .directional import directional
 from .forward import plain
 from .versions import enable_x64, quick_jit
 
@@ -56,7 +69,8 @@ class JaxDriver:
     layouts = (DENSE,)
     selective = True
     compiles = True
-    modes: Mapping[str, str] = {"eager": "outside of jax.jit", "vmap": "under jax.vmap", "checkpoint": "under jax.checkpoint"}
+    modes: Mapping[str, str] = {"eager": "outside of jax.jit", "vmap": "under jax.vmap", "checkpoint": "under jax.checkpoint",
+                               JVP: "in forward mode", DOUBLE: "when its backward is differentiated"}  # fmt: skip
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
@@ -64,6 +78,8 @@ class JaxDriver:
         trained = tuple(name for name in call.trained if call.wants(name))
         if call.mode in {FORWARD, SHAPES}:
             return _forward(candidate, call)
+        if call.mode in {JVP, DOUBLE}:
+            return directional(candidate, call)
         program = _program(candidate, call.mode, real, trained, call.batched, len(call.dys))
         with enable_x64(any(a.dtype == np.float64 for a in (*call.inputs, *call.dys))):
             try:

@@ -6,11 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, PLAIN, SHAPES, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.calls import (
+    AUTODIFF,
+    DENSE,
+    DOUBLE,
+    FORWARD,
+    JVP,
+    PLAIN,
+    SHAPES,
+    Answer,
+    Call,
+    UnsupportedError,
+    answered,
+    first_sentence,  # fmt: skip
+)
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .arrays import to_numpy, to_torch
+from .directional import directional
 from .forward import autodiff
 
 Candidate = Callable[..., Any]
@@ -180,12 +194,16 @@ class TorchDriver:
         "checkpoint": "under torch.utils.checkpoint",
         "func": "under torch.func.vjp",
         "vmap": "under torch.func.vmap",
+        JVP: "in forward mode",
+        DOUBLE: "when its backward is differentiated",
     }
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
         if call.mode in {FORWARD, SHAPES}:
             return _forward(candidate, call)
+        if call.mode in {JVP, DOUBLE}:
+            return directional(candidate, call)
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]

@@ -15,6 +15,7 @@ import torch
 from backproof import known
 from backproof.adapters import load, names
 from backproof.certify import Certificate, certify_layer, expected, judge
+from backproof.directional import DIRECTIONAL
 from backproof.finding import VERDICTS
 from backproof.known import ENOUGH, Known, KnownList, load_known
 from backproof.reference.case import Case
@@ -97,6 +98,7 @@ def own_tensors(cls: type) -> set[str]:
     found: set[str] = set()
     for layer, *shapes in cls.examples():
         found |= {*layer.output_names, *(f"d{name}" for name in (*layer.input_names, *layer.parameters(*shapes)))}
+        found |= {f"{mode} {name}" for mode in DIRECTIONAL for name in (*layer.input_names, *layer.parameters(*shapes), "dy")}
     return found
 
 

@@ -1,0 +1,404 @@
+"""Derivatives along a direction, with a bound: forward differentiation of the hand-derived rules in rounded arithmetic.
+
+A `Directed` array holds a ball, its derivative `slope` along the direction, and `reach`. What runs on rounded arrays runs on these, and so
+the rule's forward gives J v, and its backward the derivative of (dx, dparams), which is the Hessian of <dy, f> times v: all of a double
+backward but the gradient of dy, which is J v again.
+
+Bound    The slope is a sum over the paths of the rule's graph, of v times the partial derivatives along each (Bauer, *Computational
+         Graphs and Rounding Error*, SIAM J. Numer. Anal. 11 (1974)). Forward mode, reverse mode and every other order of elimination
+         add up the same products in another association (Griewank, Walther, *Evaluating Derivatives*, 2nd ed., 2008, chapters 3 and 9).
+         So `reach` takes the same steps with magnitudes in place of numbers: its value is the sum over the paths of the magnitudes, which
+         no order's partial sum exceeds, and its bound is the running bound of `rounding.py` for that sum: the roundings of each
+         step are relative to magnitudes of which nothing cancelled (Higham, section 3.3), and a partial derivative that is off by its
+         own ball is off by that times the magnitudes. In another order a step adds, where this one multiplies and adds: no more roundings.
+Kinks    Where a comparison is open, at a tie or a knee, and its branches differ in slope, there is no derivative: the bound is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from .rounding import (
+    Arithmetic,
+    Array,
+    Overriding,
+    Rounded,
+    Ternary,
+    added,
+    either,
+    one_sum,
+    quiet,
+    running_product,
+    running_sum,
+    scatter_add,  # fmt: skip
+)
+
+__all__ = ["Directed", "ball_of", "numbers_of", "steady"]
+
+
+class Directed(Overriding):
+    """Balls with their derivative along a direction; a `slope` of None stands for what does not depend on it."""
+
+    def __init__(self, value: Rounded, slope: Array = None, reach: Array = None) -> None:
+        self.value, self.slope, self.reach = value, slope, reach
+
+    @classmethod
+    def of(cls, array: np.ndarray, arithmetic: Arithmetic, direction: np.ndarray | None = None) -> Directed:
+        """Wrap an array that the computation starts from, with the direction in which it moves."""
+        if direction is None:
+            return cls(arithmetic.exact(array))
+        return cls(arithmetic.exact(array), direction.astype(np.float64), arithmetic.exact(np.abs(direction)))
+
+    def derivative(self, additions: int = 0) -> Rounded:
+        """Return the ball of the derivative; its terms may meet so many additions more than here, where parts of it are added up apart."""
+        if self.slope is None or self.reach is None:
+            return Rounded(np.zeros(self.shape), np.zeros(()), self.arithmetic)
+        with quiet():
+            more = self.arithmetic.gamma(additions, self.arithmetic.roundoff)
+            bound = self.reach.bound + more * (self.reach.value + self.reach.bound)
+            return Rounded(self.slope, np.where(np.isnan(bound), np.inf, bound), self.arithmetic)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return self.value.arithmetic
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.value.dtype
+
+    @property
+    def T(self) -> Directed:  # noqa: N802  (NumPy's own name)
+        return self.transpose()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the numbers alone, as what reads a target or looks for a largest entry wants them."""
+        return np.array(self.value.value, dtype=dtype)
+
+    def __getitem__(self, key: Any) -> Directed:
+        return _linear(lambda a: a[key], self)
+
+    def reshape(self, *shape: Any) -> Directed:
+        return _linear(lambda a: a.reshape(*shape), self)
+
+    def transpose(self, *axes: Any) -> Directed:
+        return _linear(lambda a: a.transpose(*axes), self)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Directed:
+        return _linear(lambda a: np.sum(a, axis=axis, keepdims=keepdims), self)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Directed:
+        return _max(self, axis, keepdims)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        rule = _UFUNCS.get(ufunc)
+        if rule is None or method != "__call__" or kwargs:
+            raise TypeError(f"derivatives along a direction have no rule for {ufunc.__name__}.{method}")
+        with quiet():
+            return rule(*(_lifted(x, self.arithmetic) for x in inputs))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return self.overridden(function, args, kwargs)
+
+    def overridden(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """Call the rule of a function, of NumPy or of `rounding.py`."""
+        rule = _FUNCTIONS.get(function)
+        if rule is None:
+            raise TypeError(f"derivatives along a direction have no rule for {function.__name__}")
+        with quiet():
+            return rule(*args, **kwargs)
+
+
+def ball_of(x: Rounded | Directed) -> Rounded:
+    """Return the balls of an array, without its slopes."""
+    return x.value if isinstance(x, Directed) else x
+
+
+def numbers_of(x: Array) -> Any:
+    """Return the numbers of an array of any kind, without its bounds and slopes."""
+    return ball_of(x).value if isinstance(x, (Rounded, Directed)) else x
+
+
+def steady(x: Array) -> Array:
+    """Return an array as one that does not depend on anything: what is taken out of an expression that is the same whatever it is."""
+    return Directed(x.value) if isinstance(x, Directed) else x
+
+
+def _lifted(operand: Any, arithmetic: Arithmetic) -> Directed:
+    return operand if isinstance(operand, Directed) else Directed(arithmetic.lift(operand))
+
+
+def _together(arrays: Sequence[Any]) -> list[Directed]:
+    """Return arrays, one of which is directed, as such."""
+    arithmetic = next(a.arithmetic for a in arrays if isinstance(a, Directed))
+    return [_lifted(a, arithmetic) for a in arrays]
+
+
+def _size(x: Rounded) -> Rounded:
+    """Return the magnitudes of a ball."""
+    return Rounded(np.abs(x.value), x.bound, x.arithmetic)
+
+
+def _slope(x: Directed) -> np.ndarray:
+    return np.zeros(x.shape) if x.slope is None else x.slope
+
+
+def _reach(x: Directed) -> Rounded:
+    return Rounded(np.zeros(x.shape), np.zeros(()), x.arithmetic) if x.reach is None else x.reach
+
+
+def _linear(move: Callable[[Any], Any], x: Directed) -> Directed:
+    """Apply a linear function with coefficients >= 0: a sum, or what only moves entries about."""
+    return Directed(move(x.value)) if x.slope is None or x.reach is None else Directed(move(x.value), move(x.slope), move(x.reach))
+
+
+def _chained(value: Rounded, *factors: tuple[Rounded, Directed]) -> Directed:
+    """Return the array whose slope is the sum of some partial derivatives times the slopes of what they are taken by."""
+    terms = [(partial, x.slope, x.reach) for partial, x in factors if x.slope is not None and x.reach is not None]
+    if not terms:
+        return Directed(value)
+    slope = sum(partial.value * s for partial, s, _ in terms)
+    reaches = [_size(partial) * reach for partial, _, reach in terms]
+    return _spread(value, slope, added(reaches))
+
+
+def _spread(value: Rounded, slope: Any, reach: Any) -> Directed:
+    """Return an array whose slope is laid out along the axes of its value."""
+    if np.shape(slope) == value.shape and reach.shape == value.shape:
+        return Directed(value, slope, reach)
+    return Directed(value, np.broadcast_to(slope, value.shape), np.broadcast_to(reach, value.shape))
+
+
+def _sum_of(sign: int) -> Callable[[Directed, Directed], Directed]:
+    def rule(x: Directed, y: Directed) -> Directed:
+        value = x.value + y.value if sign > 0 else x.value - y.value
+        if y.slope is None or y.reach is None:
+            return Directed(value) if x.slope is None else _spread(value, x.slope, x.reach)
+        if x.slope is None or x.reach is None:
+            return _spread(value, sign * y.slope, y.reach)
+        return _spread(value, x.slope + sign * y.slope, x.reach + y.reach)
+
+    return rule
+
+
+def _negative(x: Directed) -> Directed:
+    return Directed(-x.value, None if x.slope is None else -x.slope, x.reach)
+
+
+def _multiply(x: Directed, y: Directed) -> Directed:
+    return _chained(x.value * y.value, (y.value, x), (x.value, y))
+
+
+def _divide(x: Directed, y: Directed) -> Directed:
+    value = x.value / y.value
+    return _chained(value, (_one(x) / y.value, x), (-value / y.value, y))
+
+
+def _one(x: Directed) -> Rounded:
+    return x.arithmetic.lift(1.0)
+
+
+def _power(x: Directed, exponent: Directed) -> Directed:
+    n = exponent.value.value
+    value = x.value ** n
+    return _chained(value, (x.value ** (n - 1) * float(n) if n > 1 else _one(x), x))
+
+
+def _matmul(x: Directed, y: Directed) -> Directed:
+    value: Rounded = x.value @ y.value
+    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value)))] if x.slope is not None else []
+    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach))] if y.slope is not None else []
+    if not moved:
+        return Directed(value)
+    slopes, products = zip(*moved, strict=True)
+    return Directed(value, sum(slopes), one_sum(products, [], x.arithmetic))
+
+
+def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Callable[[Directed], Directed]:
+    """Lift a smooth function by its derivative at x with y = f(x)."""
+
+    def rule(x: Directed) -> Directed:
+        value: Rounded = function(x.value)
+        return Directed(value) if x.slope is None else _chained(value, (partial(x.value, value), x))
+
+    return rule
+
+
+def _logistic_slope(x: Rounded, y: Rounded) -> Rounded:
+    """s(x) s(-x), either factor of which may be formed as 1 less the other."""
+    other = special.expit(-x)
+    found: Rounded = either(either(y * other, y * (1 - y)), other * (1 - other))
+    return found
+
+
+def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
+    def partial(x: Rounded, y: Rounded) -> Rounded:
+        exponent: Any = -power * (x * x)
+        found: Rounded = scale * np.exp(exponent)
+        return found
+
+    return partial
+
+
+def _logaddexp(x: Directed, y: Directed) -> Directed:
+    apart: Any = x.value - y.value
+    ours: Any = x.value
+    theirs: Any = y.value
+    return _chained(np.logaddexp(ours, theirs), (special.expit(apart), x), (special.expit(-apart), y))
+
+
+def _absolute(x: Directed) -> Directed:
+    return _where(x.value < 0, -x, x)
+
+
+def _extremum(first: Any) -> Callable[[Directed, Directed], Directed]:
+    def rule(x: Directed, y: Directed) -> Directed:
+        return _where(first(x.value, y.value), x, y)
+
+    return rule
+
+
+def _comparison(function: Any) -> Callable[[Directed, Directed], Ternary]:
+    return lambda x, y: function(x.value, y.value)
+
+
+def _where(condition: Any, x: Any, y: Any) -> Directed:
+    arithmetic = next(a.arithmetic for a in (x, y) if isinstance(a, Directed))
+    x, y = _lifted(x, arithmetic), _lifted(y, arithmetic)
+    value: Rounded = np.where(condition, x.value, y.value)
+    if x.slope is None and y.slope is None:
+        return Directed(value)
+    mine, theirs = _reach(x), _reach(y)
+    sure = condition.value if isinstance(condition, Ternary) else np.asarray(condition)
+    slope, size = np.where(sure, _slope(x), _slope(y)), np.where(sure, mine.value, theirs.value)
+    bound = np.where(sure, mine.bound, theirs.bound)
+    if isinstance(condition, Ternary) and condition.undecided.any():
+        bound = np.where(condition.undecided & (_slope(x) != _slope(y)), np.inf, bound)
+    return _spread(value, slope, Rounded(size, np.broadcast_to(bound, size.shape), arithmetic))
+
+
+def _max(x: Directed, axis: Any = None, keepdims: bool = False) -> Directed:
+    value = np.max(x.value, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
+    if x.slope is None or x.reach is None:
+        return Directed(value)
+    bounds = x.value.radius()
+    least = np.max(x.value.value - bounds, axis=axis, keepdims=True)
+    may_win = x.value.value + bounds >= least
+    tied = np.count_nonzero(may_win, axis=axis, keepdims=keepdims) != 1
+
+    def picked(a: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sum(np.where(may_win, a, 0), axis=axis, keepdims=keepdims))
+
+    reach = Rounded(picked(x.reach.value), np.where(tied, np.inf, picked(x.reach.bounds())), x.arithmetic)
+    return Directed(value, picked(x.slope), reach)
+
+
+def _min(x: Directed, axis: Any = None, keepdims: bool = False) -> Directed:
+    return _negative(_max(_negative(x), axis, keepdims))
+
+
+def _joining(function: Any) -> Callable[..., Directed]:
+    def rule(arrays: Sequence[Any], axis: int = 0) -> Directed:
+        every = _together(arrays)
+        value = function([a.value for a in every], axis=axis)
+        if all(a.slope is None for a in every):
+            return Directed(value)
+        return Directed(value, function([_slope(a) for a in every], axis=axis), function([_reach(a) for a in every], axis=axis))
+
+    return rule
+
+
+def _split(x: Directed, sections: Any, axis: int = 0) -> list[Directed]:
+    values = np.split(x.value, sections, axis)  # type: ignore[call-overload]
+    if x.slope is None or x.reach is None:
+        return [Directed(v) for v in values]
+    parts = zip(values, np.split(x.slope, sections, axis), np.split(x.reach, sections, axis), strict=True)
+    return [Directed(*part) for part in parts]
+
+
+def _moving(function: Any) -> Callable[..., Directed]:
+    return lambda x, *args, **kwargs: _linear(lambda a: function(a, *args, **kwargs), x)
+
+
+def _either(sound: Any, common: Any) -> Directed:
+    x, y = _together((sound, common))
+    value = either(x.value, y.value)
+    if x.slope is None and y.slope is None:
+        return Directed(value)
+    mine, theirs = _reach(x), _reach(y)
+    bound = np.maximum(np.abs(_slope(y) - _slope(x)) + theirs.bound, mine.bound)
+    reach = Rounded(np.maximum(mine.value, theirs.value), np.where(np.isnan(bound), np.inf, bound), x.arithmetic)
+    return _spread(value, _slope(x), reach)
+
+
+def _added(terms: Sequence[Any]) -> Directed:
+    first, *others = _together(terms)
+    for term in others:
+        first = first + term
+    return first
+
+
+def _running_product(x: Any, axis: int, factor: Any = 1) -> Directed:
+    """Return factor_i prod_(k <= i) x_k along the last axis: its slope is the sum over the factors, each replaced by its slope."""
+    x, factor = _together((x, factor))
+    if axis != -1:
+        raise TypeError(f"the slope of a running product is known along the last axis: got axis {axis}")
+    value, own = running_product(x.value, axis, factor.value), running_product(x.value, axis)
+    direct = _chained(value, (own, factor))
+    if x.slope is None or x.reach is None:
+        return direct
+    n = x.shape[-1]
+    at, later = np.eye(n, dtype=bool), np.tri(n, dtype=bool).T
+
+    def replaced(slope: Any, numbers: Any, times: Any) -> Any:
+        rows = np.where(at, slope[..., :, None], numbers[..., None, :])
+        return np.where(later, running_product(rows, -1, times[..., None, :] if times.ndim else times), 0)
+
+    slope = np.sum(replaced(x.slope, x.value.value, factor.value.value), axis=-2)
+    reach = np.sum(replaced(x.reach, _size(x.value), _size(factor.value)), axis=-2)
+    return _spread(value, slope + _slope(direct), reach + _reach(direct))
+
+
+_UFUNCS: dict[Any, Callable[..., Any]] = {
+    np.add: _sum_of(1), np.subtract: _sum_of(-1), np.multiply: _multiply, np.divide: _divide, np.power: _power, np.matmul: _matmul,
+    np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(Directed(_one(x)), x),
+    np.negative: _negative, np.absolute: _absolute, np.logaddexp: _logaddexp,
+    np.maximum: _extremum(np.greater_equal), np.minimum: _extremum(np.less_equal),
+    np.exp: _smooth(np.exp, lambda x, y: y), np.expm1: _smooth(np.expm1, lambda x, y: either(np.exp(x), y + 1)),
+    np.log: _smooth(np.log, lambda x, y: 1 / x), np.log1p: _smooth(np.log1p, lambda x, y: 1 / (1 + x)),
+    np.sqrt: _smooth(np.sqrt, lambda x, y: 0.5 / y),
+    np.tanh: _smooth(np.tanh, lambda x, y: 1 - y * y),
+    special.expit: _smooth(special.expit, _logistic_slope),
+    special.erf: _smooth(special.erf, _bell(2 / math.sqrt(math.pi), 1)),
+    special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
+    special.ndtr: _smooth(special.ndtr, _bell(1 / math.sqrt(2 * math.pi), 0.5)),
+    **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
+}  # fmt: skip
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.max: _max, np.min: _min, np.where: _where, np.split: _split, np.concatenate: _joining(np.concatenate),
+    np.stack: _joining(np.stack), np.zeros_like: lambda x, **_: np.zeros(x.shape), np.ones_like: lambda x, **_: np.ones(x.shape),
+    np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
+    **{f: _moving(f) for f in (np.sum, np.mean, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
+                               np.broadcast_to, np.take_along_axis, np.flip, np.ravel, running_sum, scatter_add)},
+    either: _either, added: _added, running_product: _running_product,
+}  # fmt: skip
