@@ -65,7 +65,8 @@ class Answer:
     """What came of a call: the arrays that went in as the candidate saw them, and those that came out, None for what did not.
 
     `changed` names the arrays that the candidate modified. `derivatives` are those of the modes `jvp`, by what was moved and the number of
-    the output, and `double backward`, by what the gradient is of: (place or name, 0), (None, n) for the upstream gradient n.
+    the output, and `double backward`, by what the gradient is of: (place or name, 0), (None, n) for the upstream gradient n. `undefined`
+    says why the candidate may not mean its double backward to be one.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -76,6 +77,7 @@ class Answer:
     d_params: Mapping[str, Any]
     changed: tuple[str, ...] = ()
     derivatives: Mapping[tuple[int | str | None, int], Any] = field(default_factory=dict)
+    undefined: str = ""
 
 
 class UnsupportedError(RuntimeError):

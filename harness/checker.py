@@ -6,8 +6,10 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -235,7 +237,8 @@ class Checker:
         probe.call()  # what fails here is not the candidate's
         start = time.perf_counter()
         try:
-            step, answer = probe.run(self.candidate.driver, self.candidate.function)
+            with nullcontext() if probe.batch else warnings.catch_warnings(action="ignore"):  # of means of nothing
+                step, answer = probe.run(self.candidate.driver, self.candidate.function)
         except UnsupportedError as error:
             self.ledger.skipped[f"{probe.condition}: not supported by the candidate: {error}"] += 1
             return [], None, ()
@@ -265,6 +268,9 @@ class Checker:
             return []
         if left_out:
             self.ledger.skipped[said_of(mode)] += left_out
+        if answer.undefined and any(c.failed for c in found):
+            self.ledger.skipped[f"{probe.condition}: not defined by the candidate: {answer.undefined}"] += 1
+            return [c for c in found if not c.failed]
         return found
 
     def _raised(self, probe: Probe, error: Exception) -> None:

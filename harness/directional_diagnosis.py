@@ -15,7 +15,7 @@ from .reference.trace import LayerTrace
 
 __all__ = ["diagnose_directional"]
 
-SAVED = "backward uses numbers that have no graph; compute them there from saved inputs and outputs, or mark it as once_differentiable"
+CONSTANT = "backward takes numbers that come of it for constants"
 
 
 def diagnose_directional(step: LayerTrace, call: Call, certificate: Certificate, precision: Precision) -> Diagnosis:
@@ -31,10 +31,10 @@ def diagnose_directional(step: LayerTrace, call: Call, certificate: Certificate,
     name = tensor.removeprefix(f"{DOUBLE} ")
     if call.mode == DOUBLE and name in tangents_named(step.layer, call):
         if found is not None and found[0] == "zero":
-            return Diagnosis("not-differentiated", f"{tensor} is zero: no gradient is differentiated by {name}; {SAVED}")
+            return Diagnosis("not-differentiated", f"{tensor} is zero: no gradient is differentiated by {name}; {CONSTANT}")
         missing = _missing(step, call, tensor, numbers, ball, precision)
         if missing:
-            return Diagnosis("not-differentiated", f"{tensor} lacks the part of {missing}: it is not differentiated by {name}; {SAVED}")
+            return Diagnosis("not-differentiated", f"{tensor} lacks the part of {missing}: it is not differentiated by {name}; {CONSTANT}")
     if found is not None:
         return Diagnosis(*found)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {pattern(numbers, ball)}")

@@ -12,6 +12,7 @@ import torch
 from backproof.adapters.calls import JVP, Answer, Call, UnsupportedError, answered, first_sentence
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.function import BackwardCFunction
 
 from .arrays import to_numpy, to_torch
 
@@ -21,6 +22,8 @@ Candidate = Callable[..., Any]
 Key = int | str
 FORWARD_AD: Any = forward_ad  # some of it has no types
 Found = dict[tuple[Key | None, int], Tensor]
+KEPT = ("its backward reads what its forward computed and kept, of which torch has no graph. Compute it in backward, or mark backward with "
+        "torch.autograd.function.once_differentiable, so that torch refuses")  # fmt: skip
 NO_FORWARD_MODE = re.compile(r"forward.?(mode )?AD|\bjvp\b|forward mode", re.IGNORECASE)
 
 
@@ -37,8 +40,9 @@ def directional(candidate: Candidate, call: Call) -> Answer:
 
     tangents = {key: to_torch(v) for key, v in call.tangents.items()}
     ys, found = (_forward_mode if call.mode == JVP else _twice)(run, arrays, tangents, dys)
+    undefined = KEPT if call.mode != JVP and _keeps(ys, arrays) else ""
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {},
-                  derivatives={key: to_numpy(d) for key, d in found.items()})  # fmt: skip
+                  derivatives={key: to_numpy(d) for key, d in found.items()}, undefined=undefined)  # fmt: skip
 
 
 def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
@@ -71,6 +75,25 @@ def _load() -> None:
         FORWARD_AD.make_dual(torch.ones(()), torch.ones(()))
 
 
+def _keeps(ys: tuple[Tensor, ...], arrays: dict[Key, Tensor]) -> bool:
+    """Say whether a Function on the way to the outputs keeps real numbers that are neither given to it nor have a graph."""
+    given = {array.untyped_storage().data_ptr() for array in arrays.values()}
+    nodes, seen = [y.grad_fn for y in ys], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        nodes += [before for before, _ in node.next_functions]
+        if isinstance(node, BackwardCFunction):
+            held = (node.saved_tensors, *vars(node).values())
+            kept = (a for one in held for a in (one if isinstance(one, (tuple, list)) else (one,)))
+            if any(isinstance(a, Tensor) and a.is_floating_point() and not a.requires_grad and a.numel()
+                   and a.untyped_storage().data_ptr() not in given for a in kept):  # fmt: skip
+                return True
+    return False
+
+
 def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
            dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:  # fmt: skip
     """Differentiate <u, dx> + <U, dparams> by the arrays and by what comes from above."""
@@ -86,7 +109,7 @@ def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], ta
     terms = [(d * tangents[key]).sum() for key, d in zip(leaves, first, strict=True) if d is not None]
     try:
         total: Any = torch.stack(terms).sum()
-        total.backward()  # through all of the graph: grad() leaves out what refuses but leads to no leaf
+        total.backward(retain_graph=True)  # through all of the graph: grad() leaves out what refuses but leads to no leaf
     except (RuntimeError, NotImplementedError) as error:
         raise UnsupportedError(first_sentence(error)) from error
     wanted: Found = {(key, 0): leaf for key, leaf in leaves.items()}

@@ -579,7 +579,6 @@ def on_empty(change: Callable[[dict[str, Any]], Any]) -> Any:
     ("dbias", lambda found: found.update(bias=found["bias"] / 0.0), "nonfinite", "empty-batch"),
     ("dx", lambda found: found.update(x=found["x"].ravel()), "error", "error"),
 ], ids=["left over", "mean of nothing", "shape"])  # fmt: skip
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_empty_batch_gives_zero_gradients(tensor: str, change: Callable[[dict[str, Any]], Any], verdict: str, code: str) -> None:
     """Of no examples dx has no entries and what sums over them is 0: memory left over, a mean of nothing or a lost axis are findings."""
     (finding,) = bp.check(on_empty(change), bp.Linear(3), framework="numpy", cases=12, shapes=[(4,)]).findings
