@@ -55,8 +55,9 @@ def options_that_decide(shown: Mapping[Setting, bool]) -> str:
     if len(off) < ENOUGH or len(right) < ENOUGH:
         return ""
     needed = [(words, holds) for words, holds in _rules([*off, *right]) if all(map(holds, off))]
-    both = ((f"{one} and {other}", partial(_all, first, second)) for (one, first), (other, second) in combinations(needed, 2))
-    for words, holds in (*needed, *both):
+    both = [(f"{one} and {other}", partial(_all, first, second)) for (one, first), (other, second) in combinations(needed, 2)]
+    rules: list[Rule] = [*needed, *both]
+    for words, holds in rules:
         if not any(map(holds, right)):
             return f"only with {words} (of {len(shown)} settings of {type(off[0]).__name__} tried)"
     return ""
