@@ -12,6 +12,7 @@ from backproof.reference.head import pairs
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch remarks on slow batching rules and on copies
 LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOWERINGS, key=lambda layer: layer.__name__)
           for framework in ("torch", "jax")}  # fmt: skip
 
