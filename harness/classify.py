@@ -63,7 +63,7 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
     """
     if isinstance(step.layer, Elementwise) and tensor in {"output", "dx"}:
         return np.abs((step.inputs if tensor == "output" else step.d_outputs)[0].astype(np.float64))
-    largest_x, largest_dy = _largest(*step.inputs), _largest(*step.d_outputs)
+    largest_x, largest_dy = _largest(*step.inputs, step.params.get("running_mean")), _largest(*step.d_outputs)
     if isinstance(step.layer, Head):
         count = max(step.inputs[0].size, 1) if step.layer.reduction == "mean" else 1
         return _largest(step.inputs[0]) if tensor == "output" else largest_dy / count

@@ -486,7 +486,10 @@ def _variance(x: Rounded, mean: Rounded | None, axes: Axes, deviation: Any = Non
             summed = _few(x, n + math.ceil(6 + 3 * math.log(n))) * magnitude if n > 1 else 0
             from_mean = 2 * summed * np.sqrt(2 * most) + mean.bound * mean.bound
         bound = spread + from_mean + (_few(x, n + 4) + stored) * (most + from_mean) + 2 * precision.underflow
-        known = n * (most + bound) * BOUND_SLACK <= (FLOAT32_LARGEST if precision.wide else precision.largest)
+        largest = FLOAT32_LARGEST if precision.wide else precision.largest
+        known = n * (most + bound) * BOUND_SLACK <= largest
+        if mean is not None:  # a running mean starts from 0, and so with the square of x itself
+            known &= np.square(n * magnitude) <= largest
         return value, np.where(known, bound, np.inf)
 
 

@@ -792,6 +792,15 @@ def test_zero_times_what_is_not_finite_is_zero_or_nan(layer: Any, lost: float) -
     assert [(c.tensor, c.verdict, c.index) for c in certify_layer(leaked, FLOAT64) if c.failed] == [("dx", "nonfinite", (0, 1))]
 
 
+@pytest.mark.parametrize(("x", "verdict"), [(-2e29, "inconclusive"), (-2e9, "nonfinite")])
+def test_a_running_mean_begins_with_the_square_of_x(x: float, verdict: str) -> None:
+    """torch's group_norm gives NaN for a group of one entry whose square leaves float32, though nothing of its deviation does."""
+    step = one_layer(bp.GroupNorm(1, affine=False), [[x]], [[1.0]], np.float32)
+    lost = replace(step, output=np.full((1, 1), np.nan, np.float32))
+    output, _ = certify_layer(lost, precision_named("float32"))
+    assert output.verdict == verdict
+
+
 @pytest.mark.parametrize(("dy", "verdict"), [(-6.3e-37, "inconclusive"), (-6.3e-30, "outside")])
 def test_a_product_that_underflows_on_the_way_may_be_lost(dy: float, verdict: str) -> None:
     """jax takes dy alpha e^(x / alpha) / alpha from the left: at alpha = 1/2 it is flushed to 0 where the result is a normal number."""

@@ -355,6 +355,8 @@ X, DY = [[1.0, -3.0]], [[-0.5, 0.25]]
     (bp.PReLU(), [X], [DY], {"weight": [-2.0]}, {"output": [[1, 3]], "dx": [[0.5, 0.25]], "dweight": 1.5}),
     (Linear(2), [X], [DY], {"weight": [[-2.0, 1.0]], "bias": [9.0]}, {"output": 6, "dx": 1, "dweight": 1.5, "dbias": 0.5}),
     (Linear(2), [[[np.inf, 3.0]]], [[[np.nan, 0.5]]], {"weight": [[-2.0, -np.inf]]}, {"output": 6, "dx": 1, "dweight": 1.5}),
+    (bp.BatchNorm(training=False), [[[0.0, 0.0]]], [DY], {"weight": [2.0, 1.0], "running_mean": [0.25, -4.0]},
+     {"output": 8, "dweight": 2.0}),
     (bp.Softmax(), [X], [DY], {}, {"output": 3, "dx": 0.5}),
     (bp.Add(), [X, [[5.0, 0.0]]], [DY], {}, {"output": 5, "dx_0": 0.5}),
     (bp.Fork(2), [X], [None, DY], {}, {"output": 3, "dx": 0.5}),
