@@ -71,7 +71,7 @@ def natural_scale(step: LayerTrace, tensor: str) -> Any:
     return {"output": largest_x * gain, "dx": largest_dy * gain, "dweight": largest_dy * largest_x}.get(tensor, largest_dy)
 
 
-def _largest(*arrays: np.ndarray) -> float:
+def _largest(*arrays: np.ndarray | None) -> float:
     sizes = (np.abs(a.astype(np.float64)) for a in arrays if a is not None)
     return max((float(np.max(size, initial=0.0, where=np.isfinite(size))) for size in sizes), default=0.0)
 
