@@ -18,15 +18,15 @@ from .diagnose import Diagnosis, diagnose, digits_lost, source_of
 from .finding import Finding
 from .known import Known, KnownList
 from .ledger import Ledger
-from .options import Setting, options_that_decide, settings
+from .options import options_that_decide, variants
 from .plant import Planter
 from .reference.case import Case
 from .reference.heads import Head, MSELoss
-from .reference.layer import Shape
 from .reference.network import Network
 from .reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from .reference.trace import HEAD_PATH, LayerTrace, Trace
 from .report import SelfTest
+from .setting import Setting
 from .shrink import shrink
 
 __all__ = ["Examiner", "Outcome"]
@@ -276,9 +276,9 @@ class Examiner:
             return finding
         adapter = next(a for a in self.adapters if a.name == finding.adapter)
 
-        def shows(layer: Any, shape: Shape) -> bool | None:
+        def shows(setting: Setting) -> bool | None:
             """Say whether the layer alone is off; None where its tensor is missing or zero anyway."""
-            alone = replace(case, network=Network(shape, (layer,), MSELoss()), batch=max(OPTIONS_BATCH, case.batch))
+            alone = replace(case, network=Network(setting.shapes[0], (setting.layer,), MSELoss()), batch=max(OPTIONS_BATCH, case.batch))
             outcomes = [self.outcome(adapter, replace(alone, seed=seed)) for seed in (case.seed, 0, 1)]
             if any(self._again(outcome, finding) is not None for outcome in outcomes):
                 return True
@@ -286,11 +286,14 @@ class Examiner:
             return False if any(array is not None and array.any() for array in traced) else None
 
         shown: dict[Setting, bool] = {}
-        for layer, shape in settings(step.layer, *(x.shape[1:] for x in step.inputs)):
+        own = Setting(step.layer, tuple(x.shape[1:] for x in step.inputs))
+        for setting in variants(own):
+            found = None
             with suppress(ValueError, IndexError):  # a shape that no network begins with
-                if (found := shows(layer, shape)) is not None:
-                    shown[layer, shape] = found
-            if time.monotonic() > stop or not shown.get((step.layer, shape), True):  # late, or it needs its neighbours to show
+                found = shows(setting)
+            if found is not None:
+                shown[setting] = found
+            if time.monotonic() > stop or (setting == own and not found):  # late, or it needs its neighbours to show
                 break
         return replace(finding, diagnosis=replace(finding.diagnosis, condition=options_that_decide(shown)))
 

@@ -10,27 +10,27 @@ from functools import partial
 from itertools import combinations, pairwise
 from typing import Any
 
-from .reference.layer import Layer, Shape
+from .reference.layer import Layer
+from .setting import Setting
 
-__all__ = ["Setting", "options_that_decide", "settings"]
+__all__ = ["options_that_decide", "variants"]
 
 MOST = 40  # settings of one layer that are tried
-ENOUGH = 2  # of those that are off, and of those that are not, before a rule is said
+ENOUGH = 3  # of those that are off, and of those that are not, before a rule is said
 WINDOW = ("kernel_size", "stride", "padding", "dilation", "output_padding")  # options with a size for each axis, which may be compared
 
-Setting = tuple[Layer, Shape]
 Rule = tuple[str, Callable[[Layer], bool]]
 
 
-def settings(layer: Layer, *shapes: Shape) -> list[Setting]:
-    """Return settings of a layer of one input: itself, the examples of its class, and each with options of the others.
+def variants(setting: Setting) -> list[Setting]:
+    """Return settings of the same layer with one input: itself, the examples of its class, and each with options of the others.
 
-    `shapes` are those of its inputs; where they are several, it is among the settings only as far as options make one of them.
+    Where it has several inputs, it is among them only as far as its options are taken into an example.
     """
-    known = [(layer, shapes), *((other, tuple(shapes)) for other, *shapes in type(layer).examples())]
-    plain = [(one, sizes[0]) for one, sizes in known if len(sizes) == 1]
-    mixed = [(one, size) for base, size in plain for other, _ in known for one in _between(base, other)]
-    return [*dict.fromkeys(one for one in (*plain, *mixed) if _fits(*one))][:MOST]
+    known = [setting, *(Setting(other, tuple(shapes)) for other, *shapes in type(setting.layer).examples())]
+    plain = [one for one in known if len(one.shapes) == 1]
+    mixed = [Setting(one, base.shapes) for base in plain for other in known for one in _between(base.layer, other.layer)]
+    return [*dict.fromkeys(one for one in (*plain, *mixed) if _fits(one))][:MOST]
 
 
 def _between(layer: Layer, other: Layer) -> Iterator[Layer]:
@@ -41,17 +41,16 @@ def _between(layer: Layer, other: Layer) -> Iterator[Layer]:
                 yield replace(layer, **{field.name: getattr(other, field.name)})
 
 
-def _fits(layer: Layer, shape: Shape) -> bool:
+def _fits(setting: Setting) -> bool:
     try:
-        layer.output_shape(shape)
+        return len(setting.layer.input_names) == 1 and bool(setting.outputs)
     except (ValueError, IndexError):
         return False
-    return len(layer.input_names) == 1
 
 
 def options_that_decide(shown: Mapping[Setting, bool]) -> str:
     """Say which options a layer has in every setting in which it is off and in no other; nothing where no simple rule tells them apart."""
-    off, right = ([layer for (layer, _), shows in shown.items() if shows is which] for which in (True, False))
+    off, right = ([setting.layer for setting, shows in shown.items() if shows is which] for which in (True, False))
     if len(off) < ENOUGH or len(right) < ENOUGH:
         return ""
     needed = [(words, holds) for words, holds in _rules([*off, *right]) if all(map(holds, off))]

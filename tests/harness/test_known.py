@@ -340,6 +340,14 @@ def test_a_lost_projection_is_explained_for_long_vectors_alone() -> None:
         assert bool(excused.any()) is bool(met) is explained
 
 
+def test_an_orthogonal_pair_has_no_projection_to_lose() -> None:
+    """What is off in the gradient of a pair at right angles is a mistake, however long it is."""
+    layer, entry = bp.CosineEmbeddingLoss(), next(e for e in load_known() if e.id == "torch-cosine-embedding-long-vectors")
+    z, target = np.array([[[3e9, 0.0], [0.0, 2e9]]], np.float32), np.ones(1, np.float32)
+    step = LayerTrace("head", layer, (z, target), np.float32(0), (z,), np.float32(1), {}, {})
+    assert not entry.explained(step, z.shape, "dz").any()
+
+
 def test_a_certificate_without_its_tensors_cannot_be_explained() -> None:
     """Without the numbers, or the truth, there is nothing to compare with an entry."""
     for kept in ({"actual": None}, {"ball": None}):

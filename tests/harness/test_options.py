@@ -9,7 +9,8 @@ from typing import Any
 import backproof as bp
 import pytest
 from backproof.adapters import load
-from backproof.options import options_that_decide, settings
+from backproof.options import options_that_decide, variants
+from backproof.setting import Setting
 
 
 class Mistaken:
@@ -65,7 +66,7 @@ def test_a_mistake_of_all_settings_has_no_condition() -> None:
 
 
 def tried(layer: Any, *shapes: Any, off: Callable[[Any], bool]) -> str:
-    return options_that_decide({setting: off(setting[0]) for setting in settings(layer, *shapes)})
+    return options_that_decide({setting: off(setting.layer) for setting in variants(Setting(layer, shapes))})
 
 
 def test_rules_are_said_of_what_was_tried() -> None:
@@ -81,7 +82,7 @@ def test_rules_are_said_of_what_was_tried() -> None:
 
 def test_no_rule_is_made_up() -> None:
     """Too few settings, or such as no rule of two options tells apart, and nothing is said."""
-    layers = settings(bp.AvgPool1d(2), (1, 6))
+    layers = variants(Setting(bp.AvgPool1d(2), ((1, 6),)))
     assert options_that_decide({}) == ""
     assert options_that_decide({setting: i == 0 for i, setting in enumerate(layers)}) == ""
     assert options_that_decide({setting: i % 2 == 0 for i, setting in enumerate(layers)}) == ""
@@ -90,7 +91,7 @@ def test_no_rule_is_made_up() -> None:
 
 def test_a_layer_of_several_inputs_is_tried_as_far_as_it_has_one() -> None:
     """A recurrent layer with initial states is tried without them; attention, which always has three inputs, is not."""
-    found = settings(bp.GRU(2, states=True), (3, 2), (1, 2))
+    found = variants(Setting(bp.GRU(2, states=True), ((3, 2), (1, 2))))
     assert found
-    assert {len(layer.input_names) for layer, _ in found} == {1}
-    assert settings(bp.ScaledDotProductAttention(), (3, 2), (3, 2), (3, 2)) == []
+    assert {len(setting.layer.input_names) for setting in found} == {1}
+    assert variants(Setting(bp.ScaledDotProductAttention(), ((3, 2),) * 3)) == []
