@@ -8,16 +8,16 @@ in the precision, so that every certificate agrees.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from time import process_time
 from typing import Any
 
 import numpy as np
 from backproof.certify import certify_layer, expected, expected_plain
+from backproof.probe import Probe
 from backproof.reference import library
-from backproof.reference.heads import Head
-from backproof.reference.layer import REGISTRY, Constant, Shape, each_shape
+from backproof.reference.layer import REGISTRY, Shape
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision
 from backproof.reference.trace import LayerTrace
 from document import conditions, milliseconds, note, table, write
@@ -82,61 +82,19 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def _number(rng: np.random.Generator, shape: Shape, precision: Precision) -> np.ndarray:
-    return np.asarray(rng.standard_normal(shape)).astype(precision.dtype)
-
-
-def _constant(rng: np.random.Generator, constant: Constant, batch: int, precision: Precision) -> np.ndarray:
-    shape = (*(batch,) * constant.batched, *constant.shape)
-    if constant.kind == "index":
-        return rng.integers(constant.below, size=shape)
-    if constant.kind in {"keep", "boolean"}:
-        chosen = rng.random(shape) < constant.p
-        return chosen.astype(precision.dtype) if constant.kind == "keep" else chosen
-    numbers = _number(rng, shape, precision)
-    return np.abs(numbers) + numbers.dtype.type(0.125) if constant.kind == "positive" else numbers
-
-
-def _target(rng: np.random.Generator, head: Head, z_shape: Shape, precision: Precision) -> np.ndarray:
-    shape, kind = head.target_shape(z_shape), head.target_kind()
-    if kind == "classes":
-        return rng.integers(z_shape[-1], size=shape)
-    if kind == "ctc":
-        return rng.integers(1, z_shape[-1], size=shape)
-    if kind == "distribution":
-        return (rng.multinomial(64, np.full(z_shape[-1], 1 / z_shape[-1]), size=z_shape[:-1]) / 64).astype(precision.dtype)
-    if kind == "real":
-        return _number(rng, shape, precision)
-    if kind == "sign":
-        return rng.choice([-1.0, 1.0], size=shape).astype(precision.dtype)
-    return rng.random(shape).astype(precision.dtype)
-
-
 def step_of(setting: Setting, precision: Precision, seed: int = 0) -> LayerTrace:
-    """Return a step of normal numbers and what the plain rule makes of them, stored in the precision."""
-    rng, layer, batch, shapes = np.random.default_rng(seed), setting.layer(), setting.batch, setting.shapes
-    if isinstance(layer, Head):
-        z_shape = (batch, *shapes[0])
-        inputs: tuple[np.ndarray, ...] = (_number(rng, z_shape, precision), _target(rng, layer, z_shape, precision))
-        return _answered(LayerTrace("head", layer, inputs, None, (), _number(rng, layer.loss_shape(z_shape), precision), {}, {}), precision)
-    inputs = tuple(rng.integers(below, size=(batch, *shape)) if below else _number(rng, (batch, *shape), precision)
-                   for shape, below in zip(shapes, layer.index_below(), strict=True))  # fmt: skip
-    params = {name: _number(rng, shape, precision) for name, shape in layer.parameters(*shapes).items()}
-    params |= {name: _constant(rng, constant, batch, precision) for name, constant in layer.constants(*shapes).items()}
-    upstream = tuple(_number(rng, (batch, *shape), precision) for shape in each_shape(layer.output_shape(*shapes)))
-    d_output = upstream if len(upstream) > 1 else upstream[0]
-    return _answered(LayerTrace("0", layer, inputs, None, (), d_output, params, {}), precision)
-
-
-def _answered(step: LayerTrace, precision: Precision) -> LayerTrace:
-    """Return a step with the plain rule's own outputs and gradients as the candidate's."""
+    """Return a step of numbers as `check` draws them, and what the plain rule makes of them, stored in the precision."""
+    layer = setting.layer()
+    call = Probe(layer, setting.shapes, setting.batch, seed, precision=precision.name).call()
+    step = LayerTrace("0", layer, call.inputs, None, (), _one(call.dys), call.params, {})
     found = {name: np.asarray(a).astype(precision.dtype) for name, a in expected_plain(step).items()}
-    names = ("z",) if isinstance(step.layer, Head) else step.layer.input_names
-    outputs = ("output",) if isinstance(step.layer, Head) else step.layer.output_names
-    output = tuple(found.pop(name) for name in outputs)
-    gradients = tuple(found.pop(f"d{name}", None) for name in names)
-    return LayerTrace(step.path, step.layer, step.inputs, output if len(output) > 1 else output[0], gradients, step.d_output, step.params,
-                      {name.removeprefix("d"): a for name, a in found.items()})  # fmt: skip
+    output = _one([found.pop(name) for name in layer.output_names])
+    gradients = tuple(found.pop(f"d{name}", None) for name in layer.input_names)
+    return replace(step, output=output, d_inputs=gradients, d_params={name.removeprefix("d"): a for name, a in found.items()})
+
+
+def _one(arrays: Sequence[Any]) -> Any:
+    return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def best(runs: int, *functions: Callable[[], Any]) -> Iterator[float]:

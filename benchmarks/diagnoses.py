@@ -250,8 +250,7 @@ def same_numbers(code: str, made: list[tuple[Scene, Array]]) -> bool:
         return expected(step, arithmetic)
 
     for one, wrong in made:
-        names = ("z",) if isinstance(one.layer, Head) else one.layer.input_names
-        d_inputs = tuple(one.gradients.get(f"d{name}") for name in names)
+        d_inputs = tuple(one.gradients.get(f"d{name}") for name in one.layer.input_names)
         d_params = {name: one.gradients[f"d{name}"] for name in one.params if f"d{name}" in one.gradients}
         y, dy = (arrays if len(arrays) > 1 else arrays[0] for arrays in (one.outputs, one.dys))
         step = LayerTrace("candidate", one.layer, one.inputs, y, d_inputs, dy, one.params, d_params)

@@ -72,15 +72,10 @@ def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
 
 def named(layer: Any, outputs: tuple[Any, ...], d_inputs: tuple[Any, ...], d_params: Mapping[str, Any]) -> dict[str, Any]:
     """Name outputs and gradients, of which those of whole numbers are None and left out."""
-    inputs, names = _input_names(layer), ("output",) if isinstance(layer, Head) else layer.output_names
-    d_by_name = {f"d{name}": d for name, d in zip(inputs, d_inputs, strict=False)}
-    below = dict(zip(d_by_name, (None,) if isinstance(layer, Head) else layer.index_below(), strict=False))
-    return {**dict(zip(names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
+    d_by_name = {f"d{name}": d for name, d in zip(layer.input_names, d_inputs, strict=False)}
+    below = dict(zip(d_by_name, layer.index_below(), strict=False))
+    return {**dict(zip(layer.output_names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
             **{f"d{name}": d for name, d in d_params.items()}}
-
-
-def _input_names(layer: Any) -> tuple[str, ...]:
-    return ("z",) if isinstance(layer, Head) else layer.input_names
 
 
 def _copies_whole_numbers(step: LayerTrace) -> bool:
@@ -247,7 +242,7 @@ class _Neighbourhood:
         self.trace, self.arithmetic = trace, arithmetic
         self.producer = {w: (i, k) for i, wired in enumerate(trace.wires) for k, w in enumerate(wired.outputs)}
         self.consumer = {w: (i, f"d{name}") for i, (step, wired) in enumerate(zip(trace.layers, trace.wires, strict=True))
-                         for name, w in (*zip(_input_names(step.layer), wired.inputs, strict=False), *wired.params)}  # fmt: skip
+                         for name, w in (*zip(step.layer.input_names, wired.inputs, strict=False), *wired.params)}  # fmt: skip
 
     def inputs(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the inputs of a layer as the `reach` layers before it may round them, the recorded ones among them."""

@@ -25,7 +25,7 @@ from .classify import PARTNERS, Loss, classify
 from .condition import condition, simpler, where
 from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
-from .directional import DIRECTIONAL, certify_directional, first_order, said_of
+from .directional import DIRECTIONAL, certify_directional, expected_along, first_order, said_of
 from .directional_diagnosis import diagnose_directional
 from .environment import environment
 from .finding import Finding
@@ -203,8 +203,7 @@ class Checker:
         """
         off = {other.tensor for other in self.ledger.found.values() if not other.known and other.verdict != "convention"
                and isinstance(other.case, Probe) and other.case.batch and other.case.condition == Condition()}  # fmt: skip
-        outputs = ("output",) if isinstance(self.like, Head) else self.like.output_names
-        wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(self.like, finding.tensor), *outputs}
+        wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(self.like, finding.tensor), *self.like.output_names}
         return bool(off & wanted - {""})
 
     def _examine(self, probe: Probe, *, repeat: bool) -> None:
@@ -351,11 +350,11 @@ class Checker:
         """Judge a failed certificate again without the entries that are known of the framework; return it with the reasons."""
         if certificate.actual is None or certificate.ball is None or verdict == "error":
             return certificate, ""
-        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate)
+        along: dict[str, Any] = {}
         if probe.condition.mode in DIRECTIONAL:
-            alike = replace(certificate, tensor=first_order(self.like, certificate.tensor))
-            more, of_gradient = self.known.explain(self.adapter, probe.precision, step, verdict, alike)
-            excused, met = excused | more, [*met, *of_gradient]
+            along = {"alike": first_order(self.like, certificate.tensor),
+                     "rounded": lambda precision: expected_along(step, probe.call(), precision)[certificate.tensor]}  # fmt: skip
+        excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate, **along)
         if not met:
             return certificate, ""
         rest = judge(step, certificate.tensor, certificate.actual, certificate.ball, precision_named(probe.precision), excused)

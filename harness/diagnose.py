@@ -86,8 +86,8 @@ def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Di
 
 def source_of(step: LayerTrace, tensor: str) -> np.ndarray:
     """Return the input that a gradient is of, or else the first."""
-    names = () if isinstance(step.layer, Head) else step.layer.input_names
-    return step.inputs[names.index(tensor[1:])] if tensor[1:] in names else step.inputs[0]
+    names = step.layer.input_names
+    return step.inputs[names.index(tensor[1:]) if tensor[1:] in names else 0]
 
 
 def _beside(here: float, there: float) -> str:

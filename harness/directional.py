@@ -44,19 +44,15 @@ def directions(rng: np.random.Generator, shapes: Mapping[Key, Shape], fixed: Map
     return found
 
 
-def _names(layer: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (("z",), ("output",)) if isinstance(layer, Head) else (layer.input_names, layer.output_names)
-
-
 def _named(layer: Any, mode: str, derivatives: Mapping[tuple[Key | None, int], Any]) -> dict[str, Any]:
     """Return derivatives by the name of their tensor."""
-    outputs = _names(layer)[1]
+    outputs = layer.output_names
     return {f"{mode} {_name(layer, key, n)}{f' of {outputs[n]}' if mode == JVP and len(outputs) > 1 else ''}": d
             for (key, n), d in derivatives.items()}  # fmt: skip
 
 
 def _name(layer: Any, key: Key | None, n: int) -> str:
-    inputs, outputs = _names(layer)
+    inputs, outputs = layer.input_names, layer.output_names
     if key is None:
         return "dy" if len(outputs) == 1 else f"d{outputs[n]}"
     return inputs[key] if isinstance(key, int) else key
@@ -64,7 +60,7 @@ def _name(layer: Any, key: Key | None, n: int) -> str:
 
 def place_of(layer: Any, call: Call, tensor: str) -> tuple[Key | None, int]:
     """Return what a tensor of this name is of: an input's place, a parameter's name or None for what comes from above; and a number."""
-    count = len(_names(layer)[1])
+    count = len(layer.output_names)
     places = [*((None, n) for n in range(count)), *((key, n) for key in call.tangents for n in range(count if call.mode == JVP else 1))]
     found: tuple[Key | None, int] = _named(layer, call.mode, {place: place for place in places})[tensor]
     return found
@@ -124,7 +120,7 @@ def first_order(layer: Any, tensor: str) -> str:
     name = next((tensor.removeprefix(mode).strip() for mode in DIRECTIONAL if tensor.startswith(mode)), None)
     if name is None:
         return tensor
-    inputs, outputs = _names(layer)
+    inputs, outputs = layer.input_names, layer.output_names
     own = name.partition(" of ")[0]
     return f"d{inputs[0]}" if own == "dy" or own in {f"d{output}" for output in outputs} else f"d{own}"
 

@@ -362,8 +362,7 @@ def _miswired(trace: Trace, case: Case) -> list[Certificate]:
         return tensor in balls and not judge(step, tensor, array, balls[tensor], precision).failed  # whole numbers have no ball
 
     for step, wired in zip(steps, trace.wires, strict=True):
-        names = ("z",) if step is steps[-1] else step.layer.input_names
-        for wire, name, array in zip(wired.inputs, names, step.inputs, strict=False):
+        for wire, name, array in zip(wired.inputs, step.layer.input_names, step.inputs, strict=False):
             if wire not in made:
                 continue
             before, output, y, dy = made[wire]

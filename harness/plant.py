@@ -10,7 +10,6 @@ from .certify import certify_step, conserves, expected, expected_plain, expected
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .mistakes.general import MISTAKES as GENERAL
-from .reference.heads import Head
 from .reference.rounding import Arithmetic, Precision, quiet
 from .reference.trace import LayerTrace, Trace
 from .report import SelfTest
@@ -49,12 +48,12 @@ REPEATED = 1  # and how many where all that fit have been planted before
 
 def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
     """Return the step with one of its tensors replaced."""
-    outputs, inputs = (("output",), ("z",)) if isinstance(step.layer, Head) else (step.layer.output_names, step.layer.input_names)
-    if tensor in outputs:
-        changed = tuple(value if name == tensor else y for name, y in zip(outputs, step.outputs, strict=True))
+    if tensor in step.layer.output_names:
+        changed = tuple(value if name == tensor else y for name, y in zip(step.layer.output_names, step.outputs, strict=True))
         return replace(step, output=changed if len(changed) > 1 else changed[0])
-    if tensor[1:] in inputs:
-        return replace(step, d_inputs=tuple(value if f"d{name}" == tensor else d for name, d in zip(inputs, step.d_inputs, strict=True)))
+    if tensor[1:] in step.layer.input_names:
+        named = zip(step.layer.input_names, step.d_inputs, strict=True)
+        return replace(step, d_inputs=tuple(value if f"d{name}" == tensor else d for name, d in named))
     return replace(step, d_params={**step.d_params, tensor[1:]: value})
 
 

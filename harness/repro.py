@@ -44,8 +44,8 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
         "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": head, "tensor": tensor,
         "arrays": {k: (_literal(k, a), _dtype(a, finding.precision)) for k, a in arrays.items()},
         "inputs": [n for n in names if n != "target"], "upstream": list(upstream), "params": list(step.params),
-        "output": 0 if head or tensor not in step.layer.output_names else step.layer.output_names.index(tensor),
-        "is_output": tensor in (("output",) if head else step.layer.output_names),
+        "output": 0 if tensor not in step.layer.output_names else step.layer.output_names.index(tensor),
+        "is_output": tensor in step.layer.output_names,
         "from_file": any(a.size > INLINE for a in arrays.values()), "dtype": finding.precision.replace("tf32", "float32"),
         "index": finding.index, "expected": finding.expected, "bound": finding.bound, "sentence": json.dumps(finding.diagnosis.sentence),
     }  # fmt: skip
@@ -65,8 +65,8 @@ def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: j
         "real": real, "params": {n: theirs.get(n, n) for n in step.params}, "trained": [n for n in step.params if n in step.d_params],
         "upstream": list(outputs), "alone_head": head and step.d_outputs[0].ndim == 0,
         "tensor": "dx" if finding.tensor == "dz" else finding.tensor, "dtype": finding.precision,
-        "output": 0 if head or finding.tensor not in step.layer.output_names else step.layer.output_names.index(finding.tensor),
-        "is_output": finding.tensor in (("output",) if head else step.layer.output_names),
+        "output": 0 if finding.tensor not in step.layer.output_names else step.layer.output_names.index(finding.tensor),
+        "is_output": finding.tensor in step.layer.output_names,
         "along": {}, "layouts": _layouts(probe) if probe.framework == "torch" else {}, "sentence": json.dumps(finding.diagnosis.sentence),
     }  # fmt: skip
     if probe.condition.mode in DIRECTIONAL:

@@ -94,6 +94,9 @@ class Head:
     fixed: ClassVar[bool] = False
     """Whether the class is one output with one loss, under a name of its own."""
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
+    input_names: ClassVar[tuple[str, ...]] = ("z",)
+    """The input with a gradient, as a layer names its own; the target comes second."""
+    output_names: ClassVar[tuple[str, ...]] = ("output",)
 
     def __post_init__(self) -> None:
         for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
@@ -114,6 +117,10 @@ class Head:
 
     def _error(self, message: str) -> ValueError:
         return ValueError(f"{type(self).__name__}: {message}")
+
+    def index_below(self) -> tuple[int | None, ...]:
+        """Return that z holds no indices, as `Layer.index_below` says of its inputs."""
+        return (None,)
 
     def rules(self) -> str:
         """Return the derivation: of the fused form where there is one, else of the loss and of the output."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -15,7 +15,7 @@ from backproof.certify import Certificate, expected
 from backproof.environment import framework_version
 from backproof.finding import VERDICTS
 from backproof.reference.layer import REGISTRY
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, quiet
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -80,15 +80,15 @@ class Known:
         inside = _between(argument(step, tensor, shape, self.argument), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
-    def small_enough(self, step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> np.ndarray:
-        """Return which entries are off by no more than the entry explains."""
+    def small_enough(self, actual: np.ndarray, ball: Rounded, rounded: Callable[[Precision], Rounded]) -> np.ndarray:
+        """Return which entries are off by no more than the entry explains; `rounded` gives the ball in another precision."""
         with quiet():
             truth, difference = np.abs(ball.value), np.abs(actual.astype(np.float64) - ball.value)
             within = np.ones(truth.shape, dtype=bool)
             if self.at_most < np.inf:
                 within &= difference / truth <= self.at_most
             if self.held_in:
-                coarse = expected(step, Arithmetic(PRECISIONS[self.held_in]))[tensor]
+                coarse = rounded(PRECISIONS[self.held_in])
                 known = np.isfinite(coarse.value) & np.isfinite(coarse.radius())  # beyond its range anything may come
                 within &= ~known | (np.abs(actual.astype(np.float64) - coarse.value) <= coarse.radius())
             return within | (truth < self.truth_below)
@@ -166,18 +166,24 @@ class KnownList:
                 and entry.covers(adapter, precision, step) and entry.shows(step)]  # fmt: skip
 
     def explain(self, adapter: str, precision: str, step: LayerTrace, verdict: str,
-                certificate: Certificate) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
-        """Return which entries of a certificate's tensor are known, and the discrepancies that explain them."""
+                certificate: Certificate, *, alike: str = "",
+                rounded: Callable[[Precision], Rounded] | None = None) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
+        """Return which entries of a certificate's tensor are known, and the discrepancies that explain them.
+
+        A derivative along a direction also shares those of the tensor that it is `alike`, and says how another precision has it `rounded`.
+        """
         actual, ball = certificate.actual, certificate.ball
         if actual is None or ball is None:
             raise ValueError(f"{certificate.tensor}: a certificate without its tensors cannot be explained")
         with quiet():
             outside = ~(np.abs(actual.astype(np.float64) - ball.value) <= ball.radius())
+        rounded = rounded or (lambda precision: expected(step, Arithmetic(precision))[certificate.tensor])
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
-            if certificate.tensor in entry.tensors and verdict in entry.verdicts and entry.covers(adapter, precision, step):
-                mask = outside & entry.explained(step, outside.shape, certificate.tensor)
-                mask &= entry.small_enough(step, certificate.tensor, actual, ball)
+            tensor = next((name for name in (certificate.tensor, alike) if name in entry.tensors), "")
+            if tensor and verdict in entry.verdicts and entry.covers(adapter, precision, step):
+                mask = outside & entry.explained(step, outside.shape, tensor)
+                mask &= entry.small_enough(actual, ball, rounded)
                 if mask.any():
                     excused |= mask
                     met.append(entry)

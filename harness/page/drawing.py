@@ -48,8 +48,7 @@ def drawing(finding: Finding) -> tuple[Box, ...]:
         return ()
     if isinstance(case.layer, WholeNetwork):
         return _network(case.layer.network, finding.path, case.batch)
-    names = getattr(case.layer, "input_names", ("z",))
-    inputs = tuple(_input(f"input {name}", shape, case.batch) for name, shape in zip(names, case.shapes, strict=False))
+    inputs = tuple(_input(f"input {name}", shape, case.batch) for name, shape in zip(case.layer.input_names, case.shapes, strict=False))
     layer = _Drawer("", {}, case.batch).box(case.layer, "")
     if layer.inside:
         return (*inputs, Box("chain", "the candidate", note="stands for all of this", guilty=True, inside=(layer,)))

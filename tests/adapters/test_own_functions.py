@@ -56,3 +56,13 @@ def test_jaxs_own_functions_are_right(cls: type[Layer]) -> None:
     report = bp.check(own_function("jax", layer), layer, framework="jax", cases=2, precisions="float32")
     assert report.ok, str(report)
     assert report.compared
+
+
+@pytest.mark.parametrize(("layer", "precision", "tensor"), [(bp.MultiheadAttention(4, 2), "float64", "double backward in_proj_weight"),
+                                                           (bp.ScaledDotProductAttention(is_causal=True), "float64", "jvp query"),
+                                                           (bp.LogSoftmax(), "bfloat16", "dx")], ids=str)  # fmt: skip
+def test_what_is_known_of_jax_is_known_of_its_functions(layer: Layer, precision: str, tensor: str) -> None:
+    """A derivative of attention along a direction is known by what its gradient is known by, held in float32 along that direction."""
+    report = bp.check(own_function("jax", layer), layer, framework="jax", cases=4, precisions=precision)
+    assert report.ok, str(report)
+    assert tensor in {finding.tensor for finding in report.known}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Rounded, precision_named
+from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Precision, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
 from backproof.report import Report
@@ -280,7 +280,7 @@ def test_an_entry_explains_errors_of_a_certain_size(limits: dict[str, Any], expl
     for scale in (1, 2.0**-8) if "truth_below" not in limits else (1,):
         actual = ((value + error) * scale).astype(np.float32)
         ball = Arithmetic(FLOAT64).exact(value * scale)
-        found = replace(ENTRY, **limits).small_enough(step_of(bp.ReLU(), X), "dx", actual, ball)
+        found = replace(ENTRY, **limits).small_enough(actual, ball, _rounded(step_of(bp.ReLU(), X)))
         assert "".join("y" if entry else "n" for entry in found) == explained
 
 
@@ -289,15 +289,19 @@ def test_an_entry_explains_what_a_coarser_precision_holds() -> None:
     layer, entry = bp.Softmax(), replace(ENTRY, layers=("Softmax",), held_in="float32")
     x = np.array([[1.0, 2.0, 3.0], [-7.0, 0.5, 4.0]])
     step = step_of(layer, x)
-    right = expected(step, Arithmetic(FLOAT64))["output"]
+    right = _rounded(step)(FLOAT64)
     single = np.exp(x.astype(np.float32) - np.float32(4))
     single /= single.sum(axis=1, keepdims=True)
     assert (np.abs(single - right.value) > right.radius()).any()
-    assert entry.small_enough(step, "output", single.astype(np.float64), right).all()
+    assert entry.small_enough(single.astype(np.float64), right, _rounded(step)).all()
     for wrong in (right.value * (1 + 1e-4), np.full((2, 3), np.nan)):
-        assert not entry.small_enough(step, "output", wrong, right).any()
+        assert not entry.small_enough(wrong, right, _rounded(step)).any()
     large = step_of(bp.Softplus(), np.full((1, 3), 1e300))
-    assert entry.small_enough(large, "output", np.full((1, 3), np.inf), expected(large, Arithmetic(FLOAT64))["output"]).all()
+    assert entry.small_enough(np.full((1, 3), np.inf), _rounded(large)(FLOAT64), _rounded(large)).all()
+
+
+def _rounded(step: LayerTrace) -> Callable[[Precision], Rounded]:
+    return lambda precision: expected(step, Arithmetic(precision))["output"]
 
 
 @pytest.mark.parametrize(("ends", "shows", "shown"), [

@@ -1,0 +1,92 @@
+"""The frameworks' own functions as candidates of `check`: every layer and head, every setting of them, every precision.
+
+Whatever layout, upstream gradient, transform or special value a check draws, a framework's own function may be blamed for nothing but
+what is known of it. A setting whose check finds more is printed with the case that shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from time import perf_counter
+from typing import Any
+
+import backproof as bp
+from backproof import strategies
+from backproof.reference.head import pairs
+from backproof.reference.heads import Head
+from backproof.reference.layer import REGISTRY, Layer
+from document import conditions, note, table, write
+
+PRECISIONS = ("float64", "float32", "bfloat16", "float16")
+
+Candidate = Callable[..., Any]
+
+
+def candidates(framework: str) -> Iterator[tuple[Any, int, Candidate]]:
+    """Yield every setting of every layer, then every head, as the truth, with a seed and the framework's own function."""
+    adapter = import_module(f"backproof.adapters.{framework}")
+    for cls in sorted(adapter.LOWERINGS, key=lambda cls: cls.__name__):
+        for seed, (layer, *_) in enumerate(cls.examples()):
+            yield layer, seed, _called(adapter.LOWERINGS[cls], layer)
+    for head in (*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")):
+        yield head, 0, partial(adapter.HEADS[type(head)], head)
+
+
+def _called(lowering: Callable[..., Any], layer: Layer) -> Candidate:
+    return lambda *inputs, **params: lowering(layer, params, *inputs)
+
+
+def scan(framework: str, cases: int) -> tuple[Counter[str], float]:
+    """Check every candidate of a framework; return what was counted, and the seconds it took."""
+    start, counted = perf_counter(), Counter[str]()
+    for like, seed, candidate in candidates(framework):
+        note(f"{framework}: {counted['settings']} {like}")
+        report = bp.check(candidate, like, framework=framework, cases=cases, seed=seed, precisions=PRECISIONS)
+        counted += Counter({"settings": 1, "layers": seed == 0 and not isinstance(like, Head), "heads": isinstance(like, Head),
+                            "entries": report.compared, "known": len(report.known), "unexplained": len(report.findings)})  # fmt: skip
+        for finding in report.findings:
+            print(f"UNEXPLAINED on {framework}: {finding.title}\n  {finding.case}\n  {finding.diagnosis.sentence}", flush=True)
+    return counted, perf_counter() - start
+
+
+
+INTRODUCTION = """\
+## The frameworks' own functions
+
+Written by `{command}`.
+
+`bp.check` of torch's and jax's own functions and losses, {cases} cases each, in {precisions}: every setting in which a layer of the
+reference is special, every head. Known are tensors with a difference that `backproof/known/` explains.
+
+"""
+
+
+def main() -> None:
+    """Scan, print and, where asked, write the section of docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--framework", action="append", choices=("torch", "jax"), help="both unless given")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # torch remarks on slow batching rules and on copies
+    rows = []
+    for framework in options.framework or ("torch", "jax"):
+        counted, seconds = scan(framework, options.cases)
+        rows.append((framework, *(f"{counted[name]:,}" for name in ("layers", "heads", "settings", "entries", "known", "unexplained")),
+                     f"{seconds:,.0f}"))  # fmt: skip
+    text = INTRODUCTION.format(command=f"python benchmarks/own_functions.py --cases {options.cases}", cases=options.cases,
+                               precisions=", ".join(PRECISIONS))  # fmt: skip
+    text += f"{table(('framework', 'layers', 'heads', 'settings', 'entries compared', 'known', 'unexplained', 'seconds'), rows)}\n"
+    text += conditions()
+    print(text)
+    if options.write:
+        write("own functions", text)
+
+
+if __name__ == "__main__":
+    main()
