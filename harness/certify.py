@@ -12,7 +12,7 @@ from .reference.case import Case
 from .reference.graph import each
 from .reference.heads import Head
 from .reference.layer import Elementwise, each_shape
-from .reference.rounding import BOUND_SLACK, Arithmetic, Precision, Rounded, either, quiet
+from .reference.rounding import BOUND_SLACK, Arithmetic, Precision, Rounded, either, largest_of, quiet
 from .reference.trace import LayerTrace, Trace
 from .reference.wiring import Fork
 
@@ -31,7 +31,7 @@ __all__ = [
 
 Index = tuple[int, ...]
 
-BLOCK = 2**15  # entries of a tensor looked at together: a few arrays of them stay in the cache
+BLOCK = 2**16  # entries of a tensor looked at together: a few arrays of them stay in the cache
 SMALLEST = 5e-324  # in place of a bound of 0: nothing over it is 0, anything else infinite
 FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
 
@@ -324,12 +324,13 @@ def judge(step: LayerTrace, name: str, actual: np.ndarray | None, ball: Rounded,
         bound = ball.radius()
         known = np.isfinite(ball.value) & np.isfinite(bound)
         excess = np.where(difference == 0, 0.0, difference / bound)
-    largest = np.max(np.abs(ball.value), initial=0.0, where=known)
-    open_ = ~known | ((bound >= largest) & (difference != 0) & (difference <= bound))
-    outside = known & ~(difference <= bound)
+    size, within = np.abs(ball.value), difference <= bound
+    largest = largest_of(np.where(known, size, 0.0))
+    open_ = ~known | ((bound >= largest) & (difference != 0) & within)
+    outside = known & ~within
     if excused is not None:
         outside &= ~excused
-    margin = float(np.max(excess, initial=0.0, where=(difference <= bound) & (bound <= np.abs(ball.value) / 2)))
+    margin = largest_of(np.where(within & (bound <= size / 2), excess, 0.0))
     judged = Certificate(step.path, step.layer, name, "agrees", int(actual.size), outside=int(np.count_nonzero(outside)),
                          inconclusive=int(np.count_nonzero(open_)), excess=margin, margin=margin)  # fmt: skip
     if not judged.outside:
@@ -359,7 +360,7 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
     values, bounds, widest = ball.value, ball.bounds(), 0.0
     if not actual.ndim:
         actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
-    rows = max(1, 2 * BLOCK * len(actual) // size)
+    rows = max(1, BLOCK * len(actual) // size)
     with quiet():
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from .direction import Directed, numbers_of
-from .functions import affine, sum_of_products
+from .functions import affine, recomputed, sum_of_products
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
 
@@ -51,17 +51,6 @@ def _factor(scale: float, like: Array) -> Array:
     return root * root
 
 
-def _recomputed(weights: Array, top: Array, total: Array) -> Array:
-    """Return the weights e^(s - top) / total, as a ball that also holds e^(s - log_total) with log_total = top + log total.
-
-    That is how they come back where log_total alone was kept (Dao, *FlashAttention-2*, 2023, algorithm 2): they carry its rounding.
-    """
-    if not isinstance(weights, Rounded):
-        return weights
-    log = np.log(_exact(total.value, total))  # the bound of the total is in the weights already
-    return weights * np.exp(top + log - log - top)
-
-
 def _over_groups(a: Array, b: Array, groups: int) -> Array:
     """a^T b, summed over the queries of every group."""
     if groups == 1:
@@ -90,7 +79,7 @@ def attend(query: Array, key: Array, value: Array, seen: np.ndarray | None, *, s
     y = weights @ value
 
     def pullback(dy: Array) -> tuple[Array, Array, Array]:
-        p = _recomputed(weights, top, total)
+        p = recomputed(weights, top, total)
         dp = dy @ _turned(value)
         mean = either(inner(p, dp, -1), inner(dy, y, -1))
         dscores = p * (dp - mean) * factor

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import special
 
 from .direction import Directed, numbers_of, steady
-from .rounding import Array, Rounded, added, either, inner, one_sum
+from .rounding import Array, Rounded, added, either, inner, one_sum, quiet
 
-__all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
-           "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
+__all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
+           "sigmoid", "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
 
 SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
@@ -176,6 +176,26 @@ def softmax(x: Array, axis: int) -> Array:
     """e^x / sum e^x, with the largest entry taken out first."""
     e = np.exp(x - steady(np.max(x, axis=axis, keepdims=True)))
     return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def recomputed(weights: Array, top: Array, total: Array) -> Array:
+    """Return the weights e^(s - top) / total, as a ball that also holds e^(s - log_total) with log_total = top + log total.
+
+    That is how they come back where log_total alone was kept, the output of log sum e^s or what attention keeps of it (Dao,
+    *FlashAttention-2*, 2023, algorithm 2): they carry its rounding.
+    """
+    if isinstance(weights, Directed):
+        log = np.log(total)
+        return weights * np.exp(top + log - log - top)
+    if not isinstance(weights, Rounded):
+        return weights
+    log = np.log(weights.arithmetic.exact(total.value))  # the bound of the total is in the weights already
+    factor = np.exp(top + log - log - top)  # 1, with what all of that may round
+    with quiet():
+        relative = np.abs(factor.value - 1) + factor.bound
+        bound = np.abs(weights.value) * relative
+        bound += weights.bound * (1 + relative)
+        return weights.arithmetic.overflowing(weights.value, bound)
 
 
 def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from .direction import Directed
 from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, quiet
+from .rounding import Array, Rounded, either, largest_of, quiet
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -34,14 +35,37 @@ class Weights:
     bias_hh: Array | None = None
 
     def gate(self, which: int | slice) -> Weights:
-        """Return the parameters of one gate, or of some."""
-        return Weights(*(None if a is None else a[which] for a in (self.ih, self.hh, self.bias_ih, self.bias_hh)))
+        """Return the parameters of one gate, or of some, the same ones at every time step."""
+        key = str(which)  # a slice has no hash before Python 3.12
+        if key not in self._gates:
+            self._gates[key] = Weights(*(None if a is None else a[which] for a in (self.ih, self.hh, self.bias_ih, self.bias_hh)))
+        return self._gates[key]
+
+    @cached_property
+    def _gates(self) -> dict[str, Weights]:
+        return {}
+
+    @cached_property
+    def _turned(self) -> tuple[Array, Array]:
+        return np.swapaxes(self.ih, -1, -2), np.swapaxes(self.hh, -1, -2)
 
     def input_products(self, x: Array) -> Products:
-        return [(x, np.swapaxes(self.ih, -1, -2))]
+        return [(x, self._turned[0])]
 
     def hidden_products(self, h: Array) -> Products:
-        return [(h, np.swapaxes(self.hh, -1, -2))]
+        return [(h, self._turned[1])]
+
+    def from_inputs(self, d: Array) -> Products:
+        """Return the products that sum to the gradient of the input, from that of W_ih x by gates."""
+        return _by_gates(d, self.ih)
+
+    def from_hidden(self, d: Array) -> Products:
+        """Return the products that sum to the gradient of what W_hh was applied to, from that of W_hh h by gates."""
+        return _by_gates(d, self.hh, self._rows)
+
+    @cached_property
+    def _rows(self) -> Array:
+        return self.hh.reshape((-1, self.hh.shape[-1]))
 
     def biases(self) -> list[Array]:
         return [] if self.bias_ih is None else [self.bias_ih, self.bias_hh]
@@ -166,7 +190,7 @@ def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Ce
         for place, (_, d, suffix) in reversed(list(enumerate(places))):
             mine = [drows[t, :, d * hidden : (d + 1) * hidden] for t in time]
             dins, dinitial[place], found = pullbacks[place](_ordered(mine, d), [state[:, place] for state in dlast])
-            below += by_gates(np.stack(_ordered(dins, d), axis=1), layer.weights(params, suffix).ih)
+            below += layer.weights(params, suffix).from_inputs(np.stack(_ordered(dins, d), axis=1))
             dparams |= {name + suffix: value for name, value in found.items()}
             if d == 0:
                 drows, below = sum_of_products(below), []
@@ -219,9 +243,15 @@ def _parameters(weights: Weights, xs: list[Array], pulled: list[Pulled]) -> dict
     return {name: d.reshape((rows, -1) if name.startswith("weight") else (rows,)) for name, d in found.items()}
 
 
-def by_gates(d: Array, weight: Array) -> Products:
-    """Return the products that sum to the gradient of what a weight was applied to, one for each gate."""
-    return [(d[gate], weight[gate]) for gate in range(weight.shape[0])]
+def _by_gates(d: Array, weight: Array, rows: Array = None) -> Products:
+    """Return the products that sum to the gradient of what a weight was applied to.
+
+    It is one product with the weight's rows, those of all gates; where sums are wider than what is stored, one for each gate.
+    """
+    if isinstance(d, (Rounded, Directed)) and d.arithmetic.precision.wide:
+        return [(d[gate], weight[gate]) for gate in range(weight.shape[0])]
+    rows = weight.reshape((-1, weight.shape[-1])) if rows is None else rows
+    return [(np.moveaxis(d, 0, -2).reshape((*d.shape[1:-1], rows.shape[0])), rows)]
 
 
 def tanh_slope(a: Array, y: Array) -> Array:
@@ -251,9 +281,10 @@ def mixed(left: Array, z: Array, n: Array, h: Array) -> Array:
     with quiet():
         value = left.value * n.value + z.value * h.value
         # n' + z'(h' - n') - n - z (h - n) = (1 - z')(n' - n) + z'(h' - h) + (z' - z)(h - n)
-        spread = (np.abs(left.value) + left.bound) * n.bound + (np.abs(z.value) + z.bound) * h.bound
-        spread = spread + np.abs(h.value - n.value) * np.maximum(z.bound, left.bound)
-        magnitude = size(n) + size(z) * (size(h) + size(n))
+        most_n, most_z, most_h = size(n), size(z), size(h)
+        spread = size(left) * n.bound + most_z * h.bound
+        spread += np.abs(h.value - n.value) * np.maximum(z.bound, left.bound)
+        magnitude = most_n + most_z * (most_h + most_n)
     return rounded_more(Rounded(value, spread, arithmetic), 3, magnitude)  # in either form each term meets three roundings at most
 
 
@@ -270,7 +301,11 @@ def rounded_more(ball: Array, roundings: int, magnitude: Any) -> Array:
     arithmetic = ball.arithmetic
     growth = arithmetic.gamma(roundings, arithmetic.roundoff)
     with quiet():
-        bound = ball.bound + growth * magnitude + (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
+        bound = magnitude * growth
+        bound += ball.bound
+        bound += (roundings + 1) * (1 + growth) * arithmetic.precision.underflow
+        if largest_of(magnitude) < arithmetic.safe and largest_of(bound) < arithmetic.safe:
+            return Rounded(ball.value, bound, arithmetic)
         return arithmetic.overflowing(ball.value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
@@ -281,7 +316,8 @@ def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tupl
         return dz, dn, dh
     dy, h = dz.arithmetic.lift(dy), dz.arithmetic.lift(h)
     with quiet():  # dy h - dy n, and dy - dy z
-        apart = size(dy) * (size(h) + size(n)), size(dy) * (1 + size(z))
+        most = size(dy)
+        apart = most * (size(h) + size(n)), most * (1 + size(z))
     return rounded_more(dz, 2, apart[0]), rounded_more(dn, 2, apart[1]), dh
 
 
@@ -328,7 +364,7 @@ class RNN(Recurrent):
 
         def pullback(dh: Array) -> Pulled:
             da = dh * tanh_slope(a, y) if self.nonlinearity == "tanh" else np.where(a > 0, dh, 0)
-            return Pulled(da, da, h, by_gates(da, weights.hh))
+            return Pulled(da, da, h, weights.from_hidden(da))
 
         return (y[0],), pullback
 
@@ -403,7 +439,7 @@ class GRU(Recurrent):
                 dr, dq, through = p * h, da_n, (p * r,)
             ds = np.stack([dr, dz], axis=0) * (s * sigmoid_complement(a, s))
             d_hidden = np.concatenate([ds, dq[None]], axis=0)
-            products = by_gates(d_hidden, weights.hh if self.reset_after else gated.hh)
+            products = weights.from_hidden(d_hidden) if self.reset_after else gated.from_hidden(ds)
             operand = h if self.reset_after else np.stack([h, h, reset], axis=0)
             return Pulled(np.concatenate([ds, da_n[None]], axis=0), d_hidden, operand, products, (direct, *through))
 
@@ -469,7 +505,7 @@ class LSTM(Recurrent):
             ds = np.stack([dc * g, dc * c, dh * t], axis=0) * (s * sigmoid_complement(gated, s))
             da_g = dc * i * tanh_slope(a[2], g)
             da = np.concatenate([ds[:2], da_g[None], ds[2:]], axis=0)
-            return Pulled(da, da, h, by_gates(da, weights.hh), (), (dc * f,))
+            return Pulled(da, da, h, weights.from_hidden(da), (), (dc * f,))
 
         return (o * t, c_next), pullback
 

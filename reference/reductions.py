@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from .direction import Directed, ball_of
+from .functions import recomputed
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, inner, quiet, running_product, running_sum
+from .rounding import Array, Rounded, difference, either, inner, largest_of, quiet, running_product, running_sum
 
 __all__ = ["CumProd", "CumSum", "LogSumExp", "Normalize", "Prod", "axis_of", "check_dim"]
 
@@ -78,7 +79,7 @@ class CumSum(_Along):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.flip(running_sum(np.flip(dy, self.dim), self.dim), self.dim), {}
+            return running_sum(dy, self.dim, backwards=True), {}
 
         return running_sum(x, self.dim), backward
 
@@ -129,7 +130,7 @@ class CumProd(_Along):
             dy = np.moveaxis(dy, self.dim, -1)
             terms = np.where(later, running_product(_others(along), -1, dy[..., None, :]), 0)
             dx = running_sum(terms, -1, last=True)
-            dx = _or_quotient(dx, y, np.flip(running_sum(np.flip(dy * y, -1), -1), -1), along)
+            dx = _or_quotient(dx, y, running_sum(dy * y, -1, backwards=True), along)
             return np.moveaxis(dx, -1, self.dim), {}
 
         return np.moveaxis(y, -1, self.dim), backward
@@ -166,6 +167,15 @@ class Prod(_Along):
         return y, backward
 
 
+def _underflowing(x: Array, factor: Array) -> Array:
+    """Return a ball with what an underflow costs that is multiplied by a factor."""
+    if not isinstance(x, Rounded):
+        return x
+    with quiet():
+        lost = (np.abs(factor.value) + factor.bound) * x.arithmetic.precision.underflow
+        return Rounded(x.value, x.bounds() + lost, x.arithmetic)
+
+
 @register
 @dataclass(frozen=True)
 class LogSumExp(_Along):
@@ -173,7 +183,7 @@ class LogSumExp(_Along):
 
     Formula       y = log sum_k e^x_k = m + log sum_k e^(x_k - m), m = max x, so that nothing overflows
     Chain rule    dy/dx_j = e^x_j / sum_k e^x_k = e^(x_j - y)
-                  dx_j = dy e^(x_j - m) / sum_k e^(x_k - m); implementations form it from the saved y, which is allowed for
+                  dx_j = e^(x_j - m) dy / sum_k e^(x_k - m); implementations form it from the saved y, which is allowed for
     Shapes        x (batch, ...), y (batch, ...) without `dim`; j, k run along it, everything else is left out.
     Kinks         none: where several x are the largest, m cancels.
     Source        Blanchard, Higham, Higham, *Accurately Computing the Log-Sum-Exp and Softmax Functions*, IMA J. Numer. Anal. 41 (2021).
@@ -189,9 +199,24 @@ class LogSumExp(_Along):
         y = largest + np.log(total)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.expand_dims(dy, self.dim) * either(e / total, np.exp(x - y)), {}
+            dy = np.expand_dims(dy, self.dim)
+            dx = e * recomputed(dy / total, largest, total)
+            return _underflowing(dx, dy), {}  # e / total, where that is formed first
 
         return np.squeeze(y, self.dim), backward
+
+
+def _over(dy: Array, y: Array, along: Array, s: Array) -> Array:
+    """Return (dy - y along) / s. A rounded result is also dy / s - y (along / s), and products with 1 / s in place of quotients."""
+    if not all(isinstance(one, Rounded) for one in (dy, y, along, s)):
+        return (dy - y * along) / s
+    with quiet():
+        most = largest_of(np.abs(dy.value)) + largest_of(dy.bound) + (largest_of(np.abs(y.value)) + largest_of(y.bound)) * largest_of(
+            np.abs(along.value) + along.bound)
+        if not most < dy.arithmetic.safe:
+            return either((dy - y * along) / s, dy / s - y * (along / s))
+        reciprocal = 1 / s  # y * along may underflow before it is divided
+        return difference(dy, reciprocal, y, along * reciprocal, 3 + np.abs(reciprocal.value) + reciprocal.bound)
 
 
 @register
@@ -227,7 +252,7 @@ class Normalize(_Along):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             along = np.where(long, inner(dy, y, self.dim), 0)
-            dx = either((dy - y * along) / s, dy / s - y * (along / s))
+            dx = _over(dy, y, along, s)
             if not isinstance(dy, Rounded) or not dy.arithmetic.precision.wide:
                 return dx, {}
             # where results are stored in fewer digits than they are computed in, the quotient rule's y / s may underflow

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
-__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "contracted", "either", "inner",
-           "largest_of", "one_sum", "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
+__all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "contracted", "difference", "either",
+           "inner", "largest_of", "one_sum", "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
@@ -163,18 +163,19 @@ class Arithmetic:
     def rounded(self, value: Any, spread: Any = None, roundoff: float | None = None) -> Rounded:
         """Return the ball of a result: `spread` is what the operands' bounds do to it, then it is rounded."""
         # |fl(z') - v| <= |z' - z| + u |z'| + u_own |v| + underflow, with |z' - z| <= spread and so |z'| <= |v| + spread
+        roundoff = roundoff or self.roundoff
         bound = np.abs(value)
         shared = spread is not None and spread.size < bound.size  # by several entries: then it is rounded before it is spread over them
         if spread is not None and not shared:
             bound += spread
-        bound *= self.roundoff if roundoff is None else roundoff
+        bound *= roundoff
         if shared:
-            bound += spread * (1 + (roundoff or self.roundoff)) + self.precision.underflow
-            return self.ball(value, bound, roundoff or self.roundoff)
+            bound += spread * (1 + roundoff) + self.precision.underflow
+            return self.ball(value, bound, roundoff)
         bound += self.precision.underflow
         if spread is not None:
             bound += spread
-        return self.ball(value, bound, roundoff or self.roundoff)
+        return self.ball(value, bound, roundoff)
 
     def ball(self, value: Any, bound: Any, roundoff: float) -> Rounded:
         """Return the ball of a result whose bound counts its rounding: it is at least `roundoff` times what the result may be."""
@@ -182,7 +183,9 @@ class Arithmetic:
 
     def overflowing(self, value: Any, bound: Any) -> Rounded:
         """Give up (an infinite bound) where the result may leave the format's range or is not a number."""
-        return Rounded(value, _limited(value, bound, self.precision.largest / BOUND_SLACK), self)
+        limit = self.precision.largest / BOUND_SLACK
+        furthest = max(largest_of(value), -float(np.minimum.reduce(value, axis=None, initial=0.0)))
+        return Rounded(value, bound if furthest + largest_of(bound) <= limit else _limited(np.abs(value), bound, limit), self)
 
     def gamma(self, length: int, roundoff: float) -> float:
         """Return the relative error of a sum in which each term passes through `length` roundings, in any order."""
@@ -253,10 +256,9 @@ def _constant(operand: float, precision: Precision) -> tuple[Any, Any]:
     return ball.value, ball.bound
 
 
-def _limited(numbers: Any, bound: Any, limit: float) -> Any:
-    """Return a bound, infinite where a number and its bound may together pass a limit, and where one of them is not a number."""
-    furthest = max(largest_of(numbers), -float(np.minimum.reduce(numbers, axis=None, initial=0.0)))
-    return bound if furthest + largest_of(bound) <= limit else np.where(np.abs(numbers) + bound <= limit, bound, np.inf)
+def _limited(magnitude: Any, bound: Any, limit: float) -> Any:
+    """Return a bound, infinite where it and a magnitude may together pass a limit, and where one of them is not a number."""
+    return bound if largest_of(magnitude) + largest_of(bound) <= limit else np.where(magnitude + bound <= limit, bound, np.inf)
 
 
 class Overriding(NDArrayOperatorsMixin, ABC):
@@ -349,6 +351,11 @@ class Rounded(NDArrayOperatorsMixin):
     def magnitude(self) -> Any:
         """|value|, to be read only: several may take it."""
         return np.abs(self.value)
+
+    @cached_property
+    def sizes(self) -> dict[Any, Any]:
+        """What contractions ask of it again and again: see `_sizes`."""
+        return {}
 
     @property
     def exact(self) -> bool:
@@ -611,46 +618,67 @@ def _most(x: Rounded) -> Any:
 
 
 def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tuple[Any, float]:
-    """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; and what no partial sum exceeds."""
-    # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
-    # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
-    left, right = np.abs(x.value), np.abs(y.value)
-    length, tops = x.shape[-1], (largest_of(left) + largest_of(x.bound), largest_of(right) + largest_of(y.bound))
-    if x.exact and y.exact:
-        return _at_most(left, right, tops, lost, relative), length * tops[0] * tops[1]
-    if y.exact:
-        left *= relative
-        left += x.bound * (1 + relative)
-        return _at_most(left, right, tops, lost), length * tops[0] * tops[1]
-    moved = y.bound * (1 + relative) + right * relative
-    bound = _at_most(left, moved, tops, lost)
-    if not x.exact:
-        right += y.bound
-        right *= 1 + relative
-        bound += _at_most(x.bounds(), right, tops, lost)
+    """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; and what no partial sum exceeds.
+
+    It is computed in float32 where what that loses does not matter: entries lose a few 2^-24 of themselves, sums gamma_n, and what
+    underflows is at most a few n (1 + top + top) of the smallest normal number, which is let pass beside `lost`, a bound's own such term.
+    """
+    length, least = x.shape[-1], UNDERFLOWS * x.shape[-1] * FLOAT32_NORMAL
+    products = x.size * (y.size // length if length else 0)
+    if products >= WORTHWHILE and length < 2**15 and least <= PASSED * lost:
+        single, tops = _bound_of_terms(x, y, relative, np.float32)
+        most, underflow = length * tops[0] * tops[1], least * (1 + tops[0] + tops[1])
+        if underflow <= PASSED * lost and max(*tops, most) < FLOAT32_LARGEST / 4:
+            bound = single.astype(np.float64)
+            bound *= 1 + (length + 16) * 2.0**-23
+            bound += underflow
+            return bound, most
+    bound, tops = _bound_of_terms(x, y, relative, np.float64)
     return bound, length * tops[0] * tops[1]
 
 
-def _at_most(left: Any, right: Any, tops: tuple[float, float], lost: float, factor: float = 1.0) -> Any:
-    """Return factor * left @ right of non-negative matrices, or somewhat more: by float32 where what that loses does not matter.
+def _bound_of_terms(x: Rounded, y: Rounded, relative: float, dtype: Any) -> tuple[Any, tuple[float, float]]:
+    """Return the bound of x @ y in some arithmetic, and what no entry of x and of y exceeds."""
+    # |x'y' - xy| <= |x| by + bx (|y| + by), summed over the contraction, and the terms are at most (|x| + bx)(|y| + by):
+    # in all |x| (by + relative (|y| + by)) + bx (1 + relative)(|y| + by), of which an exact factor leaves one product
+    (left, off, top), (right, moved, other) = _sizes(x, dtype), _sizes(y, dtype)
+    if x.exact and y.exact:
+        bound = left @ right
+        bound *= relative
+        return bound, (top, other)
+    if y.exact:
+        left *= relative
+        off *= 1 + relative
+        left += off
+        return left @ right, (top, other)
+    if x.exact:
+        right *= relative
+        moved *= 1 + relative
+        right += moved
+        return left @ right, (top, other)
+    right += moved
+    bound = off @ right
+    bound *= 1 + relative
+    right *= relative
+    right += moved
+    return bound + left @ right, (top, other)
 
-    None of their entries is larger than `tops`. In float32 entries and products lose 2^-24 of themselves and sums gamma_n; what
-    underflows is at most n (1 + top + top) of the smallest normal number, which is let pass beside `lost`, a bound's own such term.
-    """
-    length, (top, other) = left.shape[-1], tops
-    underflow = factor * length * FLOAT32_NORMAL * (1 + top + other)
-    if left.size * (right.size // length if length else 0) < WORTHWHILE or not (
-            length < 2**15 and underflow <= PASSED * lost and max(top, other, length * top * other) < FLOAT32_LARGEST / 4):
-        product = left @ right
-        return product * factor if factor != 1 else product
-    bound = (left.astype(np.float32) @ right.astype(np.float32)).astype(np.float64)
-    bound *= factor * (1 + (length + 4) * 2.0**-23)
-    bound += underflow
-    return bound
+
+def _sizes(x: Rounded, dtype: Any) -> tuple[Any, Any, float]:
+    """Return magnitudes and bounds of a ball as fresh arrays of a type, the bounds 0 for an exact one; and what no number of it exceeds."""
+    if x.exact and dtype in x.sizes:
+        return x.sizes[dtype]
+    held = x.value.astype(dtype)
+    magnitude = np.abs(held, out=held)
+    if x.exact:
+        return x.sizes.setdefault(dtype, (magnitude, _ZERO, largest_of(magnitude)))
+    bound = x.bounds().astype(dtype)
+    return magnitude, bound, largest_of(magnitude) + largest_of(bound)
 
 
 WORTHWHILE = 2**15  # products of a contraction, for which it is worth the while to turn its factors into float32
-PASSED = 64  # times what underflow may cost: of importance to no result above 1e-30
+PASSED = 2**10  # times what underflow may cost: of importance to no result above 1e-28
+UNDERFLOWS = 4  # in a term: of the magnitude, the bound, and each times a small factor
 
 
 Variation = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
@@ -945,6 +973,28 @@ def added(terms: Sequence[Array]) -> Array:
         return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
+def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any = 3) -> Rounded:
+    """Return x a - y b as it is whatever order it is taken in, each product meeting two roundings beside those of its factor.
+
+    The factors a and b broadcast, and `underflows` says how many of the smallest numbers may be lost.
+    """
+    arithmetic = x.arithmetic
+    with quiet():
+        value = x.value * a.value
+        value -= y.value * b.value
+        growth = arithmetic.gamma(2, arithmetic.roundoff)
+        bound = arithmetic.precision.underflow * (1 + growth) * np.asarray(underflows)
+        for one, factor in ((x, a), (y, b)):
+            # |x'a' - xa| <= |x| ba + bx (|a| + ba), and what is rounded is at most (|x| + bx)(|a| + ba)
+            most = np.abs(factor.value) + factor.bound
+            off = np.abs(one.value)
+            off *= factor.bound + growth * most
+            if not one.exact:
+                off += one.bound * (most * (1 + growth))
+            bound = off + bound
+        return arithmetic.ball(value, bound, arithmetic.roundoff)
+
+
 def inner(a: Array, b: Array, axis: int) -> Array:
     """Return the sum of a b along an axis, kept as an axis of size 1, whose products are stored before they are added in any order."""
     known = next((x.arithmetic for x in (a, b) if isinstance(x, Rounded)), None)
@@ -973,16 +1023,29 @@ def contracted(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Any:
 
 
 @_overridable
-def running_sum(x: Array, axis: int, *, last: bool = False) -> Array:
-    """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored."""
-    function: Any = np.sum if last else np.cumsum
+def running_sum(x: Array, axis: int, *, last: bool = False, backwards: bool = False) -> Array:
+    """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored.
+
+    With `backwards` it is sum_(k >= i) x_k.
+    """
     if not isinstance(x, Rounded):
-        return function(x, axis=axis)
+        return np.sum(x, axis=axis) if last else _accumulated(x, axis, backwards)
     with quiet():
-        value, magnitude = function(x.value, axis=axis), function(np.abs(x.value), axis=axis)
-        spread = None if x.exact else function(x.bounds(), axis=axis)
+        value, magnitude, *more = (np.sum(a, axis=axis) if last else _accumulated(a, axis, backwards)
+                                   for a in (x.value, np.abs(x.value), *([] if x.exact else [x.bounds()])))  # fmt: skip
         terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
-        return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread, terms)
+        spread = more[0] if more else None
+        return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread,
+                                       np.flip(terms) if backwards else terms)  # fmt: skip
+
+
+def _accumulated(x: np.ndarray, axis: int, backwards: bool) -> np.ndarray:
+    """Return cumulative sums from either end, in memory in the order of the entries."""
+    if not backwards:
+        return np.cumsum(x, axis=axis)
+    found = np.empty(x.shape, dtype=x.dtype)
+    np.cumsum(np.flip(x, axis), axis=axis, out=np.flip(found, axis))
+    return found
 
 
 @_overridable

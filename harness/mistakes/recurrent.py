@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from backproof.reference.layer import Backward, Params
-from backproof.reference.recurrent import GRU, LSTM, RNN, Pulled, Recurrent, Weights, by_gates, unrolled
+from backproof.reference.recurrent import GRU, LSTM, RNN, Pulled, Recurrent, Weights, unrolled
 from backproof.reference.rounding import Array
 
 from .mistake import FaultyRule, Mistake, faulty
@@ -80,8 +80,8 @@ def _stepwise(change: Callable[[Step], Pulled]) -> FaultyRule:
 def _preactivations(step: Step, d_input: Array, d_hidden: Array) -> Pulled:
     """Return the pulled gradients with other ones at the gates."""
     weights, _, _, pulled = step
-    gates = len(pulled.products)
-    return replace(pulled, d_input=d_input, d_hidden=d_hidden, products=by_gates(d_hidden[:gates], weights.hh[:gates]))
+    gates = sum(weight.shape[0] for _, weight in pulled.products) // weights.hh.shape[-2]  # that W_hh h goes to
+    return replace(pulled, d_input=d_input, d_hidden=d_hidden, products=weights.gate(slice(gates)).from_hidden(d_hidden[:gates]))
 
 
 def _cut(step: Step) -> Pulled:

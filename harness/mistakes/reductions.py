@@ -68,7 +68,7 @@ def _prod_upstream_lost(layer: Prod, params: Params, x: Array) -> tuple[Array, B
 
 def _cum_prod_divided(layer: CumProd, params: Params, x: Array) -> tuple[Array, Backward]:
     y, _ = layer.forward(params, x)
-    return y, lambda dy: (_divided(np.flip(running_sum(np.flip(dy * y, layer.dim), layer.dim), layer.dim), x), {})
+    return y, lambda dy: (_divided(running_sum(dy * y, layer.dim, backwards=True), x), {})
 
 
 def _cum_prod_not_reversed(layer: CumProd, params: Params, x: Array) -> tuple[Array, Backward]:

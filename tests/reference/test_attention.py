@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from backproof.certify import expected
 from backproof.mistakes.attention import MISTAKES
-from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups, _recomputed
+from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups
+from backproof.reference.functions import recomputed
 from backproof.reference.layer import Constant, ShapeError
 from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
@@ -305,7 +306,7 @@ def test_a_kept_logarithm_is_as_good_as_the_format_has_it() -> None:
     weight, top, total = (arithmetic.exact(np.array(v)) for v in (1.0, 0.0, 2.0**60))
     log = 60 * math.log(2)
     kept = log * (1 + PRECISIONS["float32"].ulps * PRECISIONS["float32"].store)
-    assert excess(math.exp(log - kept), _recomputed(weight, top, total)) <= 1
+    assert excess(math.exp(log - kept), recomputed(weight, top, total)) <= 1
 
 
 @pytest.mark.parametrize("example", [(MultiheadAttention(8, 4, 2, is_causal=True), (6, 8)), (RotaryEmbedding(), (6, 8)),

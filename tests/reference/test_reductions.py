@@ -298,6 +298,71 @@ def test_normalize_gives_up_where_squares_leave_the_range() -> None:
         assert np.isfinite(balls[name].radius())[1:].all()
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-4, 2.0**4])
+def test_normalize_in_every_order(precision: str, scale: float) -> None:
+    """However (dy - y (dy . y)) / s is distributed, and with products by 1 / s, the stored steps lie in the ball."""
+    kind, worst = PRECISIONS[precision], 0.0
+    rng = np.random.default_rng(5)
+    x, dy = ((rng.standard_normal((200, 5)) * size).astype(kind.dtype) for size in (scale, 1.0))
+    ball = expected(step_of(Normalize(), x, dy), Arithmetic(kind))["dx"]
+    s = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+    y, r = x / s, 1 / s
+    along = np.sum(dy * y, axis=-1, keepdims=True)
+    for dx in ((dy - y * along) / s, dy / s - y * (along / s), (dy - y * along) * r, dy * r - y * (along * r), dy / s - (y * along) / s):
+        assert dx.dtype == kind.dtype
+        assert not outside(dx.astype(float), ball).any()
+        worst = max(worst, float(np.max(np.abs(dx.astype(float) - ball.value) / ball.radius())))
+    assert worst > 0.05, f"the bound is {1 / worst:.0f} times what occurs"
+
+
+def test_normalize_underflows_before_it_is_divided() -> None:
+    """y (dy . y) may underflow, and 1 / s then makes much of what is lost; dy - y (dy . y) may overflow where its quotient does not."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x = np.float32([[2.0**-60, 2.0**-40]])
+    dy = np.float32([[0.0, 2.0**-115]])
+    ball = expected(step_of(Normalize(eps=2.0**-50), x, dy), arithmetic)["dx"]
+    assert ball.value[0, 0] == pytest.approx(-(2.0**-95))  # y0 (dy . y) = 2^-20 2^-115, and s = 2^-40
+    assert not outside(np.array([[0.0, ball.value[0, 1]]]), ball).any()
+    ball = expected(step_of(Normalize(), np.full((1, 3), np.float32(1e10)), np.float32([[3.3e38, -3.3e38, -3.3e38]])), arithmetic)["dx"]
+    assert np.isinf(ball.bounds())[0, 0]  # 4.4e38 over 1.7e10
+
+
+def test_log_sum_exp_in_every_order() -> None:
+    """The gradient from the quotient, with the underflow of it before a large dy meets it, and from the saved output."""
+    kind = PRECISIONS["float32"]
+    rng = np.random.default_rng(6)
+    x, dy = (rng.standard_normal((200, 6)) * 20).astype(np.float32), rng.standard_normal(200).astype(np.float32)
+    step = step_of(LogSumExp(), x, dy)
+    ball, plain = expected(step, Arithmetic(kind))["dx"], expected_plain(step)["dx"]
+    top = x.max(axis=-1, keepdims=True)
+    e = np.exp(x - top)
+    total = np.sum(e, axis=-1, keepdims=True)
+    worst = 0.0
+    for dx in (dy[:, None] * (e / total), (dy[:, None] / total) * e, dy[:, None] * np.exp(x - (top + np.log(total)))):
+        assert dx.dtype == np.float32
+        assert not outside(dx.astype(float), ball).any()
+        worst = max(worst, float(np.max(np.abs(dx.astype(float) - ball.value) / ball.radius())))
+    assert worst > 0.05, f"the bound is {1 / worst:.0f} times what occurs"
+    usual = np.abs(plain) > 1e-30
+    assert (ball.radius() < np.abs(plain) * 2.0**-14)[usual].all()
+    ball = expected(step_of(LogSumExp(), np.float32([[0.0, -88.5]]), np.float32([2.0**100])), Arithmetic(kind))["dx"]
+    assert not outside(np.array([[2.0**100, 0.0]]), ball).any()  # e^-88.5 is below 2^-126
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("bound", [0.0, 0.25])
+def test_running_sums_backwards(axis: int, bound: float) -> None:
+    """From the other end it is the running sum of the array turned about, value and bound, in memory as it is read."""
+    x = Rounded(np.random.default_rng(7).standard_normal((3, 5)), np.full((3, 5), bound) if bound else np.zeros(()),
+                Arithmetic(PRECISIONS["float32"]))  # fmt: skip
+    found, turned = running_sum(x, axis, backwards=True), np.flip(running_sum(np.flip(x, axis), axis), axis)
+    assert np.array_equal(found.value, turned.value)
+    assert np.array_equal(found.bound, turned.bounds())
+    assert found.value.flags.c_contiguous
+    assert np.array_equal(running_sum(x.value, axis, backwards=True), turned.value)
+
+
 @every_layer
 def test_batch_zero(cls: type[Layer]) -> None:
     """No example gives no output and no gradient, of the right shapes, in plain and in rounded arithmetic."""

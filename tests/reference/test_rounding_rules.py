@@ -16,6 +16,7 @@ from backproof.reference.rounding import (
     Arithmetic,
     Rounded,
     added,
+    difference,
     either,
     inner,
     one_sum,
@@ -485,42 +486,66 @@ def test_large_contractions(bounds: tuple[float, float]) -> None:
     assert (found.bound <= bound * (1 + 2.0**-17)).all()
 
 
-def test_large_contractions_are_bounded_in_single_precision() -> None:
+def product_off(x: Rounded, y: Rounded, relative: float) -> Any:
+    """Return what a product of matrices is off by where its terms are off by `relative`, in float64."""
+    most, other = np.abs(x.value) + x.bounds(), np.abs(y.value) + y.bounds()
+    return np.abs(x.value) @ y.bounds() + x.bounds() @ other + relative * (most @ other)
+
+
+def in_single(x: Rounded, y: Rounded, lost: float = 1.0, relative: float = 2.0**-4) -> bool:
+    """Say whether a bound was found in float32; it holds the one of float64, and is no larger than allowed for either way."""
+    truth, n = product_off(x, y, relative), x.shape[-1]
+    tops = [float(np.max(np.abs(a.value), initial=0.0)) + float(np.max(a.bounds(), initial=0.0)) for a in (x, y)]
+    for _ in range(2):  # what an exact factor keeps is what it was
+        bound, most = rounding._product_bound(x, y, relative, lost)
+        assert abs(most / (n * tops[0] * tops[1] or 1) - bool(most)) <= 2.0**-22  # rounded to float32
+        assert bound.dtype == np.float64
+        single = not close_to(bound, truth)
+        assert (bound >= truth * (1 - ROUNDINGS)).all()
+        assert (bound <= truth * (1 + (n + 16) * 2.0**-22) + 2.0**10 * lost * single + truth * ROUNDINGS).all()
+        if single:
+            assert (bound >= truth * (1 + n * 2.0**-24)).all()
+    return single
+
+
+def close_to(a: Any, b: Any) -> bool:
+    return bool((np.abs(a - b) <= np.abs(b) * ROUNDINGS).all())
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+def test_large_contractions_are_bounded_in_single_precision(bounds: tuple[float, float]) -> None:
     """From 2^15 products on the bound is found in float32: never below, hardly above; in float64 where that would lose something."""
-    rng = np.random.default_rng(0)
-    n, lost = 32, 1.0
-    left, right = rng.random((n, n)), rng.random((n, n))
+    _, arithmetic = made("float32")
+    rng, n = np.random.default_rng(0), 32
 
-    def in_single(a: np.ndarray, b: np.ndarray, top: float, factor: float) -> np.ndarray:
-        products = (a.astype(np.float32) @ b.astype(np.float32)).astype(np.float64)
-        return products * factor * (1 + (a.shape[-1] + 4) * 2.0**-23) + factor * a.shape[-1] * NORMAL32 * (1 + top + top)
+    def two(shape: tuple[int, ...], other: tuple[int, ...], scale: float = 1.0, b_scale: float = 1.0) -> tuple[Rounded, Rounded]:
+        """Balls whose magnitudes and bounds reach 1 and the given numbers, times a scale."""
+        drawn = rng.random(shape) * scale, rng.random(other) * b_scale
+        for a, top in zip(drawn, (scale, b_scale), strict=True):
+            a.flat[0] = top
+        x, y = (ball(arithmetic, a, np.full(a.shape, b * np.max(a)) if b else 0.0) for a, b in zip(drawn, bounds, strict=True))
+        return x, y
 
-    def found(a: np.ndarray, b: np.ndarray, top: float, lost: float = lost, factor: float = 1.0) -> np.ndarray:
-        return rounding._at_most(a, b, (top, top), lost, factor)
-
-    close(found(left[1:], right, 1.0, factor=2.0), left[1:] @ right * 2)
-    batched = np.stack([left[:16], left[16:]])
-    close(found(batched, np.stack([right, right]), 1.0), in_single(batched, np.stack([right, right]), 1.0, 1.0))
-    for factor in (1.0, 3.0):
-        close(found(left, right, 1.0, factor=factor), in_single(left, right, 1.0, factor))
-        assert (found(left, right, 1.0, factor=factor) > left @ right * factor).all()
-        close(found(left[1:], right, 1.0, factor=factor), left[1:] @ right * factor)  # not worth the while
-        threshold = factor * n * NORMAL32 * 3 / 64
-        close(found(left, right, 1.0, threshold, factor), in_single(left, right, 1.0, factor))
-        close(found(left, right, 1.0, threshold * (1 - OWN), factor), left @ right * factor)
-    row, column = np.full((1, 2**15), 2.0**-20), np.full((2**15, 1), 2.0**-20)
-    close(found(row, column, 2.0**-20), [[2.0**-25]])  # gamma of so long a sum is no longer what is said
-    close(found(row[:, 1:], np.ones((2**15 - 1, 2)), 1.0), in_single(row[:, 1:], np.ones((2**15 - 1, 2)), 1.0, 1.0))
-    most = LARGEST32 / 4
-    for size, single in ((math.sqrt(most / n) * (1 - MARGIN), True), (math.sqrt(most / n) * (1 + MARGIN), False)):
-        expected = in_single(left * size, right * size, size, 1.0) if single else (left * size) @ (right * size)
-        close(found(left * size, right * size, size), expected)
-    for tops in ((most, 0.0), (0.0, most)):
-        close(rounding._at_most(left, right, tops, math.inf, 1.0), left @ right)
-    under = most * (1 - MARGIN)
-    for tops in ((under, 0.0), (0.0, under)):
-        assert (rounding._at_most(left, right, tops, math.inf, 1.0) >= n * NORMAL32 * under).all()
-    assert found(np.zeros((0, 0)), np.zeros((0, 4)), 0.0).shape == (0, 4)
+    assert in_single(*two((n, n), (n, n)))
+    assert in_single(*two((2, n // 2, n), (2, n, n)))
+    assert not in_single(*two((n - 1, n), (n, n)))  # not worth the while
+    assert not in_single(*two((1, 2**15), (2**15, 1), 2.0**-20, 2.0**-20))  # gamma of so long a sum is no longer what is said
+    assert in_single(*two((1, 2**15 - 1), (2**15 - 1, 2), 2.0**-20, 2.0**-20))
+    tops = 1 + bounds[0], 1 + bounds[1]
+    threshold = 4 * n * NORMAL32 * (1 + tops[0] + tops[1]) / 2.0**10
+    for lost, single in ((threshold * (1 + MARGIN), True), (threshold * (1 - MARGIN), False), (0.0, False)):
+        assert in_single(*two((n, n), (n, n)), lost=lost) == single
+    limit = LARGEST32 / 4
+    for sign in (1 - 2.0**-20, 1 + 2.0**-20):
+        one = math.sqrt(limit * sign / n / tops[0] / tops[1])
+        assert in_single(*two((n, n), (n, n), one, one)) == (sign < 1)
+        for scales in ((limit * sign / tops[0], 2.0**-20), (2.0**-20, limit * sign / tops[1])):
+            assert in_single(*two((n, n), (n, n), *scales)) == (sign < 1)
+    for scales in ((2.0**-150, 8.0), (8.0, 2.0**-150), (2.0**-70, 2.0**-70)):  # nothing of these is left in float32
+        x, y = two((n, n), (n, n), *scales)
+        assert (rounding._product_bound(x, y, 1.0, 1.0)[0] >= product_off(x, y, 1.0)).all()
+    empty = [ball(arithmetic, np.zeros(shape), 0.0) for shape in ((0, 0), (0, 4))]
+    assert rounding._product_bound(*empty, 1.0, 1.0)[0].shape == (0, 4)
 
 
 SLOPES: dict[Any, tuple[Callable[[float], float], Callable[[float, float], float]]] = {
@@ -951,6 +976,31 @@ def test_inner_products_have_the_bound_of_their_steps(precision: str, bounds: tu
         assert (np.abs(found.value - steps.value) <= 2.0**-45).all()
         assert (np.abs(found.bounds() - steps.bounds()) <= 2.0**-40 * steps.bounds()).all()
     assert np.array_equal(inner(x.value, y.value, 1), np.sum(x.value * y.value, axis=1, keepdims=True))
+
+
+@each_format
+@pytest.mark.parametrize("bounds", PAIRS)
+def test_differences_of_multiples(name: str, bounds: tuple[Any, Any]) -> None:
+    """x a - y b varies by what its corners allow, by two roundings of what either product may be, and by the underflows it is told of."""
+    f, arithmetic = made(name)
+    x, y = (np.stack([one, one]) for one in operands(arithmetic, bounds)[:2])
+    bx, by = x.bounds(), y.bounds()
+    a, b = ball(arithmetic, [[2.0], [0.25]], [[0.5], [0.0]]), ball(arithmetic, 3.0, 0.125)
+    value = x.value * a.value - y.value * b.value
+    growth = 2 * f.roundoff / (1 - 2 * f.roundoff)
+    spread = np.abs(x.value) * a.bound + bx * (np.abs(a.value) + a.bound) + np.abs(y.value) * b.bound + by * (np.abs(b.value) + b.bound)
+    most = (np.abs(x.value) + bx) * (np.abs(a.value) + a.bound) + (np.abs(y.value) + by) * (np.abs(b.value) + b.bound)
+    check(difference(x, a, y, b, 0), value, spread + growth * most)
+    for underflows in (3, np.array([[2.0], [5.0]])):
+        zero = ball(arithmetic, np.zeros((2, 2)), 0.0)
+        check(difference(zero, a, zero, b, underflows), np.zeros((2, 2)),
+              np.broadcast_to(underflows * f.underflow * (1 + growth), (2, 2)))
+    for sign in (1 - MARGIN, 1 + MARGIN):
+        large = ball(arithmetic, f.largest / 4 * sign / 2, 0.0)
+        one = ball(arithmetic, 1.0, 0.0)
+        assert np.isfinite(difference(large, one, ball(arithmetic, 0.0, 0.0), one).bounds()).all()
+    twice = ball(arithmetic, f.largest, 0.0)
+    assert np.isinf(difference(twice, one, twice, ball(arithmetic, -1.0, 0.0)).bounds()).all()
 
 
 def test_inner_products_that_may_overflow_are_unknown() -> None:
