@@ -33,6 +33,7 @@ Index = tuple[int, ...]
 
 BLOCK = 2**16  # entries of a tensor looked at together: a few arrays of them stay in the cache
 SMALLEST = 5e-324  # in place of a bound of 0: nothing over it is 0, anything else infinite
+OFF = frozenset({"outside", "nonfinite"})  # NaN from above may go to any of several tied entries
 FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
 
 
@@ -83,13 +84,15 @@ def _copies_whole_numbers(step: LayerTrace) -> bool:
     return isinstance(step.layer, Fork) and all(np.asarray(x).dtype.kind in "iub" for x in step.inputs)
 
 
-def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (), upstream: Sequence[Any] = ()) -> dict[str, Rounded]:
+def expected(step: LayerTrace, arithmetic: Arithmetic, inputs: Sequence[Any] = (), upstream: Sequence[Any] = (),
+             reach: int | None = None) -> dict[str, Rounded]:  # fmt: skip
     """Run the layer's hand-derived rule in rounded arithmetic, on the trace's own inputs and upstream gradients.
 
-    Balls given for `inputs` and `upstream` take the place of the recorded numbers.
+    Balls given for `inputs` and `upstream` take the place of the recorded numbers. With a `reach` it is `Layer.retraced` beside the
+    recorded outputs.
     """
     with quiet():
-        balls = {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream).items()}
+        balls = {name: arithmetic.lift(ball) for name, ball in _produced(step, arithmetic.exact, inputs, upstream, reach).items()}
     return _open_to_nan(step, balls) if isinstance(step.layer, Elementwise) else balls
 
 
@@ -111,8 +114,8 @@ def expected_plain(step: LayerTrace) -> dict[str, np.ndarray]:
     return _produced(step, lambda array: array.astype(np.float64))
 
 
-def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Sequence[Any] = (),
-              upstream: Sequence[Any] = ()) -> dict[str, Any]:  # fmt: skip
+def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Sequence[Any] = (), upstream: Sequence[Any] = (),
+              reach: int | None = None) -> dict[str, Any]:  # fmt: skip
     def real(array: np.ndarray) -> Any:
         return array if array.dtype.kind in "iub" else wrap(array)
 
@@ -124,7 +127,10 @@ def _produced(step: LayerTrace, wrap: Callable[[np.ndarray], Any], inputs: Seque
     if isinstance(step.layer, Head):
         y, head_backward = step.layer.forward(params, xs[0], real(step.inputs[1]))
         return named(step.layer, (y,), (head_backward(*dys),), {})
-    y, backward = step.layer.forward(params, *xs)
+    if reach is None:
+        y, backward = step.layer.forward(params, *xs)
+    else:
+        y, backward = step.layer.retraced(tuple(wrap(y) for y in step.outputs), reach, params, *xs)
     dx, d_params = backward(*dys)
     return named(step.layer, each(y), each(dx), d_params)
 
@@ -162,19 +168,47 @@ def _certified(step: LayerTrace, precision: Precision) -> list[Certificate]:
     try:
         if (found := _certify_in_parts(step, own)) is not None:
             return found
-        balls = expected(step, own)
+        retraced = step.layer.stepwise and _came_back(step, precision)
+        balls = expected(step, own, reach=0 if retraced else None)
     except ValueError as error:  # a rule's own word on what it cannot take, such as classes that do not exist
         return [_error(step, "input 0", f"the layer cannot take these inputs: {error}")]
     actual = tensors(step)
     certificates = [judge(step, name, actual.get(name), ball, precision) for name, ball in balls.items()]
+    if retraced:
+        certificates = _retraced_again(step, certificates, precision)
     certificates += [_error(step, name, f"a gradient that the layer does not have: got {name}, expected one of {', '.join(balls)}")
                      for name in actual if name not in balls]
-    off = {"outside", "nonfinite"}  # NaN from above may go to any of several tied entries
-    if own.ties and any(c.verdict in off for c in certificates):
+    if own.ties and any(c.verdict in OFF for c in certificates):
         hulls = expected(step, Arithmetic(precision, kinks="hull"))
         certificates = [_as_convention(c, judge(step, c.tensor, actual[c.tensor], hulls[c.tensor], precision))
-                        if c.verdict in off and conserves(step, c.tensor, actual[c.tensor], precision) else c for c in certificates]
+                        if c.verdict in OFF and conserves(step, c.tensor, actual[c.tensor], precision) else c for c in certificates]
     return certificates
+
+
+def _came_back(step: LayerTrace, precision: Precision) -> bool:
+    """Say whether the first output of a layer is one that `Layer.retraced` can go on from."""
+    y, shape = step.outputs[0], each_shape(step.layer.output_shape(*(x.shape[1:] for x in step.inputs)))[0]
+    return isinstance(y, np.ndarray) and y.shape == (len(step.inputs[0]), *shape) and y.dtype == precision.dtype
+
+
+def _retraced_again(step: LayerTrace, found: list[Certificate], precision: Precision) -> list[Certificate]:
+    """Judge again what is outside where each step starts from the recorded result of the one before.
+
+    A compiler may have rounded some of those results otherwise than it recorded them. And where the results themselves are outside,
+    what is made of them says nothing about the gradients: these are judged by the whole rule.
+    """
+    if not any(c.verdict in OFF for c in found):
+        return found
+    first = step.layer.output_names[0]
+    actual, balls = tensors(step), expected(step, Arithmetic(precision), reach=FUSION_REACH)
+
+    def again(c: Certificate) -> Certificate:
+        return judge(step, c.tensor, actual.get(c.tensor), balls[c.tensor], precision)
+
+    output = next(again(c) if c.verdict in OFF else c for c in found if c.tensor == first)
+    if output.verdict in OFF:
+        balls = expected(step, Arithmetic(precision))
+    return [output if c.tensor == first else again(c) if OFF & {c.verdict, output.verdict} else c for c in found]
 
 
 def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certificate] | None:
@@ -236,10 +270,14 @@ def _around(trace: Trace, index: int, arithmetic: Arithmetic, reach: int) -> tup
 
 
 class _Neighbourhood:
-    """The values between the layers of a trace as a fusing compiler may have rounded them."""
+    """The values between the layers of a trace as a fusing compiler may have rounded them.
+
+    A layer that rounds nothing, such as one that only moves entries about, does not count: what lies behind it is as near as itself.
+    """
 
     def __init__(self, trace: Trace, arithmetic: Arithmetic) -> None:
         self.trace, self.arithmetic = trace, arithmetic
+        self.apart: dict[int, dict[str, Rounded]] = {}
         self.producer = {w: (i, k) for i, wired in enumerate(trace.wires) for k, w in enumerate(wired.outputs)}
         self.consumer = {w: (i, f"d{name}") for i, (step, wired) in enumerate(zip(trace.layers, trace.wires, strict=True))
                          for name, w in (*zip(step.layer.input_names, wired.inputs, strict=False), *wired.params)}  # fmt: skip
@@ -257,8 +295,15 @@ class _Neighbourhood:
             return ball
         index, place = self.producer[wire]
         before = self.trace.layers[index]
-        outputs = expected(before, self.arithmetic, self.inputs(index, reach - 1))
-        return either(ball, outputs[before.layer.output_names[place]])
+        name = before.layer.output_names[place]
+        outputs = expected(before, self.arithmetic, self.inputs(index, reach - self._rounds(index, name)))
+        return either(ball, outputs[name])
+
+    def _rounds(self, index: int, tensor: str) -> bool:
+        """Say whether a layer rounds a tensor."""
+        if index not in self.apart:
+            self.apart[index] = expected(self.trace.layers[index], self.arithmetic)
+        return bool(largest_of(self.apart[index][tensor].bound))
 
     def upstream(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the upstream gradients of a layer as the `reach` layers after it may round them, the recorded ones among them."""
@@ -275,7 +320,7 @@ class _Neighbourhood:
             return ball
         index, tensor = self.consumer[wire]
         after = self.trace.layers[index]
-        balls = expected(after, self.arithmetic, self.inputs(index, reach), self.upstream(index, reach - 1))
+        balls = expected(after, self.arithmetic, self.inputs(index, reach), self.upstream(index, reach - self._rounds(index, tensor)))
         return either(ball, balls[tensor])
 
 

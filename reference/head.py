@@ -97,6 +97,7 @@ class Head:
     input_names: ClassVar[tuple[str, ...]] = ("z",)
     """The input with a gradient, as a layer names its own; the target comes second."""
     output_names: ClassVar[tuple[str, ...]] = ("output",)
+    stepwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),

@@ -59,6 +59,8 @@ class Layer(ABC):
     output_names: ClassVar[tuple[str, ...]] = ("output",)
     by_example: ClassVar[bool] = False
     """Whether outputs and input gradients of an example depend on that example alone, whatever else is in the batch."""
+    stepwise: ClassVar[bool] = False
+    """Whether the layer goes on from its own outputs, so that `retraced` is another thing than `forward`."""
 
     def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
         """Return the shape of every parameter by name, for inputs of these shapes."""
@@ -91,6 +93,15 @@ class Layer(ABC):
         in any way, but all of it is handed on.
         """
         return None
+
+    def retraced(self, outputs: tuple[Array, ...], reach: int, params: Params, *inputs: Any) -> tuple[Any, Backward]:
+        """Do what `forward` does, for rounded arrays, beside what an implementation made of it.
+
+        A layer of several steps, each of which goes on from a result that is also in the outputs, starts each from the
+        implementation's own: what is judged is then every step by itself, and no step's rounding is carried through all later ones.
+        Up to `reach` steps may have been rounded otherwise than they are recorded, as a compiler that fuses steps may do.
+        """
+        return self.forward(params, *inputs)
 
     @abstractmethod
     def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:

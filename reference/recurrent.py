@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,6 +106,7 @@ class Recurrent(Layer):
     states: bool
     gates: ClassVar[int]
     carried: ClassVar[tuple[str, ...]] = ("h",)
+    stepwise = True
 
     @property
     def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -161,8 +162,29 @@ class Recurrent(Layer):
     def forward(self, params: Params, *inputs: Array) -> tuple[Any, Backward]:
         return unrolled(self, params, inputs, self.cell)
 
+    def retraced(self, outputs: tuple[Array, ...], reach: int, params: Params, *inputs: Array) -> tuple[Any, Backward]:
+        return unrolled(self, params, inputs, self.cell, Retraced(outputs[0], reach))
 
-def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Cell) -> tuple[Any, Backward]:
+
+@dataclass(frozen=True)
+class Retraced:
+    """The output of an implementation, whose hidden states the time steps of the last layer go on from; see `Layer.retraced`."""
+
+    output: Rounded
+    reach: int
+
+    def states(self, hidden: int, direction: int) -> list[Rounded]:
+        """Return the hidden states of a direction, each as it may have been before it was stored."""
+        own = self.output[..., direction * hidden : (direction + 1) * hidden]
+        precision = own.arithmetic.precision
+        if precision.wide:  # |stored - h| <= u |h| + underflow
+            stored = np.abs(own.value) * (precision.store / (1 - precision.store)) + precision.underflow
+            own = Rounded(own.value, own.bounds() + stored, own.arithmetic)
+        return [own[:, t] for t in range(own.shape[1])]
+
+
+def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Cell,
+             kept: Retraced | None = None) -> tuple[Any, Backward]:  # fmt: skip
     """Return the output of a recurrent layer made of some cell, and its backward: over layers, directions and time."""
     x, *initial = inputs
     batch, hidden, time = x.shape[0], layer.hidden_size, range(x.shape[1])
@@ -171,9 +193,10 @@ def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Ce
     places = [(k, d, suffix) for k, directions in enumerate(layer.suffixes) for d, suffix in enumerate(directions)]
     rows = [x[:, t] for t in time]
     finals, pullbacks, outputs = [], [], []
-    for place, (_, d, suffix) in enumerate(places):
+    for place, (k, d, suffix) in enumerate(places):
         start = tuple(state[:, place] for state in initial)
-        ys, final, pullback = _direction(cell, layer.weights(params, suffix), _ordered(rows, d), start)
+        own = _ordered(kept.states(hidden, d), d) if kept is not None and k == layer.num_layers - 1 else []
+        ys, final, pullback = _direction(cell, layer.weights(params, suffix), _ordered(rows, d), start, own, kept.reach if kept else 0)
         outputs.append(_ordered(ys, d))
         finals.append(final)
         pullbacks.append(pullback)
@@ -205,16 +228,25 @@ def _ordered(rows: list[Any], direction: int) -> list[Any]:
     return rows[::-1] if direction else rows
 
 
-def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State) -> tuple[list[Array], State, Callable[..., Any]]:
+def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State, kept: Sequence[Rounded] = (),
+               reach: int = 0) -> tuple[list[Array], State, Callable[..., Any]]:  # fmt: skip
     """Return the hidden states of one direction, its last state, and its backward.
 
     The backward returns the gradient of W_ih x at each time step, that of the initial state and those of the parameters.
+    Where states were `kept`, each time step goes on from the one kept, which up to `reach` steps may have rounded otherwise.
     """
     hs, pullbacks = [], []
-    for x in xs:
+    again: list[State] = []  # the state by 1, 2, ... steps from an earlier one, as if that were exact
+    for t, x in enumerate(xs):
+        if t < len(kept) - 1 and reach:
+            before = (kept[t - 1], *state[1:]) if t else state
+            exact = tuple(s.arithmetic.exact(s.value) if isinstance(s, Rounded) else s for s in before)
+            again = [cell(weights, x, start)[0] for start in (exact, *again)[:reach]]
         state, pullback = cell(weights, x, state)
         hs.append(state[0])
         pullbacks.append(pullback)
+        if t < len(kept) - 1:
+            state = (_rounded_again(kept[t], [h for h, *_ in again]), *state[1:])
 
     def backward(dhs: list[Array], dlast: Sequence[Array]) -> tuple[list[Array], State, dict[str, Array]]:
         products: Products = []
@@ -227,6 +259,14 @@ def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State) -> t
         return [p.d_input for p in pulled], (sum_of_products(products, terms), *dcell), _parameters(weights, xs, pulled)
 
     return hs, state, backward
+
+
+def _rounded_again(kept: Rounded, again: Sequence[Rounded]) -> Rounded:
+    """Return a state as it was kept, or as it is rounded otherwise: either is no further from the exact one than a bound says."""
+    if not again:
+        return kept
+    with quiet():
+        return Rounded(kept.value, kept.bounds() + 2 * reduce(np.maximum, [h.bounds() for h in again]), kept.arithmetic)
 
 
 def _parameters(weights: Weights, xs: list[Array], pulled: list[Pulled]) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -26,6 +26,7 @@ from backproof.certify import (
 )
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
+from backproof.reference.layer import Layer
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, precision_named
@@ -178,22 +179,40 @@ def moved(trace: Trace, to: int, tensor: str) -> Trace:
     return replace(trace, layers=tuple(layers))
 
 
+@dataclass(frozen=True)
+class Twofold(Layer):
+    """The identity as the double of the half, which may underflow: it rounds, if hardly anything."""
+
+    def forward(self, params: Any, x: Any) -> Any:
+        return x * 0.5 * 2, lambda dy: (dy * 0.5 * 2, {})
+
+
+def rounding(trace: Trace) -> Trace:
+    """Put a layer that may round in the place of each that hands on what it gets."""
+    return replace(trace, layers=tuple(replace(step, layer=Twofold()) if isinstance(step.layer, bp.Identity) else step
+                                       for step in trace.layers))  # fmt: skip
+
+
 @pytest.mark.parametrize("tensor", ["output", "dx"])
-@pytest.mark.parametrize("between", [1, 2, 3])
-def test_neighbours_explain_another_rounding_at_most_two_layers_away(between: int, tensor: str) -> None:
-    """A layer that took a number before it was rounded is outside on its own, and agrees together with the layer that made it."""
+@pytest.mark.parametrize(("between", "rounds"), [(1, False), (2, False), (2, True), (3, False), (3, True), (5, False)])
+def test_neighbours_explain_another_rounding_at_most_two_layers_away(between: int, rounds: bool, tensor: str) -> None:
+    """A layer that took a number before it was rounded is outside on its own, and agrees together with the layer that made it.
+
+    Layers that round nothing, Identity here, do not count.
+    """
     others = (bp.Identity(),) * (between - 1)
     to, layers = (between, (*others, WIDE)) if tensor == "output" else (1, (WIDE, *others))
     trace = moved(around(*layers), to, tensor)
+    trace, away = (rounding(trace), between) if rounds else (trace, 1)
     alone, together = certify(trace, FLOAT64), certify(trace, FLOAT64, fused=True)
     assert failed(certify_step(trace, to, FLOAT64)) == failed(alone)
     outside = [(f"layers.{to}", tensor, "outside")]
     assert failed(alone) == outside
-    assert failed(together) == (outside if between > 2 else [])
+    assert failed(together) == (outside if away > 2 else [])
     assert [(c.path, c.tensor) for c in together] == [(c.path, c.tensor) for c in alone]
-    if between <= 2:
+    if away <= 2:
         (found,) = (c for c in together if (c.path, c.tensor) == (f"layers.{to}", tensor))
-        nearest = expected_with_neighbours(trace, to, FLOAT64, between)[tensor]
+        nearest = expected_with_neighbours(trace, to, FLOAT64, away)[tensor]
         assert found == judge(trace.layers[to], tensor, tensors(trace.layers[to])[tensor], nearest, FLOAT64)
         assert 0 < found.excess <= 1
 
