@@ -131,9 +131,13 @@ class ReportFolder:
 
 
 def name_of(finding: Finding) -> str:
-    """Return the name of a finding's folder, made of safe characters only; of exceptions it ends with a checksum of what was raised."""
-    cause = f"{zlib.crc32(finding.cause.encode(errors='backslashreplace')):08x}" if finding.cause else ""
-    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, cause)
+    """Return the name of a finding's folder, made of safe characters only.
+
+    A checksum at its end tells exceptions apart by what was raised, and known discrepancies by their reasons.
+    """
+    told = finding.cause or finding.known
+    apart = f"{zlib.crc32(told.encode(errors='backslashreplace')):08x}" if told else ""
+    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, apart)
     safe = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts if part)
     return f"{safe}-known" if finding.known else safe
 
