@@ -194,21 +194,23 @@ def _came_back(step: LayerTrace, precision: Precision) -> bool:
 def _retraced_again(step: LayerTrace, found: list[Certificate], precision: Precision) -> list[Certificate]:
     """Judge again what is outside where each step starts from the recorded result of the one before.
 
-    A compiler may have rounded some of those results otherwise than it recorded them. And where the results themselves are outside,
-    what is made of them says nothing about the gradients: these are judged by the whole rule.
+    A compiler may have rounded some of those results otherwise than it recorded them; the whole rule's bound holds either way. And
+    where the results themselves are outside, what is made of them says nothing about the gradients: these the whole rule judges alone.
     """
     if not any(c.verdict in OFF for c in found):
         return found
-    first = step.layer.output_names[0]
-    actual, balls = tensors(step), expected(step, Arithmetic(precision), reach=FUSION_REACH)
+    first, actual = step.layer.output_names[0], tensors(step)
+    near, whole = expected(step, Arithmetic(precision), reach=FUSION_REACH), expected(step, Arithmetic(precision))
 
-    def again(c: Certificate) -> Certificate:
-        return judge(step, c.tensor, actual.get(c.tensor), balls[c.tensor], precision)
+    def judged(c: Certificate, *bounds: dict[str, Rounded]) -> Certificate:
+        each_way = [judge(step, c.tensor, actual.get(c.tensor), balls[c.tensor], precision) for balls in bounds]
+        return next((again for again in each_way if again.verdict in OFF), each_way[0])
 
-    output = next(again(c) if c.verdict in OFF else c for c in found if c.tensor == first)
+    output = next(c for c in found if c.tensor == first)
     if output.verdict in OFF:
-        balls = expected(step, Arithmetic(precision))
-    return [output if c.tensor == first else again(c) if OFF & {c.verdict, output.verdict} else c for c in found]
+        output = judged(output, near, whole)
+    bounds = (whole,) if output.verdict in OFF else (near, whole)
+    return [output if c.tensor == first else judged(c, *bounds) if OFF & {c.verdict, output.verdict} else c for c in found]
 
 
 def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certificate] | None:
