@@ -38,7 +38,7 @@ from .rounding import (
     scatter_add,  # fmt: skip
 )
 
-__all__ = ["Directed", "ball_of", "numbers_of", "steady"]
+__all__ = ["Directed", "ball_of", "numbers_of", "steady", "sum_along"]
 
 
 class Directed(Overriding):
@@ -227,14 +227,23 @@ def _power(x: Directed, exponent: Directed) -> Directed:
     return Directed(value, product.slope, product.reach)
 
 
-def _matmul(x: Directed, y: Directed) -> Directed:
-    value: Rounded = x.value @ y.value
-    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value)))] if x.slope is not None else []
-    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach))] if y.slope is not None else []
-    if not moved:
+def sum_along(products: Sequence[tuple[Any, Any]], terms: Sequence[Any]) -> Directed:
+    """Return the sum of matrix products and terms, some of them directed, taken in any order: its slope is such a sum too."""
+    every = _together([*(factor for pair in products for factor in pair), *terms])
+    arithmetic, lifted = every[0].arithmetic, iter(every)
+    pairs, alone = [(next(lifted), next(lifted)) for _ in products], list(lifted)
+    value = one_sum([(x.value, y.value) for x, y in pairs], [term.value for term in alone], arithmetic)
+    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value))) for x, y in pairs if x.slope is not None]
+    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach)) for x, y in pairs if y.slope is not None]
+    carried = [term for term in alone if term.slope is not None]
+    if not moved and not carried:
         return Directed(value)
-    slopes, products = zip(*moved, strict=True)
-    return Directed(value, sum(slopes), one_sum(products, [], x.arithmetic))
+    slope = sum([*(slope for slope, _ in moved), *(term.slope for term in carried)])
+    return _spread(value, slope, one_sum([pair for _, pair in moved], [term.reach for term in carried], arithmetic))
+
+
+def _matmul(x: Directed, y: Directed) -> Directed:
+    return sum_along([(x, y)], [])
 
 
 def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Callable[[Directed], Directed]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from backproof.reference import direction, rounding
 from backproof.reference.direction import Directed, steady
+from backproof.reference.functions import affine, sum_of_products
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from scipy import special
 
@@ -131,6 +132,27 @@ def test_products_of_matrices() -> None:
     same(moving(x) @ moving(y, w), x @ w, abs(x) @ abs(w))
     assert (moving(x) @ moving(y)).slope is None
     assert (moving(x, v) @ moving(y, w)).derivative().radius() >= 4 * U * (abs(v) @ abs(y) + abs(x) @ abs(w))
+
+
+def test_a_sum_of_products_and_terms_holds_every_order() -> None:
+    """A bias may meet the addition of every product, as may its slope; what rests adds nothing to the slope."""
+    n = 32
+    x, weight = moving(np.full((1, n), 2.0), np.full((1, n), 2.0**-10)), moving(np.full((1, n), 0.5), np.full((1, n), -(2.0**-10)))
+    bias, still, flat = moving([4.0], [1.0]), moving([4.0]), moving(np.ones((1, n)))
+    for found, slope, magnitude, number in (
+        (affine(x, weight, bias), 1 + n * (0.5 - 2) / 2**10, 1 + n * 2.5 / 2**10, n + 4),
+        (affine(x, weight, still), n * (0.5 - 2) / 2**10, n * 2.5 / 2**10, n + 4),
+        (affine(x, moving(np.full((1, n), 0.5)), np.array([4.0])), n * 0.5 / 2**10, n * 0.5 / 2**10, n + 4),
+        (sum_of_products([(flat, flat.T), (x, weight.T)], [bias]), 1 + n * (0.5 - 2) / 2**10, 1 + n * 2.5 / 2**10, 2 * n + 4),
+        (affine(np.ones((1, n)), np.ones((1, n)), bias), 1, 1, n + 4),
+    ):  # fmt: skip
+        same(found, [[slope]], [[magnitude]])
+        assert found.value.value == number
+        assert found.value.radius() >= n * U * number
+    for found in (affine(x, weight, bias), affine(x, weight, still)):
+        assert found.derivative().radius() >= n * U * found.reach.value
+    assert affine(flat, flat, still).slope is None
+    assert np.array_equal(sum_of_products([], [bias, bias]).slope, [2.0])
 
 
 TABLE = np.array([[1.0, -2.0, 4.0], [3.0, 0.0, -6.0]])
