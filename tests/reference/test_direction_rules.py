@@ -151,7 +151,9 @@ def test_a_sum_of_products_and_terms_holds_every_order() -> None:
         assert found.value.radius() >= n * U * number
     for found in (affine(x, weight, bias), affine(x, weight, still)):
         assert found.derivative().radius() >= n * U * found.reach.value
-    assert affine(flat, flat, still).slope is None
+    resting = affine(flat, flat, still)
+    assert resting.slope is None
+    assert resting.value.value == n + 4
     assert np.array_equal(sum_of_products([], [bias, bias]).slope, [2.0])
 
 
