@@ -38,7 +38,9 @@ from .rounding import (
     scatter_add,  # fmt: skip
 )
 
-__all__ = ["Directed", "ball_of", "numbers_of", "steady", "sum_along"]
+__all__ = ["SATURATED", "Directed", "ball_of", "numbers_of", "steady", "sum_along"]
+
+SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 class Directed(Overriding):
@@ -273,10 +275,16 @@ def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
 
 
 def _logaddexp(x: Directed, y: Directed) -> Directed:
-    apart: Any = x.value - y.value
     ours: Any = x.value
     theirs: Any = y.value
-    return _chained(np.logaddexp(ours, theirs), (special.expit(apart), x), (special.expit(-apart), y))
+    value: Any = np.logaddexp(ours, theirs)
+    return _chained(value, (_share(ours, theirs, value), x), (_share(theirs, ours, value), y))
+
+
+def _share(ours: Any, theirs: Any, value: Any) -> Any:
+    """s(ours - theirs), which implementations also form from the saved value as e^(ours - value)."""
+    apart = ours - theirs
+    return either(special.expit(apart), np.where(apart > SATURATED, 1, np.exp(ours - value)))
 
 
 def _absolute(x: Directed) -> Directed:

@@ -10,13 +10,11 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
-from .direction import Directed, numbers_of, steady, sum_along
+from .direction import SATURATED, Directed, numbers_of, steady, sum_along
 from .rounding import Array, Rounded, added, either, inner, one_sum
 
 __all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "sigmoid",
            "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
-
-SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 def _is_complex(x: Array) -> bool:
