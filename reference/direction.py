@@ -265,6 +265,12 @@ def _logistic_slope(x: Rounded, y: Rounded) -> Rounded:
     return found
 
 
+def _tanh_slope(x: Rounded, y: Rounded) -> Rounded:
+    """4 s(2 x) s(-2 x), which implementations also form from the value: as 1 - y^2, or as jax does, dy (1 + y)(1 - y)."""
+    found: Rounded = either(4 * (special.expit(2 * x) * special.expit(-2 * x)), 1 - y * y)
+    return found
+
+
 def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
     def partial(x: Rounded, y: Rounded) -> Rounded:
         exponent: Any = -power * (x * x)
@@ -272,6 +278,14 @@ def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
         return found
 
     return partial
+
+
+def _normal_pdf(x: Rounded, y: Rounded) -> Rounded:
+    """e^(-x^2/2) / sqrt(2 pi), or the slope of erfc(-x / sqrt 2) / 2, in which the rounding of x / sqrt 2 is magnified."""
+    z = x / math.sqrt(2)
+    scale = 1 / math.sqrt(2 * math.pi)
+    found: Rounded = either(_bell(scale, 0.5)(x, y), _bell(scale, 1)(z, y))
+    return found
 
 
 def _logaddexp(x: Directed, y: Directed) -> Directed:
@@ -408,11 +422,11 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.exp: _smooth(np.exp, lambda x, y: y), np.expm1: _smooth(np.expm1, lambda x, y: either(np.exp(x), y + 1)),
     np.log: _smooth(np.log, lambda x, y: 1 / x), np.log1p: _smooth(np.log1p, lambda x, y: 1 / (1 + x)),
     np.sqrt: _smooth(np.sqrt, lambda x, y: 0.5 / y),
-    np.tanh: _smooth(np.tanh, lambda x, y: 1 - y * y),
+    np.tanh: _smooth(np.tanh, _tanh_slope),
     special.expit: _smooth(special.expit, _logistic_slope),
     special.erf: _smooth(special.erf, _bell(2 / math.sqrt(math.pi), 1)),
     special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
-    special.ndtr: _smooth(special.ndtr, _bell(1 / math.sqrt(2 * math.pi), 0.5)),
+    special.ndtr: _smooth(special.ndtr, _normal_pdf),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }  # fmt: skip
 

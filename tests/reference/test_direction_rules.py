@@ -137,6 +137,20 @@ def test_the_slope_of_logaddexp_may_be_formed_from_its_value() -> None:
     assert np.all(np.logaddexp(moving([45.0, 41.0], [1.0, 1.0]), 0.0).derivative().radius() <= 40 * U)
 
 
+@pytest.mark.parametrize(("function", "x", "formed"), [
+    (np.tanh, np.linspace(-4, 4, 4001), lambda x: (1 + np.tanh(x)) * (1 - np.tanh(x))),
+    (np.tanh, np.linspace(-4, 4, 4001), lambda x: 4 * special.expit(2 * x) * special.expit(-2 * x)),
+    (special.ndtr, np.linspace(-12, 4, 4001), lambda x: np.exp(-((x * np.float32(0.5**0.5)) ** 2)) / np.float32(math.sqrt(2 * math.pi))),
+    (special.ndtr, np.linspace(-12, 4, 4001), lambda x: np.exp(-(x * x) / 2) / np.float32(math.sqrt(2 * math.pi))),
+], ids=["tanh by y", "tanh by s", "ndtr by erfc", "ndtr"])  # fmt: skip
+def test_slopes_as_frameworks_form_them(function: Any, x: Any, formed: Any) -> None:
+    """In single precision each form lies in the ball, which is not much wider than they differ."""
+    single, v = x.astype(np.float32), np.full(x.shape, np.float32(1 / 3))
+    ball = function(moving(single, v)).derivative()
+    excess = np.abs((formed(single) * v).astype(float) - ball.value) / ball.radius()
+    assert 0.01 < np.max(excess) <= 1
+
+
 def test_products_of_matrices() -> None:
     """Either factor's slope is multiplied by the other factor, and both are one sum of magnitudes."""
     x, v, y, w = np.array([[2.0, -3.0]]), np.array([[-1.0, 4.0]]), np.array([[5.0], [-7.0]]), np.array([[6.0], [2.0]])
