@@ -74,9 +74,9 @@ def tangents_named(layer: Any, call: Call) -> dict[str, np.ndarray]:
 def expected_along(step: LayerTrace, call: Call, precision: Precision) -> dict[str, Rounded]:
     """Run the layer's hand-derived rule along the directions of a call; raise what the rule raises."""
     arithmetic = Arithmetic(precision, kinks="hull")
-    found: dict[tuple[Key | None, int], Rounded] = {}
     with quiet():
         if call.mode == JVP:
+            found: dict[tuple[Key | None, int], Rounded] = {}
             for key, v in call.tangents.items():
                 ys, _ = _moved(step, arithmetic, {key: v})
                 found |= {(key, n): y.derivative() for n, y in enumerate(ys)}
@@ -84,7 +84,7 @@ def expected_along(step: LayerTrace, call: Call, precision: Precision) -> dict[s
             ys, backward = _moved(step, arithmetic, call.tangents)
             # the parts of the arrays that move may be added up apart, and so may the ways through forward and through backward
             parts = len(call.tangents)
-            found |= {(None, n): y.derivative(parts) for n, y in enumerate(ys)}
+            found = {(None, n): y.derivative(parts) for n, y in enumerate(ys)}
             answer = backward(*(Directed.of(dy, arithmetic) for dy in step.d_outputs))
             dx, d_params = (answer, {}) if isinstance(step.layer, Head) else answer
             gradients = {**dict(enumerate(each(dx))), **d_params}

@@ -89,9 +89,8 @@ def _all(first: Callable[[Layer], bool], second: Callable[[Layer], bool], layer:
 def _any(compare: Callable[[Any, Any], bool], name: str, other: str | tuple[float, ...], layer: Layer) -> bool:
     """Compare the sizes of an option with a number or with those of another option, and say whether it holds along some axis."""
     sizes, others = _sizes(layer, name), _sizes(layer, other) if isinstance(other, str) else other
-    axes = max(len(sizes), len(others))
-    spread = (numbers * axes if len(numbers) == 1 else numbers for numbers in (sizes, others))
-    return any(compare(a, b) for a, b in zip(*spread, strict=False))
+    axes = max(len(sizes), len(others))  # one may be a single number, or no size at all
+    return any(compare(a, b) for a, b in zip(sizes * axes, others * axes, strict=False))
 
 
 def _sizes(layer: Layer, name: str) -> tuple[float, ...]:

@@ -38,7 +38,9 @@ from .rounding import (
     scatter_add,  # fmt: skip
 )
 
-__all__ = ["Directed", "ball_of", "numbers_of", "steady"]
+__all__ = ["SATURATED", "Directed", "ball_of", "numbers_of", "steady", "sum_along"]
+
+SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 class Directed(Overriding):
@@ -56,8 +58,8 @@ class Directed(Overriding):
 
     def derivative(self, additions: int = 0) -> Rounded:
         """Return the ball of the derivative; its terms may meet so many additions more than here, where parts of it are added up apart."""
-        if self.slope is None or self.reach is None:
-            return Rounded(np.zeros(self.shape), np.zeros(()), self.arithmetic)
+        if self.slope is None:
+            return _reach(self)
         with quiet():
             more = self.arithmetic.gamma(additions, self.arithmetic.roundoff)
             bound = self.reach.bound + more * (self.reach.value + self.reach.bound)
@@ -168,12 +170,12 @@ def _reach(x: Directed) -> Rounded:
 
 def _linear(move: Callable[[Any], Any], x: Directed) -> Directed:
     """Apply a linear function with coefficients >= 0: a sum, or what only moves entries about."""
-    return Directed(move(x.value)) if x.slope is None or x.reach is None else Directed(move(x.value), move(x.slope), move(x.reach))
+    return Directed(move(x.value)) if x.slope is None else Directed(move(x.value), move(x.slope), move(x.reach))
 
 
 def _chained(value: Rounded, *factors: tuple[Rounded, Directed]) -> Directed:
     """Return the array whose slope is the sum of some partial derivatives times the slopes of what they are taken by."""
-    terms = [(partial, x.slope, x.reach) for partial, x in factors if x.slope is not None and x.reach is not None]
+    terms = [(partial, x.slope, x.reach) for partial, x in factors if x.slope is not None]
     if not terms:
         return Directed(value)
     slope = sum(partial.value * s for partial, s, _ in terms)
@@ -183,17 +185,17 @@ def _chained(value: Rounded, *factors: tuple[Rounded, Directed]) -> Directed:
 
 def _spread(value: Rounded, slope: Any, reach: Any) -> Directed:
     """Return an array whose slope is laid out along the axes of its value."""
-    if np.shape(slope) == value.shape and reach.shape == value.shape:
+    if reach.shape == value.shape:
         return Directed(value, slope, reach)
     return Directed(value, np.broadcast_to(slope, value.shape), np.broadcast_to(reach, value.shape))
 
 
-def _sum_of(sign: int) -> Callable[[Directed, Directed], Directed]:
+def _sum_of(function: Any, sign: int) -> Callable[[Directed, Directed], Directed]:
     def rule(x: Directed, y: Directed) -> Directed:
-        value = x.value + y.value if sign > 0 else x.value - y.value
-        if y.slope is None or y.reach is None:
+        value: Rounded = function(x.value, y.value)
+        if y.slope is None:
             return Directed(value) if x.slope is None else _spread(value, x.slope, x.reach)
-        if x.slope is None or x.reach is None:
+        if x.slope is None:
             return _spread(value, sign * y.slope, y.reach)
         return _spread(value, x.slope + sign * y.slope, x.reach + y.reach)
 
@@ -218,19 +220,32 @@ def _one(x: Directed) -> Rounded:
 
 
 def _power(x: Directed, exponent: Directed) -> Directed:
-    n = exponent.value.value
-    value = x.value ** n
-    return _chained(value, (x.value ** (n - 1) * float(n) if n > 1 else _one(x), x))
+    if exponent.slope is not None:
+        raise TypeError("derivatives along a direction have no rule for an exponent that moves")
+    value: Rounded = x.value ** exponent.value  # which raises what is no whole number
+    product = x
+    for _ in range(int(exponent.value.value) - 1):
+        product = _multiply(product, x)
+    return Directed(value, product.slope, product.reach)
+
+
+def sum_along(products: Sequence[tuple[Any, Any]], terms: Sequence[Any]) -> Directed:
+    """Return the sum of matrix products and terms, some of them directed, taken in any order: its slope is such a sum too."""
+    every = _together([*(factor for pair in products for factor in pair), *terms])
+    arithmetic, lifted = every[0].arithmetic, iter(every)
+    pairs, alone = [(next(lifted), next(lifted)) for _ in products], list(lifted)
+    value = one_sum([(x.value, y.value) for x, y in pairs], [term.value for term in alone], arithmetic)
+    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value))) for x, y in pairs if x.slope is not None]
+    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach)) for x, y in pairs if y.slope is not None]
+    carried = [term for term in alone if term.slope is not None]
+    if not moved and not carried:
+        return Directed(value)
+    slope = sum([*(slope for slope, _ in moved), *(term.slope for term in carried)])
+    return _spread(value, slope, one_sum([pair for _, pair in moved], [term.reach for term in carried], arithmetic))
 
 
 def _matmul(x: Directed, y: Directed) -> Directed:
-    value: Rounded = x.value @ y.value
-    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value)))] if x.slope is not None else []
-    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach))] if y.slope is not None else []
-    if not moved:
-        return Directed(value)
-    slopes, products = zip(*moved, strict=True)
-    return Directed(value, sum(slopes), one_sum(products, [], x.arithmetic))
+    return sum_along([(x, y)], [])
 
 
 def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Callable[[Directed], Directed]:
@@ -250,6 +265,12 @@ def _logistic_slope(x: Rounded, y: Rounded) -> Rounded:
     return found
 
 
+def _tanh_slope(x: Rounded, y: Rounded) -> Rounded:
+    """4 s(2 x) s(-2 x), which implementations also form from the value: as 1 - y^2, or as jax does, dy (1 + y)(1 - y)."""
+    found: Rounded = either(4 * (special.expit(2 * x) * special.expit(-2 * x)), 1 - y * y)
+    return found
+
+
 def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
     def partial(x: Rounded, y: Rounded) -> Rounded:
         exponent: Any = -power * (x * x)
@@ -259,11 +280,25 @@ def _bell(scale: float, power: float) -> Callable[[Rounded, Rounded], Rounded]:
     return partial
 
 
+def _normal_pdf(x: Rounded, y: Rounded) -> Rounded:
+    """e^(-x^2/2) / sqrt(2 pi), or the slope of erfc(-x / sqrt 2) / 2, in which the rounding of x / sqrt 2 is magnified."""
+    z = x / math.sqrt(2)
+    scale = 1 / math.sqrt(2 * math.pi)
+    found: Rounded = either(_bell(scale, 0.5)(x, y), _bell(scale, 1)(z, y))
+    return found
+
+
 def _logaddexp(x: Directed, y: Directed) -> Directed:
-    apart: Any = x.value - y.value
     ours: Any = x.value
     theirs: Any = y.value
-    return _chained(np.logaddexp(ours, theirs), (special.expit(apart), x), (special.expit(-apart), y))
+    value: Any = np.logaddexp(ours, theirs)
+    return _chained(value, (_share(ours, theirs, value), x), (_share(theirs, ours, value), y))
+
+
+def _share(ours: Any, theirs: Any, value: Any) -> Any:
+    """s(ours - theirs), which implementations also form from the saved value as e^(ours - value)."""
+    apart = ours - theirs
+    return either(special.expit(apart), np.where(apart > SATURATED, 1, np.exp(ours - value)))
 
 
 def _absolute(x: Directed) -> Directed:
@@ -292,13 +327,15 @@ def _where(condition: Any, x: Any, y: Any) -> Directed:
     slope, size = np.where(sure, _slope(x), _slope(y)), np.where(sure, mine.value, theirs.value)
     bound = np.where(sure, mine.bound, theirs.bound)
     if isinstance(condition, Ternary) and condition.undecided.any():
-        bound = np.where(condition.undecided & (_slope(x) != _slope(y)), np.inf, bound)
+        either_way = np.where(_slope(x) == _slope(y), np.maximum(mine.bound, theirs.bound), np.inf)
+        bound = np.where(condition.undecided, either_way, bound)
+        size = np.where(condition.undecided, np.maximum(mine.value, theirs.value), size)
     return _spread(value, slope, Rounded(size, np.broadcast_to(bound, size.shape), arithmetic))
 
 
 def _max(x: Directed, axis: Any = None, keepdims: bool = False) -> Directed:
     value = np.max(x.value, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
-    if x.slope is None or x.reach is None:
+    if x.slope is None:
         return Directed(value)
     bounds = x.value.radius()
     least = np.max(x.value.value - bounds, axis=axis, keepdims=True)
@@ -329,7 +366,7 @@ def _joining(function: Any) -> Callable[..., Directed]:
 
 def _split(x: Directed, sections: Any, axis: int = 0) -> list[Directed]:
     values = np.split(x.value, sections, axis)  # type: ignore[call-overload]
-    if x.slope is None or x.reach is None:
+    if x.slope is None:
         return [Directed(v) for v in values]
     parts = zip(values, np.split(x.slope, sections, axis), np.split(x.reach, sections, axis), strict=True)
     return [Directed(*part) for part in parts]
@@ -345,16 +382,14 @@ def _either(sound: Any, common: Any) -> Directed:
     if x.slope is None and y.slope is None:
         return Directed(value)
     mine, theirs = _reach(x), _reach(y)
-    bound = np.maximum(np.abs(_slope(y) - _slope(x)) + theirs.bound, mine.bound)
-    reach = Rounded(np.maximum(mine.value, theirs.value), np.where(np.isnan(bound), np.inf, bound), x.arithmetic)
+    bound = np.maximum(np.abs(_slope(y) - _slope(x)) + theirs.bound, mine.bound)  # NaN, `derivative` takes for infinite
+    reach = Rounded(np.maximum(mine.value, theirs.value), bound, x.arithmetic)
     return _spread(value, _slope(x), reach)
 
 
 def _added(terms: Sequence[Any]) -> Directed:
-    first, *others = _together(terms)
-    for term in others:
-        first = first + term
-    return first
+    every = _together(terms)
+    return _chained(added([term.value for term in every]), *((_one(term), term) for term in every))
 
 
 def _running_product(x: Any, axis: int, factor: Any = 1) -> Directed:
@@ -364,7 +399,7 @@ def _running_product(x: Any, axis: int, factor: Any = 1) -> Directed:
         raise TypeError(f"the slope of a running product is known along the last axis: got axis {axis}")
     value, own = running_product(x.value, axis, factor.value), running_product(x.value, axis)
     direct = _chained(value, (own, factor))
-    if x.slope is None or x.reach is None:
+    if x.slope is None:
         return direct
     n = x.shape[-1]
     at, later = np.eye(n, dtype=bool), np.tri(n, dtype=bool).T
@@ -379,18 +414,19 @@ def _running_product(x: Any, axis: int, factor: Any = 1) -> Directed:
 
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
-    np.add: _sum_of(1), np.subtract: _sum_of(-1), np.multiply: _multiply, np.divide: _divide, np.power: _power, np.matmul: _matmul,
+    np.add: _sum_of(np.add, 1), np.subtract: _sum_of(np.subtract, -1), np.multiply: _multiply, np.divide: _divide,
+    np.power: _power, np.matmul: _matmul,
     np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(Directed(_one(x)), x),
     np.negative: _negative, np.absolute: _absolute, np.logaddexp: _logaddexp,
     np.maximum: _extremum(np.greater_equal), np.minimum: _extremum(np.less_equal),
     np.exp: _smooth(np.exp, lambda x, y: y), np.expm1: _smooth(np.expm1, lambda x, y: either(np.exp(x), y + 1)),
     np.log: _smooth(np.log, lambda x, y: 1 / x), np.log1p: _smooth(np.log1p, lambda x, y: 1 / (1 + x)),
     np.sqrt: _smooth(np.sqrt, lambda x, y: 0.5 / y),
-    np.tanh: _smooth(np.tanh, lambda x, y: 1 - y * y),
+    np.tanh: _smooth(np.tanh, _tanh_slope),
     special.expit: _smooth(special.expit, _logistic_slope),
     special.erf: _smooth(special.erf, _bell(2 / math.sqrt(math.pi), 1)),
     special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
-    special.ndtr: _smooth(special.ndtr, _bell(1 / math.sqrt(2 * math.pi), 0.5)),
+    special.ndtr: _smooth(special.ndtr, _normal_pdf),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
 }  # fmt: skip
 

@@ -10,13 +10,11 @@ from functools import reduce
 import numpy as np
 from scipy import special
 
-from .direction import Directed, numbers_of, steady
+from .direction import SATURATED, Directed, numbers_of, steady, sum_along
 from .rounding import Array, Rounded, added, either, inner, one_sum, quiet
 
 __all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
            "sigmoid", "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
-
-SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
 def _is_complex(x: Array) -> bool:
@@ -161,7 +159,10 @@ def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Arr
     """
     if not products and len(terms) == 1:
         return terms[0]
-    known = next((a.arithmetic for a in (*(a for pair in products for a in pair), *terms) if isinstance(a, Rounded)), None)
+    every = [*(a for pair in products for a in pair), *terms]
+    if any(isinstance(a, Directed) for a in every):
+        return sum_along(products, terms)
+    known = next((a.arithmetic for a in every if isinstance(a, Rounded)), None)
     if known is None:
         return reduce(operator.add, (*(a @ b for a, b in products), *terms))
     if known.precision.wide:

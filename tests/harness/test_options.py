@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import backproof as bp
@@ -95,3 +95,52 @@ def test_a_layer_of_several_inputs_is_tried_as_far_as_it_has_one() -> None:
     assert found
     assert {len(setting.layer.input_names) for setting in found} == {1}
     assert variants(Setting(bp.ScaledDotProductAttention(), ((3, 2),) * 3)) == []
+
+
+@dataclass(frozen=True)
+class Strided(bp.Layer):
+    """A layer of a user, with a stride but no window, and with a field that is no option."""
+
+    stride: int | None = None
+    steps: int = 1
+    kept: int = field(default=0, repr=False)
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        return [(cls(stride), (4,)) for stride in (1, 2, 3, 4)] + [(cls(None, steps, kept=7), (4,)) for steps in (2, 3, 4)]
+
+    def forward(self, params: Any, x: Any) -> Any:
+        return x, lambda dy: (dy, {})
+
+
+def test_an_option_need_not_be_a_size() -> None:
+    """None is a choice beside numbers, and a stride that is left out says nothing where there is no window."""
+    embedding, shapes = bp.Embedding(4, 2), ((3,),)
+    shown = {Setting(replace(embedding, padding_idx=padding_idx), shapes): padding_idx is None or padding_idx > 4
+             for padding_idx in (None, 0, 1, 2, 3)}  # fmt: skip
+    more = {Setting(replace(one.layer, embedding_dim=dim), shapes): off for one, off in shown.items() for dim in (1, 2, 3)}
+    assert options_that_decide(more) == "only with padding_idx=None (of 15 settings of Embedding tried)"
+    assert tried(Strided(1), (4,), off=lambda own: own.stride is None).startswith("only with stride=None (of ")
+
+
+def test_what_is_no_option_is_not_tried() -> None:
+    """An option of one example goes into another, a field that a layer does not show does not."""
+    layers = [setting.layer for setting in variants(Setting(Strided(1), ((4,),)))]
+    assert Strided(1, 2) in layers
+    assert Strided(1, kept=7) not in layers
+
+
+def test_what_is_tried_fits() -> None:
+    """An option that does not go with the shape of the input is left out."""
+    pool = bp.MaxPool1d(2)
+    layers = [setting.layer for setting in variants(Setting(pool, ((1, 2),))) if setting.shapes == ((1, 2),)]
+    assert replace(pool, ceil_mode=True) in layers
+    assert replace(pool, kernel_size=3) not in layers
+
+
+def test_three_of_either_kind_are_enough() -> None:
+    """Fewer settings, on either side, say nothing."""
+    layers = {dim: Setting(bp.Embedding(4, dim), ((3,),)) for dim in range(1, 7)}
+    assert options_that_decide({layers[dim]: dim > 3 for dim in layers}) == "only with embedding_dim > 3 (of 6 settings of Embedding tried)"
+    for few in (range(1, 6), range(2, 7)):
+        assert options_that_decide({layers[dim]: dim > 3 for dim in few}) == ""

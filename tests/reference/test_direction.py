@@ -7,13 +7,15 @@ from typing import Any
 import backproof as bp
 import numpy as np
 import pytest
-from backproof.reference import direction, rounding
+from backproof.reference import direction, library, rounding
 from backproof.reference.direction import Directed, numbers_of, steady
 from backproof.reference.graph import each
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer, each_shape
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from scipy import special
+
+library.load_all()  # else the layers are those that other tests happen to import
 
 FLOAT64 = precision_named("float64")
 OWN = [cls for _, cls in sorted(REGISTRY.items()) if issubclass(cls, Layer) and cls.__module__.startswith("backproof.")]
