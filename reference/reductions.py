@@ -211,9 +211,8 @@ def _over(dy: Array, y: Array, along: Array, s: Array) -> Array:
     if not all(isinstance(one, Rounded) for one in (dy, y, along, s)):
         return (dy - y * along) / s
     with quiet():
-        most = largest_of(np.abs(dy.value)) + largest_of(dy.bound) + (largest_of(np.abs(y.value)) + largest_of(y.bound)) * largest_of(
-            np.abs(along.value) + along.bound)
-        if not most < dy.arithmetic.safe:
+        dy_top, y_top, along_top = (largest_of(np.abs(one.value)) + largest_of(one.bound) for one in (dy, y, along))
+        if not dy_top + y_top * along_top < dy.arithmetic.safe:
             return either((dy - y * along) / s, dy / s - y * (along / s))
         reciprocal = 1 / s  # y * along may underflow before it is divided
         return difference(dy, reciprocal, y, along * reciprocal, 3 + np.abs(reciprocal.value) + reciprocal.bound)

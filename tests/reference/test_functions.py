@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from backproof.exact import balls, precise
 from backproof.reference import functions as f
-from backproof.reference.rounding import PRECISIONS, Arithmetic, added, either, one_sum
+from backproof.reference.direction import Directed
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, added, either, one_sum
 from flint import arb
 from scipy import special
 
@@ -245,3 +246,45 @@ def test_forms_that_implementations_use_are_in_the_ball(precision: str) -> None:
     ball = f.softmax_pullback(arithmetic.exact(y), arithmetic.exact(dy), 1)
     assert within(ball, known.held(y * known.held(dy - known.held(np.sum(known.held(dy * y), axis=1, keepdims=True)))))
     assert within(ball, y * (dy - np.sum(dy * y, axis=1, keepdims=True)))
+
+
+@pytest.mark.parametrize("top", [0.0, 3.0, -40.0])
+def test_weights_from_a_kept_logarithm(top: float) -> None:
+    """The ball of weights e^(s - top) / total also holds them with the roundings of log total and of top + log total, and little more."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    roundoff, elementary = arithmetic.roundoff, arithmetic.elementary
+    total = Rounded(np.array([1.5, 600.0]), np.array([0.25, 0.0]), arithmetic)
+    weights, largest = Rounded(np.array([0.5, -0.25]), np.array([0.125, 0.0]), arithmetic), arithmetic.exact(np.full(2, top))
+    log = np.log(total.value)
+    # log total, then top + log total, that less log total, and that less top, whose true value is 0; e^ of it is 1
+    steps = log * elementary + np.abs(top + log) * roundoff + log * elementary + np.abs(top) * roundoff
+    least, found = steps * 0.99, f.recomputed(weights, largest, total)
+    assert np.array_equal(found.value, weights.value)
+    assert (found.bound >= weights.bound + np.abs(weights.value) * least + weights.bound * least).all()
+    most = (steps + elementary) * 1.01 + 2.0**-120
+    assert (found.bound <= weights.bound + np.abs(weights.value) * most + weights.bound * most).all()
+    plain = np.array([0.5, 0.25])
+    assert f.recomputed(plain, np.zeros(2), np.ones(2)) is plain
+
+
+def test_weights_of_a_direction_keep_their_derivative() -> None:
+    """Along a direction the factor is 1 and its derivative 0; the bound grows by what its terms may round."""
+    arithmetic = Arithmetic(PRECISIONS["float64"])
+    scores, v = np.array([1.0, 2.0, -3.0]), np.array([0.5, -1.0, 2.0])
+    s = Directed.of(scores, arithmetic, v)
+    top = arithmetic.exact(np.array([2.0]))
+    e = np.exp(s - top)
+    total = np.sum(e, keepdims=True)
+    weights = e / total
+    found, before = (one.derivative() for one in (f.recomputed(weights, Directed(top), total), weights))
+    assert (np.abs(found.value - before.value) <= 2.0**-50).all()
+    assert (found.bound > before.bound).all()
+    assert (found.bound < 2.0**-40).all()
+
+
+def test_weights_beside_a_sum_that_overflows_are_unknown() -> None:
+    """Nothing is known of a weight whose ball leaves the range."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    weights = Rounded(np.array([0.5, 3e38]), np.array([0.0, 2e38]), arithmetic)
+    found = f.recomputed(weights, arithmetic.exact(np.zeros(2)), arithmetic.exact(np.ones(2)))
+    assert np.isinf(found.bound).tolist() == [False, True]

@@ -17,8 +17,8 @@ from backproof.certify import expected, expected_plain
 from backproof.mistakes.reductions import MISTAKES
 from backproof.reference import rounding
 from backproof.reference.layer import Layer, Shape, ShapeError
-from backproof.reference.reductions import CumProd, CumSum, LogSumExp, Normalize, Prod
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, running_product, running_sum
+from backproof.reference.reductions import CumProd, CumSum, LogSumExp, Normalize, Prod, _over, _underflowing
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, either, running_product, running_sum
 from backproof.reference.trace import LayerTrace
 
 LAYERS = (CumSum, CumProd, Prod, LogSumExp, Normalize)
@@ -326,6 +326,61 @@ def test_normalize_underflows_before_it_is_divided() -> None:
     assert not outside(np.array([[0.0, ball.value[0, 1]]]), ball).any()
     ball = expected(step_of(Normalize(), np.full((1, 3), np.float32(1e10)), np.float32([[3.3e38, -3.3e38, -3.3e38]])), arithmetic)["dx"]
     assert np.isinf(ball.bounds())[0, 0]  # 4.4e38 over 1.7e10
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_where_the_difference_may_overflow_its_forms_are_taken_apart(which: int) -> None:
+    """From a quarter of the largest number on, which values and bounds may reach together, each form has a bound of its own."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    for sign in (1 - 2.0**-20, 1 + 2.0**-20):
+        for value, bound in ((0.75, 0.25), (0.25, 0.75)):
+            sizes = [(0.0, 0.0), (2.0**20, 0.0), (2.0**20, 0.0)]
+            part = arithmetic.safe * sign if which == 0 else arithmetic.safe * sign / 2.0**20
+            sizes[which] = (part * value, part * bound)
+            dy, y, along = (Rounded(np.array([[size, 0.0]]), np.array([[off, 0.0]]), arithmetic) for size, off in sizes)
+            s = Rounded(np.array([[4.0]]), np.array([[0.5]]), arithmetic)
+            found, apart = _over(dy, y, along, s), either((dy - y * along) / s, dy / s - y * (along / s))
+            assert np.array_equal(found.bound, apart.bound) == (sign > 1)
+    both = Rounded(np.array([[2.0**64, 1.0]]), np.zeros(()), arithmetic)
+    dy, s = Rounded(np.array([[3.0, 5.0]]), np.zeros(()), arithmetic), Rounded(np.array([[4.0]]), np.zeros(()), arithmetic)
+    found = _over(dy, both, both, s)
+    assert np.isinf(found.bound)[0, 0]
+    assert abs(found.value[0, 1] - 1.0) <= found.bound[0, 1] < 2.0**-20
+
+
+def test_what_underflows_before_a_division() -> None:
+    """Beside three underflows of its own, the one of y along is divided by s, which may be as small as its bound says."""
+    arithmetic, tiny = Arithmetic(PRECISIONS["float32"]), 2.0**-126
+    zero, s = (Rounded(np.array([[v]]), np.array([[b]]), arithmetic) for v, b in ((0.0, 0.0), (2.0**-10, 2.0**-11)))
+    found, reciprocal = _over(zero, zero, zero, s), 1 / s
+    most = reciprocal.value + reciprocal.bound
+    # of dy / s, along / s and their products three, of y along divided one, and as much as along / s has of y, which is 0 here
+    assert found.bound == pytest.approx((3 + most) * tiny * (1 + 2.0**-23), rel=2.0**-22)
+
+
+def test_normalize_by_quotients_that_underflow() -> None:
+    """In float16 y / s may be stored before dy meets it, in the quotient rule; in float32 it has more digits."""
+    half = PRECISIONS["float16"]
+    x, dy = np.array([[200.0, 0.02]]).astype(half.dtype), np.array([[0.0, 6e4]]).astype(half.dtype)
+    step = step_of(Normalize(), x, dy)
+    right = expected_plain(step)["dx"]
+    stored = right.copy()
+    stored[0, 0] = -half.held(np.float64(x[0, 1]) / 200 / 200) * np.float64(dy[0, 1])
+    assert abs(stored - right)[0, 0] > 0.02 * abs(right[0, 0])
+    balls = {name: expected(step, Arithmetic(PRECISIONS[name]))["dx"] for name in ("float16", "float32")}
+    assert not outside(stored, balls["float16"]).any()
+    assert outside(stored, balls["float32"])[0, 0]
+    assert outside(-stored, balls["float16"])[0, 0]
+
+
+def test_an_underflow_before_a_factor() -> None:
+    """What e / total may lose, a dy that is anywhere in its ball multiplies."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, dy = (Rounded(np.array([v]), np.array([b]), arithmetic) for v, b in ((1.0, 0.25), (-3.0, 0.5)))
+    found = _underflowing(x, dy)
+    assert (found.value, found.arithmetic) == (x.value, arithmetic)
+    assert found.bound == 0.25 + 3.5 * 2.0**-126
+    assert _underflowing(Rounded(np.zeros(1), np.zeros(()), arithmetic), dy).bound == 3.5 * 2.0**-126
 
 
 def test_log_sum_exp_in_every_order() -> None:
