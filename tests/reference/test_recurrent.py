@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.mistakes.recurrent import MISTAKES
+from backproof.reference.direction import Directed
 from backproof.reference.functions import sum_of_products
 from backproof.reference.layer import ShapeError, build, describe
-from backproof.reference.recurrent import GRU, LSTM, RNN, mixed, mixed_pullback, rounded_more, tanh_slope
+from backproof.reference.recurrent import GRU, LSTM, RNN, Retraced, _rounded_again, mixed, mixed_pullback, rounded_more, tanh_slope
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -402,3 +403,54 @@ def test_mistakes_leave_the_ball_where_they_say(mistake: Any, layer: Any, kept: 
         assert changed == named
         assert all(altered[name].shape == ball.shape for name, ball in balls.items())
     assert bool(named) == bool(seen)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_states_are_kept_as_they_are_stored(precision: str) -> None:
+    """Of each direction the states, step by step; where more digits are computed than stored, each may be the half of an ulp away."""
+    kind = PRECISIONS[precision]
+    y = np.random.default_rng(0).standard_normal((2, 3, 10)).astype(kind.dtype)
+    kept = Retraced(Arithmetic(kind).exact(y), 0)
+    for direction in (0, 1):
+        states, own = kept.states(5, direction), y[..., 5 * direction : 5 * direction + 5].astype(float)
+        assert len(states) == 3
+        for t, state in enumerate(states):
+            assert np.array_equal(state.value, own[:, t])
+            away = np.abs(own[:, t]) * 2.0**-11 / (1 - 2.0**-11) + 2.0**-24 if precision == "float16" else np.zeros((2, 5))
+            assert np.abs(state.bounds() - away).max() <= 2.0**-60
+            assert state.arithmetic.precision is kind
+
+
+def test_a_state_rounded_again_is_two_bounds_away() -> None:
+    """Both the recorded one and the other lie within the bound of the exact one; the widest counts."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    kept, *again = (Rounded(np.array([v, 2.0]), np.array([b, 1.0]), arithmetic) for v, b in ((1.0, 0.5), (1.25, 0.25), (0.5, 0.125)))
+    assert _rounded_again(kept, []) is kept
+    found = _rounded_again(kept, again)
+    assert (found.value.tolist(), found.bound.tolist()) == ([1.0, 2.0], [1.0, 3.0])
+    assert found.arithmetic is arithmetic
+
+
+def test_an_equal_expression_that_may_overflow_is_unknown() -> None:
+    """Where its terms may leave the range, or the bound does, nothing is known, and everything just before."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    for size in (arithmetic.safe * (1 - 2.0**-30), arithmetic.safe * (1 + 2.0**-30)):
+        known = rounded_more(arithmetic.exact(np.ones(2)), 2, np.array([size, 1.0]))
+        assert np.isfinite(known.bound).tolist() == [size < arithmetic.safe, True]
+    wide = Rounded(np.zeros(2), np.array([arithmetic.precision.largest, 1.0]), arithmetic)
+    assert np.isfinite(rounded_more(wide, 2, np.ones(2)).bound).tolist() == [False, True]
+
+
+def test_the_slope_of_tanh_along_a_direction() -> None:
+    """It is 1 - y^2 with the derivative -2 y (1 - y^2); the ball holds what 1 - y^2 loses near 1, and not much more."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, v = np.array([0.5, -1.0, 6.0]), np.array([1.0, 2.0, -0.5])
+    a = Directed.of(x, arithmetic, v)
+    slope = tanh_slope(a, np.tanh(a))
+    y = np.tanh(x)
+    assert (np.abs(slope.value.value - (1 - y * y)) <= 2.0**-50).all()
+    assert (slope.value.bound >= 2.0**-25).all()
+    assert (slope.value.bound <= 2.0**-18).all()
+    found = slope.derivative()
+    assert (np.abs(found.value + 2 * y * (1 - y * y) * v) <= found.bound).all()
+    assert (found.bound <= 2.0**-15).all()
