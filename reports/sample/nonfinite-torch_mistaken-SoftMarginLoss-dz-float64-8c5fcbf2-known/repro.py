@@ -58,7 +58,7 @@ y = forward(leaves)
 torch.autograd.backward(y, dy)
 got = leaves["x"].grad.detach().double().numpy()
 got = float(got[(0, 0)])
-expected, bound = -0.004006410256410256, 1.2899238148667426e-17
+expected, bound = -0.004006410256410256, 1.2899238148667424e-17
 print("SoftMarginLoss dz[0, 0]", "12 of 39 entries of dz are not finite where the true value is")
 print(f"got {got!r}\nexpected {expected!r} +- {bound!r}\nexcess {abs(got - expected) / bound if bound else float('inf'):.3g}")
 sys.exit(0 if abs(got - expected) <= bound else 1)
