@@ -28,7 +28,19 @@ from typing import Any
 import numpy as np
 
 from .direction import Directed
-from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, contracted, either, largest_of, quiet
+from .rounding import (
+    BOUND_SLACK,
+    FLOAT32_LARGEST,
+    REFERENCE_ROUNDOFF,
+    Arithmetic,
+    Array,
+    Precision,
+    Rounded,
+    contracted,
+    either,
+    largest_of,
+    quiet,
+)
 
 __all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
 
@@ -101,7 +113,7 @@ class Standardised:
             precision = terms.arithmetic.precision
             size = _most(dy) if also is None else np.maximum(_most(dy), _most(also))
             ball = _widened(terms, precision.underflow * _most(self.rstd))
-            largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(terms.size, 1)
+            largest = _largest(precision) / max(terms.size, 1)
             if np.max(size, initial=0.0) * np.max(self.reach, initial=0.0) <= largest:
                 return ball
             return Rounded(ball.value, np.where(size * self.reach <= largest, ball.bound, np.inf), ball.arithmetic)
@@ -144,7 +156,7 @@ class Standardised:
     def _summable(self, top: float, count: int) -> bool:
         """Say whether `count` products of numbers up to `top` with unit, or with x, are far from overflow."""
         precision, safe = self.unit.arithmetic.precision, self.unit.arithmetic.safe
-        largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(count, 1)
+        largest = _largest(precision) / max(count, 1)
         return self._tops[0] * top <= largest and self._tops[1] * top < safe
 
     @cached_property
@@ -288,7 +300,17 @@ class Standardised:
             bound += rest + small if np.size(small) < bound.size else rest
             if np.size(small) == bound.size:
                 bound += small
-            return _fitting(value, bound, furthest, arithmetic)
+            return _fitting(value, self._in_range(bound, g, mean, along), furthest, arithmetic)
+
+    def _in_range(self, bound: Any, g: _Sized, mean: Rounded, along: Any) -> Any:
+        """Return the bound of dx, infinite where one of its terms, multiplied out and not yet divided by n, may overflow."""
+        arithmetic, rstd = g.arithmetic, _most(self.rstd)
+        largest = _largest(arithmetic.precision) / BOUND_SLACK
+        if self.count * largest_of(bound) < largest * _inside(arithmetic):  # which holds of each term at least 6 roundings
+            return bound
+        turned = np.abs(self.unit.value) if self.mean is None else np.abs(self.unit.value) + rstd * self.reach
+        terms = np.abs(g.value) * (1 + g.relative) + g.rest + _most(mean) + turned * along
+        return np.where(terms * (self.count * rstd) <= largest, bound, np.inf)
 
 
 class _Shared(Rounded):
@@ -425,6 +447,11 @@ def _inside(arithmetic: Arithmetic) -> float:
     return min(arithmetic.precision.accumulate, arithmetic.precision.store) + REFERENCE_ROUNDOFF
 
 
+def _largest(precision: Precision) -> float:
+    """Return the largest number inside a kernel."""
+    return FLOAT32_LARGEST if precision.wide else precision.largest
+
+
 def _widened(ball: Rounded, extra: Any) -> Rounded:
     return _known(ball.value, ball.bound + extra, ball.arithmetic)
 
@@ -436,7 +463,7 @@ def _known(value: Any, bound: Any, arithmetic: Arithmetic) -> Rounded:
 
 def _held(arithmetic: Arithmetic, value: Any, bound: Any, magnitude: Any) -> Rounded:
     """Return a ball of a number inside a kernel; it is unknown where `magnitude`, or the number, may overflow or is NaN."""
-    largest = FLOAT32_LARGEST if arithmetic.precision.wide else arithmetic.precision.largest
+    largest = _largest(arithmetic.precision)
     return Rounded(value, np.where((magnitude + bound) * BOUND_SLACK <= largest, bound, np.inf), arithmetic)
 
 
@@ -486,7 +513,7 @@ def _variance(x: Rounded, mean: Rounded | None, axes: Axes, deviation: Any = Non
             summed = _few(x, n + math.ceil(6 + 3 * math.log(n))) * magnitude if n > 1 else 0
             from_mean = 2 * summed * np.sqrt(2 * most) + mean.bound * mean.bound
         bound = spread + from_mean + (_few(x, n + 4) + stored) * (most + from_mean) + 2 * precision.underflow
-        largest = FLOAT32_LARGEST if precision.wide else precision.largest
+        largest = _largest(precision)
         known = n * (most + bound) * BOUND_SLACK <= largest
         if mean is not None:  # a running mean starts from 0, and so with the square of x itself
             known &= np.square(n * magnitude) <= largest

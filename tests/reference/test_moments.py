@@ -209,6 +209,39 @@ def test_a_difference_is_known_up_to_half_the_largest_number(precision: str, lar
     assert list(found.unit.bounds()[0] < np.inf) == [True, True, known]
 
 
+@pytest.mark.parametrize(("precision", "largest", "margin"), [("float32", FLOAT32_LARGEST, 1e-4), ("bfloat16", FLOAT32_LARGEST, 0.05),
+                                                              ("float64", float(np.finfo(np.float64).max), 1e-4)])  # fmt: skip
+@pytest.mark.parametrize(("centred", "part", "reach", "times"), [(True, 0.0, 0.0, 2.0), (True, 0.25, 0.0, 2.75), (True, 0.0, 1.0, 2.5),
+                                                                 (False, 0.0, 1.0, 1.5), (False, 0.25, 0.0, 2.0)])  # fmt: skip
+def test_terms_of_dx_that_may_overflow_leave_it_unknown(precision: str, largest: float, margin: float, centred: bool, part: float,
+                                                        reach: float, times: float) -> None:  # fmt: skip
+    """rstd times |dy|, the mean, unit and x times the projection, all times n, add up to the largest number at most, though they cancel."""
+    arithmetic, rstd = Arithmetic(PRECISIONS[precision]), 4.0
+    unit, mean = arithmetic.exact(np.array([[1.0, -1.0]])), arithmetic.exact(np.zeros((1, 1))) if centred else None
+    groups = Standardised(2, (1,), mean, arithmetic.exact(np.full((1, 1), rstd)), unit, unit, np.full((1, 2), reach / rstd))
+    for sign, known in ((1 - margin, True), (1 + margin, False)):
+        size = largest / (2 * rstd * times) * sign
+        dy = Rounded(np.array([[size, 0.0]]), np.array([[size, size]]) * part if part else np.zeros(()), arithmetic)
+        assert (groups.pullback(dy, None).bounds() < np.inf).tolist() == [[known, True]]
+
+
+def test_terms_of_dx_in_half_precision_live_in_float32() -> None:
+    """A term that float16 cannot hold says nothing about a gradient that it can."""
+    x, dy = (Arithmetic(PRECISIONS["float16"]).exact(np.array([numbers])) for numbers in ([2.0, 2.0, 2.0, 3.0], [50.0, 50.0, 50.0, 60.0]))
+    for weight in (None, x):
+        dx = standardised(x, (1,), EPS).pullback(dy * 128.0, weight)
+        assert (dx.bounds() < np.inf).all()
+
+
+def test_a_gradient_that_kernels_cannot_reach_is_unknown() -> None:
+    """Of a constant group with a large gradient kernels return NaN, since rstd times it overflows, where dx is a number."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, ones = arithmetic.exact(np.full((2, 8), 3.0)), arithmetic.exact(np.ones((1, 8)))
+    dy = arithmetic.exact(np.array([[1.2e36], [1.2e34]]) * np.ones((2, 8)))
+    for weight in (None, ones):
+        assert (standardised(x, (1,), EPS).pullback(dy, weight).bounds() < np.inf).tolist() == [[False] * 8, [True] * 8]
+
+
 def test_what_may_be_anything_stays_unknown() -> None:
     """A bound that is not a number is infinite in all that follows, where the others stay finite."""
     arithmetic = Arithmetic(PRECISIONS["float32"])

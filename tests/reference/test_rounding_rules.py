@@ -668,6 +668,9 @@ def test_functions_of_unknown_numbers(function: Any) -> None:
     if function in (np.tanh, special.expit):
         limit = function(ball(arithmetic, [math.inf, 1.0], [0.0, 0.5]))
         close(limit.bound[:1], [f.rounded(1.0, 0.0, f.elementary)])
+    if function in (np.exp, np.tanh, special.expit):
+        limit = function(ball(arithmetic, [-math.inf, 1.0], [0.0, 0.5]))
+        close(limit.bound[:1], [f.rounded(limit.value[0], 0.0, f.elementary)])
 
 
 @each_format
@@ -1084,8 +1087,8 @@ def test_differences_whose_products_may_overflow_are_unknown(name: str) -> None:
     last = f.largest / SLACK / (1 + 2 * f.roundoff / (1 - 2 * f.roundoff))
     three, few = ball(arithmetic, 3.0, 0.0), ball(arithmetic, [1.0, 1.0], 0.0)
     for sign, known in ((1 - MARGIN, True), (1 + MARGIN, False)):
-        large, most = ball(arithmetic, [last * sign / 3, 1.0], 0.0), ball(arithmetic, [last / 2 * sign / 3, 1.0], [last / 2 * sign / 3, 0.0])
-        half = ball(arithmetic, [last / 6, 1.0], 0.0)
+        large, half = ball(arithmetic, [last * sign / 3, 1.0], 0.0), ball(arithmetic, [last / 6, 1.0], 0.0)
+        most = ball(arithmetic, [last * sign / 6, 1.0], [last * sign / 6, 0.0])
         cases = [(large, large), (large, half), (half, large)]
         if f.roundoff < 2.0**-20:  # elsewhere the difference itself may overflow
             cases += [(most, few), (few, most)]
@@ -1121,14 +1124,17 @@ def test_inner_products_of_arrays_of_two_shapes_or_with_slopes() -> None:
         assert np.array_equal(found.slope, np.sum(a * b, axis=1, keepdims=True).slope)
 
 
-def test_choices_of_what_has_slopes() -> None:
-    """A mask of rounded arrays leaves the choice between arrays with a rule of their own to that rule."""
+def test_functions_of_what_has_slopes() -> None:
+    """A mask of rounded arrays, and a rounded array, leave functions of arrays with a rule of their own to that rule."""
     _, arithmetic = made("float32")
     mask = ball(arithmetic, [1.0, -1.0], 0.5) > 0
     slope = Directed.of(np.array([3.0, 4.0]), arithmetic, np.array([0.5, 0.25]))
     chosen: Any = np.where(mask, slope, 1.0)
     assert isinstance(chosen, Directed)
     assert chosen.slope.tolist() == [0.5, 0]
+    joined: Any = np.concatenate([ball(arithmetic, [1.0, -1.0], 0.5), slope])
+    assert isinstance(joined, Directed)
+    assert joined.slope.tolist() == [0, 0, 0.5, 0.25]
 
 
 def test_inner_products_that_may_overflow_are_unknown() -> None:
