@@ -198,6 +198,9 @@ def test_rounding_of_results(name: str) -> None:
     check(arithmetic.rounded(value), value, f.rounded(value, 0))
     check(arithmetic.rounded(value, spread), value, f.rounded(value, spread))
     check(arithmetic.rounded(value, spread, 0.125), value, f.rounded(value, spread, 0.125))
+    for spread in (np.array(0.25), np.array([0.5])):
+        check(arithmetic.rounded(value, spread, 0.125), value, f.rounded(value, spread, 0.125))
+    check(arithmetic.rounded(np.zeros(2), np.zeros(1)), np.zeros(2), f.underflow)
     last = f.largest / SLACK
     edge = last / (1 + f.roundoff) * (1 - MARGIN)
     beyond = last / (1 + f.roundoff) * (1 + MARGIN)
@@ -310,7 +313,7 @@ def test_sums_and_products_of_two(name: str, bounds: tuple[Any, Any]) -> None:
 @each_format
 @pytest.mark.parametrize("bounds", PAIRS)
 def test_operands_of_two_sizes(name: str, bounds: tuple[Any, Any]) -> None:
-    """A product and a quotient of a large and a small array have the bound of arrays of one size, whichever is which."""
+    """Results of a large and a small array have the bound of arrays of one size, whichever is which."""
     f, arithmetic = made(name)
     x, y, *_ = operands(arithmetic, bounds)
     small = y[:, None]
@@ -320,6 +323,8 @@ def test_operands_of_two_sizes(name: str, bounds: tuple[Any, Any]) -> None:
         corners = (np.abs(c.value) + bc) * (np.abs(d.value) + bd) - np.abs(value)
         check(a * b, value, f.rounded(value, corners))
         check(b * a, value, f.rounded(value, corners))
+        check(a + b, c.value + d.value, f.rounded(c.value + d.value, bc + bd))
+        check(b - a, d.value - c.value, f.rounded(d.value - c.value, bc + bd))
         for p, q, bp, bq, found in ((c.value, d.value, bc, bd, a / b), (d.value, c.value, bd, bc, b / a)):
             check(found, p / q, f.rounded(p / q, (bp + np.abs(p / q) * bq) / (np.abs(q) - bq * SLACK), f.quotient))
 
