@@ -239,7 +239,8 @@ class Standardised:
         """Return what `_reordered` does, of exact numbers; roundoff and underflow are those of dy weight."""
         arithmetic, size, centre, most = dy.arithmetic, dy.magnitude, self.rstd.value, _most(self.rstd)
         w, own, underflow = 1.0 if weight is None else weight.value, arithmetic.roundoff, arithmetic.precision.underflow
-        if not largest_of(size) * largest_of(np.abs(w)) * (1 + own) < arithmetic.safe:
+        tops = largest_of(size), largest_of(np.abs(w)), largest_of(most)
+        if not math.prod(sorted(tops)[1:]) * (1 + own) < arithmetic.safe:
             return None
         twice = arithmetic.gamma(2, own) * most
         relative = self.rstd.bound * (1 + own) + centre * own + roundoff * most * (1 + own) + (1 + roundoff) * twice
@@ -265,7 +266,8 @@ class Standardised:
             bound += _most(dy) * tiny
             bound += dx.bound
             bound += small
-            return _known(dx.value, bound, arithmetic)
+            furthest = rstd * (_most(dy) if weight is None else np.maximum(_most(dy), _most(weight)))
+            return Rounded(dx.value, np.where(furthest <= _largest(arithmetic.precision) / BOUND_SLACK, bound, np.inf), arithmetic)
 
     def _combined(self, g: _Sized, weight: Array | None, mean_g: Any, projection: Rounded) -> Rounded:
         """Return dx = rstd (g - mean_g - unit projection) with a bound for its terms multiplied out and added in any order.
@@ -309,7 +311,8 @@ class Standardised:
         if self.count * largest_of(bound) < largest * _inside(arithmetic):  # which holds of each term at least 6 roundings
             return bound
         turned = np.abs(self.unit.value) if self.mean is None else np.abs(self.unit.value) + rstd * self.reach
-        terms = np.abs(g.value) * (1 + g.relative) + g.rest + _most(mean) + turned * along
+        size = _most(_Sized(g.value, np.abs(g.value), g.relative, g.rest, arithmetic))  # whose own magnitudes may be overwritten
+        terms = size + _most(mean) + turned * along
         return np.where(terms * (self.count * rstd) <= largest, bound, np.inf)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.reference import moments
+from backproof.reference.direction import Directed
 from backproof.reference.moments import Standardised, given, root_mean_square, standardised
-from backproof.reference.rounding import BOUND_SLACK, FLOAT32_LARGEST, PRECISIONS, Arithmetic, Rounded
+from backproof.reference.rounding import BOUND_SLACK, FLOAT32_LARGEST, PRECISIONS, Arithmetic, Rounded, either
 
 EPS = 1e-5
 N = 5
@@ -106,11 +107,13 @@ def drawn(arithmetic: Arithmetic, seed: int, scale: float, part: float) -> Round
 
 def equal(found: Rounded, wanted: Ball) -> bool:
     """Say whether value and bound are the same but for our own rounding."""
+    assert isinstance(found.arithmetic, Arithmetic)
     return all(bool((np.abs(a - b) <= 2.0**-44 * np.abs(b)).all()) for a, b in zip((found.value, found.bounds()), wanted, strict=True))
 
 
 every_setting = pytest.mark.parametrize(("precision", "scale", "part"), [
     ("float32", 1.0, 0.0), ("float32", 1.0, 1e-6), ("float32", 1e-30, 1e-6), ("float32", 3e-34, 1e-6), ("bfloat16", 8.0, 1e-3),
+    ("float32", 3e-34, 0.0), ("bfloat16", 8.0, 0.0),
     ("float16", 1.0, 0.0), ("float16", 1.0, 1e-3),
 ])  # fmt: skip
 every_kind = pytest.mark.parametrize("centred", [True, False], ids=["standardised", "root mean square"])
@@ -159,11 +162,14 @@ def test_small_groups_have_the_bounds_derived(precision: str, entries: int) -> N
     assert equal(standardised(x, (1,), EPS).rstd, Group(x.arithmetic, x).rstd)
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["of the group", "of each entry"])
 @every_setting
-def test_given_statistics_allow_every_order_of_the_factors(precision: str, scale: float, part: float) -> None:
+def test_given_statistics_allow_every_order_of_the_factors(precision: str, scale: float, part: float, *, shared: bool) -> None:
     """dy weight rstd may be multiplied in any order, each product of which may underflow."""
     arithmetic = Arithmetic(PRECISIONS[precision])
     x, mean, variance, weight, dy = (drawn(arithmetic, seed, size, part) for seed, size in enumerate((scale, scale, 4.0, 2.0, scale)))
+    if shared:
+        mean, variance = mean[:, :1], variance[:, :1]
     found = given(x, (1,), mean, np.abs(variance), EPS)
     u, tiny, rstd = arithmetic.roundoff, PRECISIONS[precision].underflow, found.rstd
     assert found.constant
@@ -177,6 +183,64 @@ def test_given_statistics_allow_every_order_of_the_factors(precision: str, scale
         twice = 2 * u / (1 - 2 * u) * r * (np.abs(g.value) + g.bounds())
         off = plain.bounds() + twice + (np.abs(dy.value) + dy.bounds()) * tiny + small
         assert equal(found.pullback(dy, w), (plain.value, off))
+
+
+def test_a_part_of_the_weight_may_be_shared() -> None:
+    """With given statistics a weight of the group has the bound of one of each entry."""
+    arithmetic = Arithmetic(PRECISIONS["float16"])
+    x, dy, weight = (drawn(arithmetic, seed, 1.0, 0.0) for seed in range(3))
+    one = arithmetic.exact(np.ones((1, 1)))
+    found = given(x, (1,), one, one, EPS)
+    assert near(found.pullback(dy, weight[:, :1]), found.pullback(dy, np.broadcast_to(weight[:, :1], (1, N))))
+
+
+@pytest.mark.parametrize("part", [0.0, 1e-6])
+def test_factors_of_which_two_may_overflow_leave_dx_unknown(part: float) -> None:
+    """With given statistics dy weight rstd is unknown where any two of them pass the largest number, though all three do not."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, mean, reach = arithmetic.exact(np.zeros((1, 2))), arithmetic.exact(np.zeros((1, 1))), np.zeros((1, 2))
+
+    def one(size: float, entries: int) -> Rounded:
+        return Rounded(np.full((1, entries), size), np.full((1, entries), size * part) if part else np.zeros(()), arithmetic)
+
+    for small in range(3):  # of dy, weight and rstd
+        for factor, known in ((0.5, True), (3.3, True), (3.5, False)):
+            sizes = [1e-15 if place == small else 1e19 * math.sqrt(factor) for place in range(3)]
+            dy, weight, rstd = (one(size, entries) for size, entries in zip(sizes, (2, 2, 1), strict=True))
+            unit = moments._unit(x, mean, rstd, reach, x.value - mean.value, (1,))
+            groups = Standardised(2, (1,), mean, rstd, unit, unit, reach, constant=True)
+            assert (groups.pullback(dy, weight).bounds() < np.inf).tolist() == [[known, known]]
+
+
+@pytest.mark.parametrize("entries", [1, 2, 3])
+def test_exact_entries_with_other_gradients_have_the_bounds_of_their_steps(entries: int) -> None:
+    """Where x is exact and dy or the weight is not, or a group has one entry, dx is bounded by the bounds of all of them."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x = drawn(arithmetic, 0, 1.0, 0.0)[:, :entries]
+    for make in (standardised, root_mean_square):
+        fast = make(x, (1,), EPS)
+        slow = Standardised(fast.count, (1,), fast.mean, fast.rstd, Rounded(fast.unit.value, fast.unit.bound, arithmetic),
+                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)  # fmt: skip
+        for dy_part, weight_part in ((0.0, 0.0), (1e-3, 0.0), (0.0, 1e-3), (1e-3, 1e-3)):
+            dy, weight = (drawn(arithmetic, seed, 1.0, part)[:, :entries] for seed, part in ((1, dy_part), (2, weight_part)))
+            for w in (None, weight):
+                assert near(fast.pullback(dy, w), slow.pullback(dy, w))
+            for along in ((0,), (0, 1)):
+                assert near(fast.gradient(dy, along), slow.gradient(dy, along))
+
+
+def test_derivatives_of_standardised_entries_allow_the_fused_form() -> None:
+    """Along a direction (x - mean) rstd is also x rstd - mean rstd; without a mean there is no such form."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, direction = np.array([[1.0, 2.0, 4.0], [8.0, 9.0, 7.0]]), np.array([[0.5, -1.0, 2.0], [1.0, 0.0, 1.0]])
+    moving = Directed.of(x, arithmetic, direction)
+    centred, scaled = standardised(moving, (1,), EPS), root_mean_square(moving, (1,), EPS)
+    fused = either((moving - centred.mean) * centred.rstd, moving * centred.rstd - centred.mean * centred.rstd)
+    for found, wanted in ((centred.unit, fused), (scaled.unit, moving * scaled.rstd)):
+        assert isinstance(found, Directed)
+        for a, b in ((found.value, wanted.value), (found.derivative(), wanted.derivative())):
+            assert equal(a, (b.value, b.bounds()))
+    assert (fused.derivative().bounds() > ((moving - centred.mean) * centred.rstd).derivative().bounds()).all()
 
 
 # Numbers that may not fit.
