@@ -147,8 +147,8 @@ def test_results_have_the_bounds_derived(precision: str, scale: float, part: flo
     arithmetic = Arithmetic(PRECISIONS[precision])
     found, group = both(arithmetic, scale, part, centred=centred)
     weight, bias, dy = (drawn(arithmetic, seed, size, part) for seed, size in ((2, 2.0), (3, scale), (4, scale)))
-    for w in (weight, None):
-        for b in (bias, None):
+    for w in (weight, None, weight[:, :1]):
+        for b in (bias, None, bias[:, :1]):
             assert equal(found.affine(w, b), group.mapped(w, b))
         assert equal(found.pullback(dy, w), group.pulled(dy, w))
     assert equal(found.weighted(dy), group.weighted(dy))
@@ -306,6 +306,44 @@ def test_a_gradient_that_kernels_cannot_reach_is_unknown() -> None:
         assert (standardised(x, (1,), EPS).pullback(dy, weight).bounds() < np.inf).tolist() == [[False] * 8, [True] * 8]
 
 
+def test_results_that_may_overflow_are_unknown() -> None:
+    """unit times a weight, with a bias added, is unknown where it passes the largest number, bound and all."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    groups = standardised(arithmetic.exact(np.array([[0.0, 0.0, 0.0, 1.0]])), (1,), EPS)  # the last of which is 1.7
+
+    def known(weight: Rounded | None, bias: Rounded | None) -> list[bool]:
+        return list(groups.affine(weight, bias).bounds()[0] < np.inf)
+
+    large, one = (arithmetic.exact(np.full((1, 4), size)) for size in (2.5e38, 1.0))
+    assert known(one, one) == known(None, None) == known(one, None) == [True] * 4
+    assert known(large, None) == known(large, one) == [True] * 3 + [False]
+    assert known(arithmetic.exact(np.full((1, 4), 1.5e38)), arithmetic.exact(np.full((1, 4), 2.5e38))) == [True] * 3 + [False]
+    for reach, fits in ((3e38, True), (3.5e38, False)):
+        assert known(one, Rounded(np.zeros((1, 4)), np.full((1, 4), reach), arithmetic)) == [fits] * 4
+
+
+def test_groups_of_numbers_whose_squares_may_overflow_are_unknown() -> None:
+    """Sums of squares, of deviations with their bounds and of x itself, are known up to the largest number; other groups stay."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+
+    def known_variance(x: Rounded) -> bool:
+        mean, size = moments._average(x, (1,)), np.abs(x.value) + x.bounds()
+        return bool((moments._variance(x, mean, (1,), x.value - mean.value, size.mean(axis=1, keepdims=True))[1] < np.inf).all())
+
+    for part in (0.2, 0.3):  # of the largest number, what the square of two equal numbers is; that of their sum is four times as large
+        assert known_variance(arithmetic.exact(np.full((1, 2), math.sqrt(part * FLOAT32_LARGEST)))) == (part < 0.25)
+    for part in (0.25, 0.66):  # of a ball around 0, whose square counts as what may be there and as what that is off by
+        reach = np.array([[math.sqrt(part * FLOAT32_LARGEST), 0.0]])
+        assert known_variance(Rounded(np.zeros((1, 2)), reach, arithmetic)) == (part < 0.5)
+    for part, known in ((0.9, True), (1.1, False)):
+        x = arithmetic.exact(np.full((1, 1), math.sqrt(part * FLOAT32_LARGEST)))
+        assert bool((standardised(x, (1,), EPS).rstd.bounds() < np.inf).all()) == known
+    rows = arithmetic.exact(np.array([[1.0, 2.0], [1e30, 1e30]]))
+    found = root_mean_square(rows, (1,), EPS)
+    assert (found.unit.bounds() < np.inf).tolist() == [[True, True], [False, False]]
+    assert np.array_equal(found.unit.value[0], rows.value[0] * found.rstd.value[0])
+
+
 def test_what_may_be_anything_stays_unknown() -> None:
     """A bound that is not a number is infinite in all that follows, where the others stay finite."""
     arithmetic = Arithmetic(PRECISIONS["float32"])
@@ -342,14 +380,15 @@ def test_plain_numbers_have_no_bounds() -> None:
         assert (found.count, found.axes, found.reach, found.constant) == (4, (1,), None, False)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(("precision", "scale"), [("float32", 8.0), ("float32", 2.0**-110), ("float64", 8.0), ("float16", 8.0)])
 @pytest.mark.parametrize("shape", [(1, 1, N), (2, 1, 1), (1, 1, 1), (1, 3, 1), (2, 3, 1), (1, 3, N)])
-def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("batch", [1, 2])
+def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, scale: float, shape: tuple[int, ...], batch: int) -> None:
     """dx and the gradients of weight and bias are bounded by sums over a group as they are by the bounds of the entries, one by one."""
     arithmetic, axes = Arithmetic(PRECISIONS[precision]), (1, 2)
     rng = np.random.default_rng(0)
-    x, dy = (arithmetic.exact(arithmetic.precision.held(rng.standard_normal((2, 3, N)) * 8)) for _ in range(2))
-    weight = arithmetic.exact(arithmetic.precision.held(rng.standard_normal(shape)))
+    x, dy, other = (arithmetic.exact(arithmetic.precision.held(rng.standard_normal((batch, 3, N)) * size)) for size in (8, scale, scale))
+    weight = arithmetic.exact(arithmetic.precision.held(rng.standard_normal((min(shape[0], batch), *shape[1:]))))
     for make in (standardised, root_mean_square):
         fast = make(x, axes, EPS)
         slow = Standardised(fast.count, axes, fast.mean, fast.rstd, Rounded(fast.unit.value, fast.unit.bound, arithmetic),
@@ -358,6 +397,7 @@ def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, sh
             for name in ("gradient", "total"):
                 found, wanted = (getattr(groups, name)(dy, along) for groups in (fast, slow))
                 assert near(found, wanted)
+            assert near(fast.total(other, along), np.sum(other, axis=along))
         for w in (weight, None):
             assert near(fast.pullback(dy, w), slow.pullback(dy, w))
             assert near(fast.affine(w, None), slow.affine(w, None))
@@ -365,6 +405,7 @@ def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, sh
 
 def near(found: Rounded, wanted: Rounded) -> bool:
     """Say whether two balls are the same but for our own rounding, which sums that cancel magnify."""
+    assert found.shape == wanted.shape
     size = np.max(np.abs(wanted.value))
     values, bounds = np.abs(found.value - wanted.value), np.abs(found.bounds() - wanted.bounds())
     return bool((values <= 2.0**-44 * size).all() and (bounds <= 2.0**-40 * wanted.bounds()).all())

@@ -1019,7 +1019,16 @@ def test_moves() -> None:
     for move in (lambda a: np.reshape(a, (3, 2)), lambda a: np.swapaxes(a, 0, 1), lambda a: np.expand_dims(a, axis=1),
                  lambda a: np.flip(a, axis=0), lambda a: np.moveaxis(a, 0, -1)):
         check(move(x), move(x.value), move(x.bound))
-    check(x.reshape((3, 2)), np.reshape(GRID, (3, 2)), np.reshape(GRID_BOUNDS, (3, 2)))
+
+
+def test_reshaped_arrays() -> None:
+    """The method moves the bounds as the function does, and keeps the arithmetic."""
+    _, arithmetic = made("float32")
+    for bounds in (0.0, GRID_BOUNDS):
+        x = ball(arithmetic, GRID, bounds)
+        for moved in (x.reshape((3, 2)), x.reshape(3, 2), np.reshape(x, (3, 2))):
+            check(moved, np.reshape(GRID, (3, 2)), np.reshape(x.bounds(), (3, 2)))
+            assert moved.arithmetic is arithmetic
 
 
 def test_what_is_made_when_imported(monkeypatch: pytest.MonkeyPatch) -> None:
