@@ -338,10 +338,45 @@ def test_groups_of_numbers_whose_squares_may_overflow_are_unknown() -> None:
     for part, known in ((0.9, True), (1.1, False)):
         x = arithmetic.exact(np.full((1, 1), math.sqrt(part * FLOAT32_LARGEST)))
         assert bool((standardised(x, (1,), EPS).rstd.bounds() < np.inf).all()) == known
+
+
+def test_an_unknown_group_leaves_the_others_as_they_are() -> None:
+    """A group whose statistics may overflow is unknown, numbers that cancel included, and no other."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
     rows = arithmetic.exact(np.array([[1.0, 2.0], [1e30, 1e30]]))
-    found = root_mean_square(rows, (1,), EPS)
-    assert (found.unit.bounds() < np.inf).tolist() == [[True, True], [False, False]]
-    assert np.array_equal(found.unit.value[0], rows.value[0] * found.rstd.value[0])
+    for found in (standardised(rows, (1,), EPS), root_mean_square(rows, (1,), EPS)):
+        mean = 0 if found.mean is None else found.mean.value
+        assert np.array_equal(found.unit.value, (rows.value - mean) * found.rstd.value)
+        assert found.unit.bounds()[1].tolist() == found.summed.bounds()[1].tolist() == [math.inf] * 2
+        assert (found.unit.bounds()[0] < 1e-5).all()
+
+
+def test_a_difference_beside_one_that_may_overflow_is_known() -> None:
+    """Each x - mean is known up to half the largest number, whatever the others are."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x = arithmetic.exact(np.array([[1.0, 0.4999, 0.6]]) * FLOAT32_LARGEST)
+    x.value[0, 0] = 1
+    found = given(x, (1,), arithmetic.exact(np.zeros((1, 1))), arithmetic.exact(np.ones((1, 1))), EPS)
+    assert (found.unit.bounds() < np.inf).tolist() == [[True, True, False]]
+
+
+def test_a_weighted_gradient_that_overflows_leaves_dx_unknown() -> None:
+    """dy weight may overflow where dx, multiplied by a small rstd, does not."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    groups = standardised(arithmetic.exact(np.array([[-1e5, 1e5]])), (1,), EPS)
+    for size, known in ((1e15, True), (1e20, False)):
+        dy, weight = arithmetic.exact(np.array([[size, 2 * size]])), arithmetic.exact(np.full((1, 2), size))
+        assert (groups.pullback(dy, weight).bounds() < np.inf).tolist() == [[known, known]]
+
+
+def test_factors_of_dx_are_known_up_to_the_slack_of_bounds() -> None:
+    """dy rstd may be what is left of the largest number once a bound may be off by its slack."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    x, mean, rstd = (arithmetic.exact(np.full(shape, size)) for shape, size in (((1, 2), 0.0), ((1, 1), 0.0), ((1, 1), 4.0)))
+    groups = Standardised(2, (1,), mean, rstd, x, x, np.zeros((1, 2)), constant=True)
+    weight = arithmetic.exact(np.full((1, 2), 2.0**-10))
+    dy = arithmetic.exact(np.array([[1 - 2.0**-19, 1 - 2.0**-22]]) * FLOAT32_LARGEST / 4)
+    assert (groups.pullback(dy, weight).bounds() < np.inf).tolist() == [[True, False]]
 
 
 def test_what_may_be_anything_stays_unknown() -> None:
