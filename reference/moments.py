@@ -411,7 +411,7 @@ def _unit(x: Rounded, mean: Rounded, rstd: Rounded, reach: Any, deviation: Any, 
     if inside and x.exact and all(rstd.shape[axis] == 1 for axis in axes):
         value = np.multiply(deviation, rstd.value, out=None if deviation is x.value else deviation)
         ball = _Sized(value, np.abs(value), relative / rstd.value, rest, arithmetic)
-        if largest_of(ball.relative) < math.inf and largest_of(rest) < math.inf and largest_of(ball.magnitude) < math.inf:
+        if largest_of(rest) < math.inf and largest_of(ball.magnitude) < math.inf:  # what makes `relative` infinite makes `rest` so too
             return ball
         deviation = x.value - mean.value
     value, bound = deviation * rstd.value, np.abs(deviation) * relative + rest
