@@ -369,6 +369,15 @@ def test_a_weighted_gradient_that_overflows_leaves_dx_unknown() -> None:
         assert (groups.pullback(dy, weight).bounds() < np.inf).tolist() == [[known, known]]
 
 
+def test_a_weighted_gradient_that_overflows_beside_zero_leaves_its_entry_unknown() -> None:
+    """The entry 0 of a group without a mean takes no part in the sums, but dy weight may overflow there as elsewhere."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    groups = root_mean_square(arithmetic.exact(np.array([[0.0, 1e5]])), (1,), EPS)
+    for size, known in ((1e15, True), (1e20, False)):
+        factor = arithmetic.exact(np.array([[size, 1.0]]))
+        assert (groups.pullback(factor, factor).bounds()[0, 0] < np.inf) == known
+
+
 def test_factors_of_dx_are_known_up_to_the_slack_of_bounds() -> None:
     """dy rstd may be what is left of the largest number once a bound may be off by its slack."""
     arithmetic = Arithmetic(PRECISIONS["float32"])
