@@ -86,7 +86,7 @@ def stage(module: str, work: Path) -> None:
     for name, folder in project["setuptools"]["package-dir"].items():
         for path in sorted((ROOT / folder).iterdir()):
             if path.is_file() and path.suffix != ".pyc":
-                _put(work.joinpath(*name.split("."), path.name), _spared(path, settings["examples"]))
+                _put(work.joinpath(*name.split("."), path.name), _prepared(path, settings["examples"], settings["decorator"]))
         for pattern in project["setuptools"]["package-data"].get(name, ()):
             for path in (ROOT / folder).glob(pattern):
                 _put(work.joinpath(*name.split("."), path.relative_to(ROOT / folder)), path.read_bytes())
@@ -123,11 +123,14 @@ def registered(path: Path) -> Iterator[str]:
             yield node.name
 
 
-def _spared(path: Path, pattern: str) -> bytes:
-    """Return a file, with mutmut told to leave alone the functions whose first line matches."""
+def _prepared(path: Path, pattern: str, decorator: str) -> bytes:
+    """Return a file, with mutmut told to leave alone the functions whose first line matches, and a decorator applied at the end."""
     if path.suffix != ".py":
         return path.read_bytes()
     text = path.read_text(encoding="utf-8")
+    decorated = re.compile(rf"^@{decorator}\n(?=def (\w+))", flags=re.MULTILINE)
+    names = decorated.findall(text)
+    text = decorated.sub("", text) + "".join(f"{name} = {decorator}({name})\n" for name in names)
     return re.sub(rf"^(\s*{pattern}.*:)$", r"\1  # pragma: no mutate block", text, flags=re.MULTILINE).encode()
 
 

@@ -28,7 +28,19 @@ from typing import Any
 import numpy as np
 
 from .direction import Directed
-from .rounding import BOUND_SLACK, FLOAT32_LARGEST, REFERENCE_ROUNDOFF, Arithmetic, Array, Rounded, contracted, either, largest_of, quiet
+from .rounding import (
+    BOUND_SLACK,
+    FLOAT32_LARGEST,
+    REFERENCE_ROUNDOFF,
+    Arithmetic,
+    Array,
+    Precision,
+    Rounded,
+    contracted,
+    either,
+    largest_of,
+    quiet,
+)
 
 __all__ = ["Axes", "Standardised", "given", "root_mean_square", "standardised"]
 
@@ -101,7 +113,7 @@ class Standardised:
             precision = terms.arithmetic.precision
             size = _most(dy) if also is None else np.maximum(_most(dy), _most(also))
             ball = _widened(terms, precision.underflow * _most(self.rstd))
-            largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(terms.size, 1)
+            largest = _largest(precision) / max(terms.size, 1)
             if np.max(size, initial=0.0) * np.max(self.reach, initial=0.0) <= largest:
                 return ball
             return Rounded(ball.value, np.where(size * self.reach <= largest, ball.bound, np.inf), ball.arithmetic)
@@ -144,7 +156,7 @@ class Standardised:
     def _summable(self, top: float, count: int) -> bool:
         """Say whether `count` products of numbers up to `top` with unit, or with x, are far from overflow."""
         precision, safe = self.unit.arithmetic.precision, self.unit.arithmetic.safe
-        largest = (FLOAT32_LARGEST if precision.wide else precision.largest) / max(count, 1)
+        largest = _largest(precision) / max(count, 1)
         return self._tops[0] * top <= largest and self._tops[1] * top < safe
 
     @cached_property
@@ -227,7 +239,8 @@ class Standardised:
         """Return what `_reordered` does, of exact numbers; roundoff and underflow are those of dy weight."""
         arithmetic, size, centre, most = dy.arithmetic, dy.magnitude, self.rstd.value, _most(self.rstd)
         w, own, underflow = 1.0 if weight is None else weight.value, arithmetic.roundoff, arithmetic.precision.underflow
-        if not largest_of(size) * largest_of(np.abs(w)) * (1 + own) < arithmetic.safe:
+        tops = largest_of(size), largest_of(np.abs(w)), largest_of(most)
+        if not math.prod(sorted(tops)[1:]) * (1 + own) < arithmetic.safe:
             return None
         twice = arithmetic.gamma(2, own) * most
         relative = self.rstd.bound * (1 + own) + centre * own + roundoff * most * (1 + own) + (1 + roundoff) * twice
@@ -253,7 +266,8 @@ class Standardised:
             bound += _most(dy) * tiny
             bound += dx.bound
             bound += small
-            return _known(dx.value, bound, arithmetic)
+            furthest = rstd * (_most(dy) if weight is None else np.maximum(_most(dy), _most(weight)))
+            return Rounded(dx.value, np.where(furthest <= _largest(arithmetic.precision) / BOUND_SLACK, bound, np.inf), arithmetic)
 
     def _combined(self, g: _Sized, weight: Array | None, mean_g: Any, projection: Rounded) -> Rounded:
         """Return dx = rstd (g - mean_g - unit projection) with a bound for its terms multiplied out and added in any order.
@@ -288,7 +302,18 @@ class Standardised:
             bound += rest + small if np.size(small) < bound.size else rest
             if np.size(small) == bound.size:
                 bound += small
-            return _fitting(value, bound, furthest, arithmetic)
+            return _fitting(value, self._in_range(bound, g, mean, along), furthest, arithmetic)
+
+    def _in_range(self, bound: Any, g: _Sized, mean: Rounded, along: Any) -> Any:
+        """Return the bound of dx, infinite where one of its terms, multiplied out and not yet divided by n, may overflow."""
+        arithmetic, rstd = g.arithmetic, _most(self.rstd)
+        largest = _largest(arithmetic.precision) / BOUND_SLACK
+        if self.count * largest_of(bound) < largest * _inside(arithmetic):  # which holds of each term at least 6 roundings
+            return bound
+        turned = np.abs(self.unit.value) if self.mean is None else np.abs(self.unit.value) + rstd * self.reach
+        size = _most(_Sized(g.value, np.abs(g.value), g.relative, g.rest, arithmetic))  # whose own magnitudes may be overwritten
+        terms = size + _most(mean) + turned * along
+        return np.where(terms * (self.count * rstd) <= largest, bound, np.inf)
 
 
 class _Shared(Rounded):
@@ -386,7 +411,7 @@ def _unit(x: Rounded, mean: Rounded, rstd: Rounded, reach: Any, deviation: Any, 
     if inside and x.exact and all(rstd.shape[axis] == 1 for axis in axes):
         value = np.multiply(deviation, rstd.value, out=None if deviation is x.value else deviation)
         ball = _Sized(value, np.abs(value), relative / rstd.value, rest, arithmetic)
-        if largest_of(ball.relative) < math.inf and largest_of(rest) < math.inf and largest_of(ball.magnitude) < math.inf:
+        if largest_of(rest) < math.inf and largest_of(ball.magnitude) < math.inf:  # what makes `relative` infinite makes `rest` so too
             return ball
         deviation = x.value - mean.value
     value, bound = deviation * rstd.value, np.abs(deviation) * relative + rest
@@ -425,6 +450,11 @@ def _inside(arithmetic: Arithmetic) -> float:
     return min(arithmetic.precision.accumulate, arithmetic.precision.store) + REFERENCE_ROUNDOFF
 
 
+def _largest(precision: Precision) -> float:
+    """Return the largest number inside a kernel."""
+    return FLOAT32_LARGEST if precision.wide else precision.largest
+
+
 def _widened(ball: Rounded, extra: Any) -> Rounded:
     return _known(ball.value, ball.bound + extra, ball.arithmetic)
 
@@ -436,7 +466,7 @@ def _known(value: Any, bound: Any, arithmetic: Arithmetic) -> Rounded:
 
 def _held(arithmetic: Arithmetic, value: Any, bound: Any, magnitude: Any) -> Rounded:
     """Return a ball of a number inside a kernel; it is unknown where `magnitude`, or the number, may overflow or is NaN."""
-    largest = FLOAT32_LARGEST if arithmetic.precision.wide else arithmetic.precision.largest
+    largest = _largest(arithmetic.precision)
     return Rounded(value, np.where((magnitude + bound) * BOUND_SLACK <= largest, bound, np.inf), arithmetic)
 
 
@@ -486,7 +516,7 @@ def _variance(x: Rounded, mean: Rounded | None, axes: Axes, deviation: Any = Non
             summed = _few(x, n + math.ceil(6 + 3 * math.log(n))) * magnitude if n > 1 else 0
             from_mean = 2 * summed * np.sqrt(2 * most) + mean.bound * mean.bound
         bound = spread + from_mean + (_few(x, n + 4) + stored) * (most + from_mean) + 2 * precision.underflow
-        largest = FLOAT32_LARGEST if precision.wide else precision.largest
+        largest = _largest(precision)
         known = n * (most + bound) * BOUND_SLACK <= largest
         if mean is not None:  # a running mean starts from 0, and so with the square of x itself
             known &= np.square(n * magnitude) <= largest

@@ -857,7 +857,7 @@ def _arithmetic_of(*operands: Any) -> Arithmetic:
 
 
 def _sum(x: Rounded, axis: Any = None, keepdims: bool = False) -> Rounded:
-    if axis == () and not keepdims:
+    if axis == ():
         return x
     value = x.value.sum(axis=axis, keepdims=keepdims)
     length = x.size // max(value.size, 1)
@@ -973,7 +973,7 @@ def added(terms: Sequence[Array]) -> Array:
         return arithmetic.overflowing(value, np.where(magnitude < arithmetic.safe, bound, np.inf))
 
 
-def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any = 3) -> Rounded:
+def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any) -> Rounded:
     """Return x a - y b as it is whatever order it is taken in, each product meeting two roundings beside those of its factor.
 
     The factors a and b broadcast, and `underflows` says how many of the smallest numbers may be lost.
@@ -992,7 +992,10 @@ def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any =
             if not one.exact:
                 off += one.bound * (most * (1 + growth))
             bound = off + bound
-        return arithmetic.ball(value, bound, arithmetic.roundoff)
+        if largest_of(bound) < arithmetic.safe * growth:  # and so is each product below `safe`
+            return Rounded(value, bound, arithmetic)
+        furthest = np.maximum(_most(x) * _most(a), _most(y) * _most(b)) * (1 + growth)
+        return arithmetic.overflowing(value, np.where(furthest <= arithmetic.precision.largest / BOUND_SLACK, bound, np.inf))
 
 
 def inner(a: Array, b: Array, axis: int) -> Array:

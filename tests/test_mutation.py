@@ -76,11 +76,18 @@ def test_a_survivor_explained_twice_is_an_error() -> None:
 
 
 def test_the_package_is_laid_out_as_installed(tmp_path: Path) -> None:
-    """Modules stand under the import name, `examples` are spared, and a file that has not changed keeps its date."""
+    """Modules stand under the import name, `examples` are spared, and a file that has not changed keeps its date.
+
+    A decorator that mutmut would stop at is applied at the end of the module.
+    """
     mutation.stage("harness/known/__init__.py", tmp_path)
     linear = tmp_path / "backproof" / "reference" / "linear.py"
     assert (tmp_path / "backproof" / "known" / "torch.toml").is_file()
     assert "def examples(cls) -> Iterator[Example]:  # pragma: no mutate block\n" in linear.read_text()
+    rounding = (tmp_path / "backproof" / "reference" / "rounding.py").read_text()
+    assert "@_overridable" not in rounding
+    assert "\n\ndef running_sum(" in rounding
+    assert "running_sum = _overridable(running_sum)\n" in rounding
     assert 'only_mutate = ["backproof/known/__init__.py"]' in (tmp_path / "pyproject.toml").read_text()
     before = linear.stat().st_mtime_ns
     mutation.stage("harness/known/__init__.py", tmp_path)

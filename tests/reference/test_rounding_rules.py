@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from backproof.reference import rounding
+from backproof.reference.direction import Directed
 from backproof.reference.rounding import (
     PRECISIONS,
     Arithmetic,
@@ -197,6 +198,9 @@ def test_rounding_of_results(name: str) -> None:
     check(arithmetic.rounded(value), value, f.rounded(value, 0))
     check(arithmetic.rounded(value, spread), value, f.rounded(value, spread))
     check(arithmetic.rounded(value, spread, 0.125), value, f.rounded(value, spread, 0.125))
+    for spread in (np.array(0.25), np.array([0.5])):
+        check(arithmetic.rounded(value, spread, 0.125), value, f.rounded(value, spread, 0.125))
+    check(arithmetic.rounded(np.zeros(2), np.zeros(1)), np.zeros(2), f.underflow)
     last = f.largest / SLACK
     edge = last / (1 + f.roundoff) * (1 - MARGIN)
     beyond = last / (1 + f.roundoff) * (1 + MARGIN)
@@ -304,6 +308,39 @@ def test_sums_and_products_of_two(name: str, bounds: tuple[Any, Any]) -> None:
     check(abs(x), [3, 5], bx)
     square = (np.abs(x.value) + bx) ** 2 - x.value**2
     check(np.square(x), [9, 25], f.rounded([9, 25], square))
+
+
+@each_format
+@pytest.mark.parametrize("bounds", PAIRS)
+def test_operands_of_two_sizes(name: str, bounds: tuple[Any, Any]) -> None:
+    """Results of a large and a small array have the bound of arrays of one size, whichever is which."""
+    f, arithmetic = made(name)
+    x, y, *_ = operands(arithmetic, bounds)
+    small = y[:, None]
+    large, alike = (np.broadcast_to(a, (2, 2)) for a in (x, small))
+    for a, b, c, d in ((x, small, large, alike), (x, y[1], x, np.broadcast_to(y[1], 2)), (x[:, None], y, large.T, alike.T)):
+        bc, bd, value = c.bounds(), d.bounds(), c.value * d.value
+        corners = (np.abs(c.value) + bc) * (np.abs(d.value) + bd) - np.abs(value)
+        check(a * b, value, f.rounded(value, corners))
+        check(b * a, value, f.rounded(value, corners))
+        check(a + b, c.value + d.value, f.rounded(c.value + d.value, bc + bd))
+        check(b - a, d.value - c.value, f.rounded(d.value - c.value, bc + bd))
+        for p, q, bp, bq, found in ((c.value, d.value, bc, bd, a / b), (d.value, c.value, bd, bc, b / a)):
+            check(found, p / q, f.rounded(p / q, (bp + np.abs(p / q) * bq) / (np.abs(q) - bq * SLACK), f.quotient))
+
+
+@each_format
+def test_numbers_on_the_left(name: str) -> None:
+    """A number or an array before an operator is the left operand."""
+    f, arithmetic = made(name)
+    x = ball(arithmetic, [3.0, -5.0], [0.5, 0.25])
+    for number in (7, 7.0, np.array([7.0, -0.5])):
+        sizes = np.abs(number) * np.ones(2)
+        check(number + x, number + x.value, f.rounded(number + x.value, x.bound))
+        check(number - x, number - x.value, f.rounded(number - x.value, x.bound))
+        check(number * x, number * x.value, f.rounded(number * x.value, sizes * x.bound))
+        quotient = number / x.value
+        check(number / x, quotient, f.rounded(quotient, np.abs(quotient) * x.bound / (np.abs(x.value) - x.bound * SLACK), f.quotient))
 
 
 @each_format
@@ -548,6 +585,38 @@ def test_large_contractions_are_bounded_in_single_precision(bounds: tuple[float,
     assert rounding._product_bound(*empty, 1.0, 1.0)[0].shape == (0, 4)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+def test_a_bound_in_single_precision_is_widened_by_its_own_roundings(bounds: tuple[float, float]) -> None:
+    """Of numbers whose sums float32 holds as they are, it is the bound itself times 1 + (n + 16) 2^-23, and underflows."""
+    _, arithmetic = made("float32")
+    rng, n, relative = np.random.default_rng(0), 32, 2.0**-4
+    for scale in (1.0, 2.0**-58):
+        x, y = (ball(arithmetic, rng.integers(-4, 5, (n, n)) * scale, np.full((n, n), b * scale) if b else 0.0) for b in bounds)
+        bound, most = rounding._product_bound(x, y, relative, 1.0)
+        tops = [float(np.max(np.abs(a.value) + a.bounds())) for a in (x, y)]
+        assert most == n * tops[0] * tops[1]
+        close(bound, product_off(x, y, relative) * (1 + 48 * 2.0**-23) + 4 * n * NORMAL32 * (1 + tops[0] + tops[1]))
+
+
+def test_what_contractions_keep_of_a_factor() -> None:
+    """An exact array keeps its magnitudes for each arithmetic that a bound was found in; of others they are made anew."""
+    _, arithmetic = made("float32")
+    x, y = (ball(arithmetic, np.full((32, 32), size), 0.0) for size in (-2.0, 3.0))
+    blurred = ball(arithmetic, np.full((32, 32), -2.0), np.full((32, 32), 0.5))
+    for lost, kinds in ((1.0, {np.float32}), (0.0, {np.float32, np.float64})):
+        rounding._product_bound(x, y, 1.0, lost)
+        assert set(x.sizes) == set(y.sizes) == kinds
+    for kind in (np.float32, np.float64):
+        magnitude, bound, top = rounding._sizes(x, kind)
+        assert (magnitude.dtype, set(magnitude.ravel()), bound, top) == (kind, {2}, 0, 2)
+        assert rounding._sizes(x, kind)[0] is magnitude
+        magnitude, bound, top = rounding._sizes(blurred, kind)
+        assert (magnitude.dtype, bound.dtype, set(magnitude.ravel()), set(bound.ravel()), top) == (kind, kind, {2}, {0.5}, 2.5)
+        assert rounding._sizes(blurred, kind)[0] is not magnitude
+    assert not blurred.sizes
+    assert (x.value == -2).all()
+
+
 SLOPES: dict[Any, tuple[Callable[[float], float], Callable[[float, float], float]]] = {
     # the slope at x, and what a ball's half width is compared with 2^-7 by: the slope's relative growth over the ball, up to a factor
     np.exp: (math.exp, lambda x, r: 1 + 2 * r),
@@ -604,6 +673,9 @@ def test_functions_of_unknown_numbers(function: Any) -> None:
     if function in (np.tanh, special.expit):
         limit = function(ball(arithmetic, [math.inf, 1.0], [0.0, 0.5]))
         close(limit.bound[:1], [f.rounded(1.0, 0.0, f.elementary)])
+    if function in (np.exp, np.tanh, special.expit):
+        limit = function(ball(arithmetic, [-math.inf, 1.0], [0.0, 0.5]))
+        close(limit.bound[:1], [f.rounded(limit.value[0], 0.0, f.elementary)])
 
 
 @each_format
@@ -839,7 +911,16 @@ def test_running_sums(name: str, axis: int) -> None:
         bound = (magnitude + spread) * relative + additions * (1 + relative) * f.underflow + spread
         check(running_sum(x, axis), value, bound)
         check(running_sum(x, axis, last=True), np.take(value, -1, axis), np.take(bound, -1, axis))
+        ends = running_sum(x, axis, backwards=True)
+        mirrored = running_sum(np.flip(x, axis), axis)
+        check(ends, np.flip(mirrored.value, axis), np.flip(mirrored.bounds(), axis))
+        assert ends.value.flags.c_contiguous
+        check(running_sum(x, axis, last=True, backwards=True), np.take(value, -1, axis), np.take(bound, -1, axis))
     assert running_sum(np.array(GRID), axis).tolist() == np.cumsum(GRID, axis).tolist()
+    for kind in (np.float64, np.complex128, object):
+        found = running_sum(np.array(GRID, dtype=kind), axis, backwards=True)
+        assert found.dtype == kind
+        assert found.tolist() == np.flip(np.cumsum(np.flip(GRID, axis), axis), axis).tolist()
     assert running_sum(np.array(GRID), axis, last=True).tolist() == np.sum(GRID, axis).tolist()
 
 
@@ -940,6 +1021,16 @@ def test_moves() -> None:
         check(move(x), move(x.value), move(x.bound))
 
 
+def test_reshaped_arrays() -> None:
+    """The method moves the bounds as the function does, and keeps the arithmetic."""
+    _, arithmetic = made("float32")
+    for bounds in (0.0, GRID_BOUNDS):
+        x = ball(arithmetic, GRID, bounds)
+        for moved in (x.reshape((3, 2)), x.reshape(3, 2), np.reshape(x, (3, 2))):
+            check(moved, np.reshape(GRID, (3, 2)), np.reshape(x.bounds(), (3, 2)))
+            assert moved.arithmetic is arithmetic
+
+
 def test_what_is_made_when_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables of formats and rules hold when the module's text is run anew (a mutant comes to life after the first import)."""
     spec = importlib.util.find_spec(rounding.__name__)
@@ -998,9 +1089,66 @@ def test_differences_of_multiples(name: str, bounds: tuple[Any, Any]) -> None:
     for sign in (1 - MARGIN, 1 + MARGIN):
         large = ball(arithmetic, f.largest / 4 * sign / 2, 0.0)
         one = ball(arithmetic, 1.0, 0.0)
-        assert np.isfinite(difference(large, one, ball(arithmetic, 0.0, 0.0), one).bounds()).all()
+        assert np.isfinite(difference(large, one, ball(arithmetic, 0.0, 0.0), one, 0).bounds()).all()
     twice = ball(arithmetic, f.largest, 0.0)
-    assert np.isinf(difference(twice, one, twice, ball(arithmetic, -1.0, 0.0)).bounds()).all()
+    assert np.isinf(difference(twice, one, twice, ball(arithmetic, -1.0, 0.0), 0).bounds()).all()
+
+
+@each_format
+def test_differences_whose_products_may_overflow_are_unknown(name: str) -> None:
+    """Where either product may leave the format's range nothing is known of their difference, and something just before."""
+    f, arithmetic = made(name)
+    last = f.largest / SLACK / (1 + 2 * f.roundoff / (1 - 2 * f.roundoff))
+    three, few = ball(arithmetic, 3.0, 0.0), ball(arithmetic, [1.0, 1.0], 0.0)
+    for sign, known in ((1 - MARGIN, True), (1 + MARGIN, False)):
+        large, half = ball(arithmetic, [last * sign / 3, 1.0], 0.0), ball(arithmetic, [last / 6, 1.0], 0.0)
+        most = ball(arithmetic, [last * sign / 6, 1.0], [last * sign / 6, 0.0])
+        cases = [(large, large), (large, half), (half, large)]
+        if f.roundoff < 2.0**-20:  # elsewhere the difference itself may overflow
+            cases += [(most, few), (few, most)]
+        for x, y in cases:
+            assert np.isfinite(difference(x, three, y, three, 3).bounds()).tolist() == [known, True]
+    unknown = ball(arithmetic, [math.nan, 1.0], 0.0)
+    assert np.isfinite(difference(unknown, three, few, three, 3).bounds()).tolist() == [False, True]
+    assert np.isfinite(difference(few, three, unknown, three, 3).bounds()).tolist() == [False, True]
+
+
+def test_inner_products_whose_terms_may_overflow_before_they_cancel() -> None:
+    """A product is stored, and so must fit the format, though the sum may be held by a wider one."""
+    _, arithmetic = made("float16")
+    for size, known in ((100.0, True), (300.0, False)):
+        x, y = arithmetic.exact(np.array([[size, size]])), arithmetic.exact(np.array([[size, -size]]))
+        assert np.isfinite(inner(x, y, 1).bounds()).tolist() == [[known]]
+    for reach, known in ((0.25, True), (1.6, False)):  # 33000 (1 + reach) is the largest product
+        x, y = ball(arithmetic, [[1.0, 1.0]], [[reach, 0.0]]), arithmetic.exact(np.array([[33000.0, -33000.0]]))
+        for found in (inner(x, y, 1), inner(y, x, 1)):
+            assert np.isfinite(found.bounds()).tolist() == [[known]]
+
+
+def test_inner_products_of_arrays_of_two_shapes_or_with_slopes() -> None:
+    """Arrays that broadcast, plain ones, and those with a rule of their own are multiplied and summed one after the other."""
+    _, arithmetic = made("float32")
+    x, y = ball(arithmetic, GRID, GRID_BOUNDS), ball(arithmetic, [[2.0, 3.0, -1.0]], 0.25)
+    for a, b in ((x, y), (y, x), (x, y[:, :1]), (y[:, 1:2], x)):
+        check(inner(a, b, 1), np.sum(a.value * b.value, axis=1, keepdims=True), np.sum(a * b, axis=1, keepdims=True).bounds())
+    slope = Directed.of(np.array(GRID), arithmetic, np.ones((2, 3)))
+    for a, b in ((slope, x), (x, slope), (slope, slope)):
+        found = inner(a, b, 1)
+        assert isinstance(found, Directed)
+        assert np.array_equal(found.slope, np.sum(a * b, axis=1, keepdims=True).slope)
+
+
+def test_functions_of_what_has_slopes() -> None:
+    """A mask of rounded arrays, and a rounded array, leave functions of arrays with a rule of their own to that rule."""
+    _, arithmetic = made("float32")
+    mask = ball(arithmetic, [1.0, -1.0], 0.5) > 0
+    slope = Directed.of(np.array([3.0, 4.0]), arithmetic, np.array([0.5, 0.25]))
+    chosen: Any = np.where(mask, slope, 1.0)
+    assert isinstance(chosen, Directed)
+    assert chosen.slope.tolist() == [0.5, 0]
+    joined: Any = np.concatenate([ball(arithmetic, [1.0, -1.0], 0.5), slope])
+    assert isinstance(joined, Directed)
+    assert joined.slope.tolist() == [0, 0, 0.5, 0.25]
 
 
 def test_inner_products_that_may_overflow_are_unknown() -> None:
