@@ -25,7 +25,7 @@ from .classify import PARTNERS, Loss, classify
 from .condition import condition, simpler, where
 from .contract import said
 from .diagnose import Diagnosis, diagnose, digits_lost
-from .directional import DIRECTIONAL, certify_directional, expected_along, first_order, said_of
+from .directional import DIRECTIONAL, alike, certify_directional, expected_along, first_order, said_of
 from .directional_diagnosis import diagnose_directional
 from .environment import environment
 from .finding import Finding
@@ -149,6 +149,12 @@ class Checker:
     def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
         """Return the probes; raise ValueError where there are no shapes to try, TypeError for a signature that does not fit."""
         found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(self.like)
+        names = self.like.input_names
+        strange = [one for one in found if len(one) != len(names)]
+        if strange and not isinstance(self.like, WholeNetwork):
+            each = ", ".join("(3, 4)" for _ in names)
+            raise ValueError(f"{self.like}: wrong shapes: got {strange[0]}, expected {len(names)} at a time, of {', '.join(names)}. "
+                             f"Write shapes=[({each}), ...], batch axis left out")
         found = [every for every in found if self._fits(every)]
         if not found:
             raise ValueError(f"{self.like}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
@@ -352,7 +358,7 @@ class Checker:
             return certificate, ""
         along: dict[str, Any] = {}
         if probe.condition.mode in DIRECTIONAL:
-            along = {"alike": first_order(self.like, certificate.tensor),
+            along = {"alike": alike(self.like, certificate.tensor),
                      "rounded": lambda precision: expected_along(step, probe.call(), precision)[certificate.tensor]}  # fmt: skip
         excused, met = self.known.explain(self.adapter, probe.precision, step, verdict, certificate, **along)
         if not met:

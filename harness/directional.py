@@ -28,7 +28,8 @@ from .reference.layer import Shape
 from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace
 
-__all__ = ["DIRECTIONAL", "certify_directional", "directions", "expected_along", "first_order", "place_of", "said_of", "tangents_named"]
+__all__ = ["DIRECTIONAL", "alike", "certify_directional", "directions", "expected_along", "first_order", "place_of", "said_of",
+           "tangents_named"]
 
 DIRECTIONAL = (JVP, DOUBLE)
 Key = int | str
@@ -123,6 +124,16 @@ def first_order(layer: Any, tensor: str) -> str:
     inputs, outputs = layer.input_names, layer.output_names
     own = name.partition(" of ")[0]
     return f"d{inputs[0]}" if own == "dy" or own in {f"d{output}" for output in outputs} else f"d{own}"
+
+
+def alike(layer: Any, tensor: str) -> tuple[str, ...]:
+    """Return the tensors whose known discrepancies a derivative along a direction shares: its gradient, and the output that it moves.
+
+    Forward mode differentiates the output, and so does double backward by what comes from above.
+    """
+    gradient = first_order(layer, tensor)
+    moves = tensor.startswith(JVP) or gradient != f"d{tensor.removeprefix(DOUBLE).strip()}"
+    return (gradient, *layer.output_names) if moves else (gradient,)
 
 
 def said_of(mode: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -166,11 +166,11 @@ class KnownList:
                 and entry.covers(adapter, precision, step) and entry.shows(step)]  # fmt: skip
 
     def explain(self, adapter: str, precision: str, step: LayerTrace, verdict: str,
-                certificate: Certificate, *, alike: str = "",
+                certificate: Certificate, *, alike: Sequence[str] = (),
                 rounded: Callable[[Precision], Rounded] | None = None) -> tuple[np.ndarray, list[Known]]:  # fmt: skip
         """Return which entries of a certificate's tensor are known, and the discrepancies that explain them.
 
-        A derivative along a direction also shares those of the tensor that it is `alike`, and says how another precision has it `rounded`.
+        A derivative along a direction also shares those of tensors that it is `alike`, and says how another precision has it `rounded`.
         """
         actual, ball = certificate.actual, certificate.ball
         if actual is None or ball is None:
@@ -180,7 +180,7 @@ class KnownList:
         rounded = rounded or (lambda precision: expected(step, Arithmetic(precision))[certificate.tensor])
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
-            tensor = next((name for name in (certificate.tensor, alike) if name in entry.tensors), "")
+            tensor = next((name for name in (certificate.tensor, *alike) if name in entry.tensors), "")
             if tensor and verdict in entry.verdicts and entry.covers(adapter, precision, step):
                 mask = outside & entry.explained(step, outside.shape, tensor)
                 mask &= entry.small_enough(actual, ball, rounded)

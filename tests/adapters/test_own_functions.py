@@ -66,3 +66,11 @@ def test_what_is_known_of_jax_is_known_of_its_functions(layer: Layer, precision:
     report = bp.check(own_function("jax", layer), layer, framework="jax", cases=4, precisions=precision)
     assert report.ok, str(report)
     assert tensor in {finding.tensor for finding in report.known}
+
+
+def test_what_is_known_of_an_output_is_known_of_its_derivative() -> None:
+    """Of a query that sees no key jax's attention has the mean of all values: double backward by dy is that of the direction."""
+    layer = bp.ScaledDotProductAttention(is_causal=True, mask="boolean")
+    report = bp.check(own_function("jax", layer), layer, framework="jax", cases=4, seed=5, precisions=("float64", "float32"))
+    assert report.ok, str(report)
+    assert "double backward dy" in {finding.tensor for finding in report.known}

@@ -9,7 +9,7 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters.calls import DOUBLE, JVP, Answer, Call
-from backproof.directional import certify_directional, directions, expected_along, first_order, place_of, tangents_named
+from backproof.directional import alike, certify_directional, directions, expected_along, first_order, place_of, tangents_named
 from backproof.probe import Condition, Probe
 from backproof.reference.rounding import precision_named
 from backproof.reference.trace import LayerTrace
@@ -48,6 +48,8 @@ def test_names_of_several_outputs_lead_back(own: Any, mode: str, tensor: str, pl
     assert tensor in expected_along(step, call, FLOAT64)
     assert place_of(layer, call, tensor) == place
     assert first_order(layer, tensor) == gradient
+    of_output = mode == JVP or place[0] is None
+    assert alike(layer, tensor) == ((gradient, *layer.output_names) if of_output else (gradient,))
     assert list(tangents_named(layer, call)) == [*layer.input_names, *step.params]
 
 
