@@ -31,7 +31,7 @@ __all__ = [
 
 Index = tuple[int, ...]
 
-BLOCK = 2**16  # entries of a tensor looked at together: a few arrays of them stay in the cache
+BLOCK = 2**15  # entries of a tensor looked at together: a few arrays of them stay in the cache
 SMALLEST = 5e-324  # in place of a bound of 0: nothing over it is 0, anything else infinite
 OFF = frozenset({"outside", "nonfinite"})  # NaN from above may go to any of several tied entries
 FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
@@ -407,7 +407,7 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
     values, bounds, widest = ball.value, ball.bounds(), 0.0
     if not actual.ndim:
         actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
-    rows = max(1, BLOCK * len(actual) // size)
+    rows = max(1, 2 * BLOCK * len(actual) // size)
     with quiet():
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)
