@@ -239,8 +239,7 @@ def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State, kept
     again: list[State] = []  # the state by 1, 2, ... steps from an earlier one, as if that were exact
     for t, x in enumerate(xs):
         if t < len(kept) - 1 and reach:
-            before = (kept[t - 1], *state[1:]) if t else state
-            exact = tuple(s.arithmetic.exact(s.value) if isinstance(s, Rounded) else s for s in before)
+            exact = tuple(s.arithmetic.exact(s.value) if isinstance(s, Rounded) else s for s in state)
             again = [cell(weights, x, start)[0] for start in (exact, *again)[:reach]]
         state, pullback = cell(weights, x, state)
         hs.append(state[0])
