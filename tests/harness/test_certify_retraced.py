@@ -140,3 +140,12 @@ def test_a_state_that_is_no_number_is_blamed_alone() -> None:
     found = verdicts(replace(step, output=output))
     assert found.pop("output") == "nonfinite"
     assert set(found.values()) == {"agrees"}
+
+
+def test_the_last_state_is_judged_by_its_own_step() -> None:
+    """Nothing goes on from it: a rounding away from the last entry of the output it is as right as that one."""
+    step = step_of(GRU(4, states=True), (5, 3), (1, 4))
+    output, last = step.outputs
+    assert np.array_equal(output[:, -1], last[:, 0])
+    assert set(verdicts(replace(step, output=(output, np.nextafter(last, np.float32(2))))).values()) == {"agrees"}
+    assert verdicts(replace(step, output=(output, last * np.float32(1.001))))["h_n"] == "outside"
