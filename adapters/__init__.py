@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backproof.reference.network import Network
     from backproof.reference.trace import Trace
 
-__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "lowered", "lowering", "names"]
+__all__ = ["Adapter", "MissingFrameworkError", "gathered", "load", "lowered", "lowering", "names", "own_function"]
 
 GROUP = "backproof.adapters"
 OURS = ("torch", "jax")  # packages that have tables of functions, one for each layer and head
@@ -94,6 +94,15 @@ def lowered(network: Network, lowerings: Mapping[type, Callable[..., Any]], head
         outputs = y if isinstance(y, tuple) else (y,)
         wires.update((wire, tap(wire, value)) for wire, value in zip(step.outputs, outputs, strict=True))
     return wires, heads[type(network.head)](network.head, wires[network.output], target)
+
+
+def own_function(framework: str, like: Any) -> Callable[..., Any]:
+    """Return a framework's own function for a layer or head, as a candidate of `check`: of inputs and named parameters, or z and target."""
+    adapter = import_module(f"{__name__}.{framework}")
+    if type(like) in adapter.HEADS:
+        return partial(adapter.HEADS[type(like)], like)
+    lowering = adapter.LOWERINGS[type(like)]
+    return lambda *inputs, **params: lowering(like, params, *inputs)
 
 
 def lowering(adapter: str, layer: type) -> tuple[str, str]:

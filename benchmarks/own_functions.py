@@ -9,44 +9,36 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from importlib import import_module
 from time import perf_counter
 from typing import Any
 
 import backproof as bp
 from backproof import strategies
+from backproof.adapters import own_function
 from backproof.reference.head import pairs
 from backproof.reference.heads import Head
-from backproof.reference.layer import REGISTRY, Layer
+from backproof.reference.layer import REGISTRY
 from document import conditions, note, table, write
 
 PRECISIONS = ("float64", "float32", "bfloat16", "float16")
 
-Candidate = Callable[..., Any]
 
-
-def candidates(framework: str) -> Iterator[tuple[Any, int, Candidate]]:
-    """Yield every setting of every layer, then every head, as the truth, with a seed and the framework's own function."""
-    adapter = import_module(f"backproof.adapters.{framework}")
-    for cls in sorted(adapter.LOWERINGS, key=lambda cls: cls.__name__):
-        for seed, (layer, *_) in enumerate(cls.examples()):
-            yield layer, seed, _called(adapter.LOWERINGS[cls], layer)
+def settings(framework: str) -> Iterator[tuple[Any, int]]:
+    """Yield every setting of every layer that a framework has, with a seed, then every head."""
+    for cls in sorted(import_module(f"backproof.adapters.{framework}").LOWERINGS, key=lambda cls: cls.__name__):
+        yield from ((layer, seed) for seed, (layer, *_) in enumerate(cls.examples()))
     for head in (*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")):
-        yield head, 0, partial(adapter.HEADS[type(head)], head)
-
-
-def _called(lowering: Callable[..., Any], layer: Layer) -> Candidate:
-    return lambda *inputs, **params: lowering(layer, params, *inputs)
+        yield head, 0
 
 
 def scan(framework: str, cases: int) -> tuple[Counter[str], float]:
-    """Check every candidate of a framework; return what was counted, and the seconds it took."""
+    """Check every function of a framework; return what was counted, and the seconds it took."""
     start, counted = perf_counter(), Counter[str]()
-    for like, seed, candidate in candidates(framework):
+    for like, seed in settings(framework):
         note(f"{framework}: {counted['settings']} {like}")
-        report = bp.check(candidate, like, framework=framework, cases=cases, seed=seed, precisions=PRECISIONS)
+        report = bp.check(own_function(framework, like), like, framework=framework, cases=cases, seed=seed, precisions=PRECISIONS)
         counted += Counter({"settings": 1, "layers": seed == 0 and not isinstance(like, Head), "heads": isinstance(like, Head),
                             "entries": report.compared, "known": len(report.known), "unexplained": len(report.findings)})  # fmt: skip
         for finding in report.findings:

@@ -222,6 +222,22 @@ def _() -> Any:
     return broadcast(2048, jnp.float16)
 
 
+def log_softmax(largest: float, dtype: Any) -> Any:
+    """Return the second gradient of eight equal logits, dy_2 - sum dy / 8, whose upstream gradients are a number and seven ones."""
+    dy = jnp.asarray([largest] + 7 * [1.0], dtype)
+    return jax.jit(lambda x, dy: jax.vjp(jax.nn.log_softmax, x)[1](dy)[0])(jnp.zeros(8, dtype), dy)[1]
+
+
+@asked("gradient of log_softmax, 1 - (256 + 7) / 8, bfloat16", -31.875, 0.5, "jax-log-softmax-gradient-summed-in-bfloat16")
+def _() -> Any:
+    return log_softmax(256, jnp.bfloat16)
+
+
+@asked("gradient of log_softmax, 1 - (2048 + 7) / 8, float16", -255.875, 0.5, "jax-log-softmax-gradient-summed-in-float16")
+def _() -> Any:
+    return log_softmax(2048, jnp.float16)
+
+
 @asked("reduce_window with add, 1 + 2^-9 - 1, bfloat16", 2.0**-9, 0.0, "jax-avg-pool-bfloat16-partial-sums")
 def _() -> Any:
     return jax.jit(lambda x: lax.reduce_window(x, 0.0, lax.add, (3,), (3,), "VALID"))(jnp.asarray([1, 2.0**-9, -1], jnp.bfloat16))

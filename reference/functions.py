@@ -13,7 +13,7 @@ from scipy import special
 from .direction import SATURATED, Directed, numbers_of, steady, sum_along
 from .rounding import Array, Rounded, added, either, inner, one_sum, quiet
 
-__all__ = ["SATURATED", "absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
+__all__ = ["absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
            "sigmoid", "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]
 
 

@@ -665,7 +665,10 @@ def _bound_of_terms(x: Rounded, y: Rounded, relative: float, dtype: Any) -> tupl
 
 
 def _sizes(x: Rounded, dtype: Any) -> tuple[Any, Any, float]:
-    """Return magnitudes and bounds of a ball as fresh arrays of a type, the bounds 0 for an exact one; and what no number of it exceeds."""
+    """Return magnitudes and bounds of a ball as arrays of a type, and what no number of it exceeds.
+
+    Those of an exact ball, whose bounds are 0, are kept and to be read only; the others are the caller's.
+    """
     if x.exact and dtype in x.sizes:
         return x.sizes[dtype]
     held = x.value.astype(dtype)
@@ -677,7 +680,7 @@ def _sizes(x: Rounded, dtype: Any) -> tuple[Any, Any, float]:
 
 
 WORTHWHILE = 2**15  # products of a contraction, for which it is worth the while to turn its factors into float32
-PASSED = 2**10  # times what underflow may cost: of importance to no result above 1e-28
+PASSED = 64  # times what underflow may cost: of importance to no result above 1e-30
 UNDERFLOWS = 4  # in a term: of the magnitude, the bound, and each times a small factor
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .direction import SATURATED
 from .functions import (
-    SATURATED,
     absolute,
     distributed,
     expm1,

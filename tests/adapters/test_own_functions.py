@@ -8,6 +8,7 @@ from typing import Any
 import backproof as bp
 import pytest
 from backproof import strategies
+from backproof.adapters import own_function
 from backproof.reference.head import pairs
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer
@@ -19,16 +20,6 @@ LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOW
 
 PRECISIONS = ("float64", "float32", "bfloat16", "float16")
 HEADS = [*(Head(*pair) for pair in pairs()), *(REGISTRY[name]() for name in strategies.HEADS if name != "Head")]
-
-
-def own_function(framework: str, layer: Layer) -> Any:
-    """Return the framework's own function for a layer, as a candidate is called."""
-    lowering = import_module(f"backproof.adapters.{framework}").LOWERINGS[type(layer)]
-
-    def candidate(*inputs: Any, **params: Any) -> Any:
-        return lowering(layer, params, *inputs)
-
-    return candidate
 
 
 @pytest.mark.parametrize("cls", LAYERS["torch"], ids=lambda cls: cls.__name__)
@@ -43,8 +34,7 @@ def test_torchs_own_functions_are_right(cls: type[Layer]) -> None:
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_torchs_own_losses_are_right(head: Any) -> None:
     """Every head that networks are drawn with, in every precision."""
-    lowering = import_module("backproof.adapters.torch").HEADS[type(head)]
-    report = bp.check(lambda z, target: lowering(head, z, target), head, framework="torch", cases=6, precisions=PRECISIONS)
+    report = bp.check(own_function("torch", head), head, framework="torch", cases=6, precisions=PRECISIONS)
     assert report.ok, str(report)
     assert report.compared
 

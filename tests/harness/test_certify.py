@@ -253,6 +253,23 @@ def test_neighbours_explain_another_rounding_at_a_kink(layer: Any, x: Any, dx: A
     assert failed(certify(twice, float32, fused=True)) == [("layers.0", "dx", "outside")]
 
 
+BRANCHES = bp.Sequential((bp.Parallel((Linear(2), bp.Identity())), bp.Concatenate(-1)))
+
+
+def test_neighbours_reach_a_loss_behind_layers_that_round_nothing() -> None:
+    """XLA adds the loss's gradient 2 (z - y) dJ to a branch's before it rounds that product, which the trace has rounded."""
+    case = Case(Network((8,), (bp.Softmax(), bp.Hardswish(), BRANCHES), MSELoss(reduction="sum")), 2163520159, regime="tiny", batch=3,
+                precision="float32")  # fmt: skip
+    trace, float32 = traced("jax:jit", case), precision_named("float32")
+    fork, head = (step_of(trace, path) for path in ("layers.1.fork", "head"))
+    z, y = (a[:, 2:].astype(np.float32) for a in head.inputs)
+    product = 2.0 * (z - y).astype(np.float64) * float(head.d_output)
+    unrounded = (product + step_of(trace, "layers.2.0.0").d_inputs[0]).astype(np.float32)
+    assert np.array_equal(fork.d_inputs[0], unrounded)
+    assert failed(certify(trace, float32)) == [("layers.1.fork", "dx", "outside")]
+    assert failed(certify(trace, float32, fused=True)) == []
+
+
 WEIGHT = bp.Shared(Linear(16, bias=False), "key")
 TIED = Network((16,), (WEIGHT, WEIGHT), MSELoss())
 FORK = "@key.weight.fork"
