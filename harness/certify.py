@@ -31,7 +31,8 @@ __all__ = [
 
 Index = tuple[int, ...]
 
-BLOCK = 2**15  # entries of a tensor looked at together: a few arrays of them stay in the cache
+LARGE = 2**18  # entries of a tensor from which on it is looked at in parts
+BLOCK = 2**16  # entries of a part: a few arrays of them stay in the cache
 SMALLEST = 5e-324  # in place of a bound of 0: nothing over it is 0, anything else infinite
 OFF = frozenset({"outside", "nonfinite"})  # NaN from above may go to any of several tied entries
 FUSION_REACH = 2  # layers on either side whose roundings a fused kernel may have redone; each further one only loosens the bound
@@ -220,10 +221,11 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
     """
     if isinstance(step.layer, Head) or not step.layer.by_example or step.d_params:
         return None
-    batch, size = len(step.inputs[0]), max(a.size for a in (*step.inputs, *step.outputs) if a is not None)
-    if batch < 2 or size < 2 * BLOCK:
+    batch, shapes = len(step.inputs[0]), [x.shape[1:] for x in step.inputs]
+    size = max(batch * step.layer.extent(*shapes), *(a.size for a in (*step.inputs, *step.outputs) if a is not None))
+    if batch < 2 or size < LARGE:
         return None
-    constants = step.layer.constants(*(x.shape[1:] for x in step.inputs))
+    constants = step.layer.constants(*shapes)
     batched = [name for name, constant in constants.items() if constant.batched]
     whole, margins, rows = tensors(step), dict[str, float](), max(1, BLOCK * batch // size)
     with quiet():
@@ -405,9 +407,15 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
             same = (actual == _distinct(ball.held).astype(actual.dtype, copy=False)).all() and np.isfinite(actual).all()
         return margin if same else None
     values, bounds, widest = ball.value, ball.bounds(), 0.0
+    alike = tuple(axis for axis, n in enumerate(actual.shape) if n > 1 and not values.strides[axis] and not bounds.strides[axis])
+    if alike:  # of entries whose balls are the same one, the smallest and the largest are the furthest off
+        one = Rounded(*(a[tuple(slice(1) if axis in alike else slice(None) for axis in range(a.ndim))] for a in (values, bounds)),
+                      ball.arithmetic)  # fmt: skip
+        first = _agreement(np.min(actual, axis=alike, keepdims=True), one, margin)
+        return None if first is None else _agreement(np.max(actual, axis=alike, keepdims=True), one, first)
     if not actual.ndim:
         actual, values, bounds = (np.atleast_1d(a) for a in (actual, values, bounds))
-    rows = max(1, 2 * BLOCK * len(actual) // size)
+    rows = max(1, BLOCK * len(actual) // size)
     with quiet():
         for start in range(0, len(actual), rows):
             part = slice(start, start + rows)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .direction import Directed, numbers_of
 from .functions import affine, recomputed, sum_of_products
+from .fused import normalized_exp, weighted_difference
 from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
 
@@ -68,21 +69,14 @@ def attend(query: Array, key: Array, value: Array, seen: np.ndarray | None, *, s
     factor = _factor(scale, query)
     scores = sum_of_products([(query * factor, _turned(key))], [] if added is None else [added])
     top = _largest_seen(scores, seen)
-    if seen is None:
-        e = np.exp(scores - top)
-        total = np.sum(e, axis=-1, keepdims=True)
-        weights = e / total
-    else:
-        e = np.exp(np.where(seen, scores, top) - top)
-        total = np.sum(np.where(seen | ~seen.any(axis=-1, keepdims=True), e, 0), axis=-1, keepdims=True)
-        weights = np.where(seen, e / total, 0)
+    weights, total = normalized_exp(scores, top, -1, seen)
     y = weights @ value
 
     def pullback(dy: Array) -> tuple[Array, Array, Array]:
         p = recomputed(weights, top, total)
         dp = dy @ _turned(value)
         mean = either(inner(p, dp, -1), inner(dy, y, -1))
-        dscores = p * (dp - mean) * factor
+        dscores = weighted_difference(p, dp, mean, factor)
         return dscores @ key, _over_groups(dscores, query, groups), _over_groups(p, dy, groups)
 
     return y, pullback
@@ -124,6 +118,10 @@ class ScaledDotProductAttention(Layer):
             raise ValueError(f"ScaledDotProductAttention: unknown mask: got {self.mask!r}, expected None, 'boolean' or 'additive'")
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise ValueError(f"ScaledDotProductAttention: wrong scale: got {self.scale}, expected None or a finite number > 0")
+
+    def extent(self, *shapes: Shape) -> int:
+        query, key, _ = shapes
+        return math.prod(query[:-1]) * key[-2]
 
     def constants(self, query: Shape, key: Shape, value: Shape) -> dict[str, Constant]:
         if self.mask is None:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from .direction import SATURATED, Directed, numbers_of, steady, sum_along
+from .fused import normalized_exp, weighted_difference
 from .rounding import Array, Rounded, added, either, inner, one_sum, quiet
 
 __all__ = ["absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
@@ -175,8 +176,8 @@ def sum_of_products(products: Sequence[tuple[Array, Array]], terms: Sequence[Arr
 
 def softmax(x: Array, axis: int) -> Array:
     """e^x / sum e^x, with the largest entry taken out first."""
-    e = np.exp(x - steady(np.max(x, axis=axis, keepdims=True)))
-    return e / np.sum(e, axis=axis, keepdims=True)
+    weights, _ = normalized_exp(x, steady(np.max(x, axis=axis, keepdims=True)), axis)
+    return weights
 
 
 def recomputed(weights: Array, top: Array, total: Array) -> Array:
@@ -193,10 +194,10 @@ def recomputed(weights: Array, top: Array, total: Array) -> Array:
     log = np.log(weights.arithmetic.exact(total.value))  # the bound of the total is in the weights already
     factor = np.exp(top + log - log - top)  # 1, with what all of that may round
     with quiet():
-        relative = np.abs(factor.value - 1) + factor.bound
-        bound = np.abs(weights.value) * relative
-        bound += weights.bound * (1 + relative)
-        return weights.arithmetic.overflowing(weights.value, bound)
+        bound = weights.magnitude + weights.bound
+        bound *= np.abs(factor.value - 1) + factor.bound
+        bound += weights.bound
+        return weights.widened(weights.arithmetic.ball(weights.value, bound, weights.arithmetic.roundoff).bound)
 
 
 def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:
@@ -207,5 +208,5 @@ def softmax_pullback(y: Array, dy: Array, axis: int) -> Array:
     """
     largest = np.argmax(numbers_of(y), axis=axis, keepdims=True)
     relative = dy - np.take_along_axis(dy, largest, axis)
-    sound = y * (relative - inner(relative, y, axis))
-    return either(sound, y * (dy - inner(dy, y, axis))) if isinstance(dy, (Rounded, Directed)) else sound
+    sound = weighted_difference(y, relative, inner(relative, y, axis))
+    return either(sound, weighted_difference(y, dy, inner(dy, y, axis))) if isinstance(dy, (Rounded, Directed)) else sound

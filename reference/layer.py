@@ -82,6 +82,10 @@ class Layer(ABC):
         """Return the shape of the output, or a tuple of shapes; raise ShapeError for an input the layer cannot take."""
         return shapes[0]
 
+    def extent(self, *shapes: Any) -> int:
+        """Return how many numbers an array of the rule holds for one example, where it is larger than inputs and outputs; otherwise 0."""
+        return 0
+
     def kinks(self, params: Params) -> tuple[float, ...]:
         """Return the input values at which the layer has no derivative."""
         return ()

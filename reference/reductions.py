@@ -11,6 +11,7 @@ import numpy as np
 
 from .direction import Directed, ball_of
 from .functions import recomputed
+from .fused import normalized_exp
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from .rounding import Array, Rounded, difference, either, inner, largest_of, quiet, running_product, running_sum
 
@@ -107,9 +108,17 @@ def _or_quotient(sound: Array, products: Array, numerator: Array, x: Array) -> A
     return either(sound, np.where(formed, quotient, elsewhere))
 
 
+@dataclass(frozen=True)
+class _ProductsAlong(_Along):
+    """A layer whose gradient takes for each entry a product of the others."""
+
+    def extent(self, *shapes: Shape) -> int:
+        return math.prod(shapes[0]) * shapes[0][axis_of(self, shapes[0]) - 1]
+
+
 @register
 @dataclass(frozen=True)
-class CumProd(_Along):
+class CumProd(_ProductsAlong):
     """y = the product of x up to each entry along axis `dim`; as in torch the batch axis counts, but it cannot be the one.
 
     Formula       y_i = prod_(k <= i) x_k
@@ -138,7 +147,7 @@ class CumProd(_Along):
 
 @register
 @dataclass(frozen=True)
-class Prod(_Along):
+class Prod(_ProductsAlong):
     """y = the product of x along axis `dim`, which y lacks; as in torch the batch axis counts, but it cannot be the one.
 
     Formula       y = prod_k x_k
@@ -156,24 +165,15 @@ class Prod(_Along):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         along = np.moveaxis(x, self.dim, -1)
-        y = running_product(along, -1)[..., -1]
+        y = running_product(along, -1, last=True)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dy = dy[..., None]
-            dx = running_product(_others(along), -1, dy[..., None])[..., -1]
+            dx = running_product(_others(along), -1, dy, last=True)
             dx = _or_quotient(dx, y[..., None], dy * y[..., None], along)
             return np.moveaxis(dx, -1, self.dim), {}
 
         return y, backward
-
-
-def _underflowing(x: Array, factor: Array) -> Array:
-    """Return a ball with what an underflow costs that is multiplied by a factor."""
-    if not isinstance(x, Rounded):
-        return x
-    with quiet():
-        lost = (np.abs(factor.value) + factor.bound) * x.arithmetic.precision.underflow
-        return Rounded(x.value, x.bounds() + lost, x.arithmetic)
 
 
 @register
@@ -194,14 +194,11 @@ class LogSumExp(_Along):
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         largest = np.max(x, axis=self.dim, keepdims=True)
-        e = np.exp(x - largest)
-        total = np.sum(e, axis=self.dim, keepdims=True)
+        weights, total = normalized_exp(x, largest, self.dim)
         y = largest + np.log(total)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            dy = np.expand_dims(dy, self.dim)
-            dx = e * recomputed(dy / total, largest, total)
-            return _underflowing(dx, dy), {}  # e / total, where that is formed first
+            return recomputed(weights, largest, total) * np.expand_dims(dy, self.dim), {}
 
         return np.squeeze(y, self.dim), backward
 
@@ -211,7 +208,7 @@ def _over(dy: Array, y: Array, along: Array, s: Array) -> Array:
     if not all(isinstance(one, Rounded) for one in (dy, y, along, s)):
         return (dy - y * along) / s
     with quiet():
-        dy_top, y_top, along_top = (largest_of(np.abs(one.value)) + largest_of(one.bound) for one in (dy, y, along))
+        dy_top, y_top, along_top = (largest_of(one.magnitude) + largest_of(one.bound) for one in (dy, y, along))
         if not dy_top + y_top * along_top < dy.arithmetic.safe:
             return either((dy - y * along) / s, dy / s - y * (along / s))
         reciprocal = 1 / s  # y * along may underflow before it is divided

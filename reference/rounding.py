@@ -240,6 +240,12 @@ class Arithmetic:
         return np.where(product < 1, product / np.maximum(1 - product, 2.0**-53), np.inf)
 
 
+np.empty(2**22 - 2**10)
+"""Made and forgotten: once a block of nearly 32 MiB was freed, glibc keeps what smaller arrays leave for the next ones (mallopt(3)).
+
+Before that it gives their memory back to the system, and to have it back page by page takes as long as the arithmetic.
+"""
+
 _ZERO = np.zeros(())
 _FLOAT32 = np.dtype(np.float32)
 
@@ -395,9 +401,19 @@ class Rounded(NDArrayOperatorsMixin):
         """Return the bound as it is, in full shape."""
         return self.bound if self.bound.shape == self.held.shape else np.broadcast_to(self.bound, self.held.shape)
 
+    def widened(self, bound: Any) -> Rounded:
+        """Return the same numbers with another bound."""
+        ball = Rounded(self.held, bound, self.arithmetic)
+        if "magnitude" in self.__dict__:
+            ball.magnitude = self.magnitude
+        return ball
+
     def restructure(self, move: Callable[[Any], Any]) -> Rounded:
         """Apply a function that only moves entries about to value and bound alike."""
-        return Rounded(move(self.held), _ZERO if self.exact else move(self.bounds()), self.arithmetic)
+        moved = Rounded(move(self.held), _ZERO if self.exact else move(self.bounds()), self.arithmetic)
+        for dtype, (magnitude, bound, top) in self.__dict__.get("sizes", {}).items():
+            moved.sizes[dtype] = move(magnitude), bound if bound is _ZERO else move(bound), top
+        return moved
 
     def __getitem__(self, key: Any) -> Rounded:
         return Rounded(self.held[key], _ZERO if self.exact else self.bounds()[key], self.arithmetic)
@@ -503,11 +519,13 @@ def _multiply(x: Rounded, y: Rounded) -> Rounded:
     if x.shape != y.shape:
         return _scaled(x, y) if y.size < x.size else _scaled(y, x)
     if x.exact:
-        spread = None if y.exact else np.abs(x.value) * y.bound
+        spread = None if y.exact else x.magnitude * y.bound
     elif y.exact:
-        spread = np.abs(y.value) * x.bound
+        spread = y.magnitude * x.bound
     else:
-        spread = np.abs(x.value) * y.bound + (np.abs(y.value) + y.bound) * x.bound
+        spread = y.magnitude + y.bound
+        spread *= x.bound
+        spread += x.magnitude * y.bound
     return x.arithmetic.rounded(x.value * y.value, spread)
 
 
@@ -515,7 +533,7 @@ def _scaled(x: Rounded, y: Rounded) -> Rounded:
     """Return x y with y smaller than x, and the bound in factors as small as y: |x| (by (1 + u) + |y| u) + bx (|y| + by)(1 + u)."""
     arithmetic, size = x.arithmetic, np.abs(y.value)
     growth = 1 + arithmetic.roundoff
-    bound = np.abs(x.value) * (size * arithmetic.roundoff if y.exact else y.bound * growth + size * arithmetic.roundoff)
+    bound = x.magnitude * (size * arithmetic.roundoff if y.exact else y.bound * growth + size * arithmetic.roundoff)
     bound += arithmetic.precision.underflow  # of the product
     if not x.exact:
         bound += x.bound * ((size if y.exact else size + y.bound) * growth)
@@ -598,14 +616,14 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
         if not length:
             return Rounded(value, _ZERO, arithmetic)
         relative, lost = arithmetic.summation(length, products=True)
-        bound, most = np.zeros(()), 0.0
+        bound, most, least = np.zeros(()), 0.0, lost
         for a, b in pairs:
-            more, reach = _product_bound(a, b, relative, lost)
-            bound, most = more if bound.ndim == 0 else bound + more, most + reach
+            more, reach, underflow = _product_bound(a, b, relative, lost)
+            bound, most, least = more if bound.ndim == 0 else bound + more, most + reach, least + underflow
         for ball in balls:
             size = _most(ball)
             bound, most = bound + (size * relative + ball.bound), most + largest_of(size)
-        bound = bound + lost if bound.ndim == 0 else np.add(bound, lost, out=bound)
+        bound = bound + least if bound.ndim == 0 else np.add(bound, least, out=bound)
         if not (2 + relative) * most + lost <= arithmetic.running:
             magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
             bound = _limited(magnitude, bound, arithmetic.running)  # no partial sum is larger than that
@@ -617,8 +635,8 @@ def _most(x: Rounded) -> Any:
     return np.abs(x.value) + x.bound
 
 
-def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tuple[Any, float]:
-    """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; and what no partial sum exceeds.
+def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tuple[Any, float, float]:
+    """Return the bound of x @ y whose terms, magnitudes and all, are off by `relative`; what no partial sum exceeds; what is to be added.
 
     It is computed in float32 where what that loses does not matter: entries lose a few 2^-24 of themselves, sums gamma_n, and what
     underflows is at most a few n (1 + top + top) of the smallest normal number, which is let pass beside `lost`, a bound's own such term.
@@ -629,12 +647,10 @@ def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tupl
         single, tops = _bound_of_terms(x, y, relative, np.float32)
         most, underflow = length * tops[0] * tops[1], least * (1 + tops[0] + tops[1])
         if underflow <= PASSED * lost and max(*tops, most) < FLOAT32_LARGEST / 4:
-            bound = single.astype(np.float64)
-            bound *= 1 + (length + 16) * 2.0**-23
-            bound += underflow
-            return bound, most
+            single *= 1 + (length + 16) * 2.0**-23
+            return single.astype(np.float64), most, underflow
     bound, tops = _bound_of_terms(x, y, relative, np.float64)
-    return bound, length * tops[0] * tops[1]
+    return bound, length * tops[0] * tops[1], 0.0
 
 
 def _bound_of_terms(x: Rounded, y: Rounded, relative: float, dtype: Any) -> tuple[Any, tuple[float, float]]:
@@ -647,16 +663,10 @@ def _bound_of_terms(x: Rounded, y: Rounded, relative: float, dtype: Any) -> tupl
         bound *= relative
         return bound, (top, other)
     if y.exact:
-        left *= relative
-        off *= 1 + relative
-        left += off
-        return left @ right, (top, other)
+        return _weighed(left, relative, off) @ right, (top, other)
     if x.exact:
-        right *= relative
-        moved *= 1 + relative
-        right += moved
-        return left @ right, (top, other)
-    right += moved
+        return left @ _weighed(right, relative, moved), (top, other)
+    right = right + moved
     bound = off @ right
     bound *= 1 + relative
     right *= relative
@@ -664,19 +674,20 @@ def _bound_of_terms(x: Rounded, y: Rounded, relative: float, dtype: Any) -> tupl
     return bound + left @ right, (top, other)
 
 
-def _sizes(x: Rounded, dtype: Any) -> tuple[Any, Any, float]:
-    """Return magnitudes and bounds of a ball as arrays of a type, and what no number of it exceeds.
+def _weighed(magnitude: Any, relative: float, bound: Any) -> Any:
+    """Return magnitude * relative + bound * (1 + relative)."""
+    total = magnitude * relative
+    total += bound * (1 + relative)
+    return total
 
-    Those of an exact ball, whose bounds are 0, are kept and to be read only; the others are the caller's.
-    """
-    if x.exact and dtype in x.sizes:
-        return x.sizes[dtype]
-    held = x.value.astype(dtype)
-    magnitude = np.abs(held, out=held)
-    if x.exact:
-        return x.sizes.setdefault(dtype, (magnitude, _ZERO, largest_of(magnitude)))
-    bound = x.bounds().astype(dtype)
-    return magnitude, bound, largest_of(magnitude) + largest_of(bound)
+
+def _sizes(x: Rounded, dtype: Any) -> tuple[Any, Any, float]:
+    """Return magnitudes and bounds of a ball as arrays of a type, to be read only, and what no number of it exceeds."""
+    if dtype not in x.sizes:
+        held = x.value.astype(dtype)
+        magnitude, bound = np.abs(held, out=held), _ZERO if x.exact else x.bounds().astype(dtype)
+        x.sizes[dtype] = magnitude, bound, largest_of(magnitude) + largest_of(bound)
+    return x.sizes[dtype]
 
 
 WORTHWHILE = 2**15  # products of a contraction, for which it is worth the while to turn its factors into float32
@@ -986,15 +997,14 @@ def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any) 
         value = x.value * a.value
         value -= y.value * b.value
         growth = arithmetic.gamma(2, arithmetic.roundoff)
-        bound = arithmetic.precision.underflow * (1 + growth) * np.asarray(underflows)
+        bound = np.zeros(value.shape)
         for one, factor in ((x, a), (y, b)):
             # |x'a' - xa| <= |x| ba + bx (|a| + ba), and what is rounded is at most (|x| + bx)(|a| + ba)
             most = np.abs(factor.value) + factor.bound
-            off = np.abs(one.value)
-            off *= factor.bound + growth * most
+            bound += one.magnitude * (factor.bound + growth * most)
             if not one.exact:
-                off += one.bound * (most * (1 + growth))
-            bound = off + bound
+                bound += one.bound * (most * (1 + growth))
+        bound += arithmetic.precision.underflow * (1 + growth) * np.asarray(underflows)
         if largest_of(bound) < arithmetic.safe * growth:  # and so is each product below `safe`
             return Rounded(value, bound, arithmetic)
         furthest = np.maximum(_most(x) * _most(a), _most(y) * _most(b)) * (1 + growth)
@@ -1008,7 +1018,8 @@ def inner(a: Array, b: Array, axis: int) -> Array:
         return np.sum(a * b, axis=axis, keepdims=True)
     x, y, n, axes = known.lift(a), known.lift(b), a.shape[axis], (axis % a.ndim,)
     with quiet():
-        value, magnitude = (contracted(one, other, axes) for one, other in ((x.value, y.value), (x.magnitude, y.magnitude)))
+        value = contracted(x.value, y.value, axes)
+        magnitude = value if x is y else contracted(x.magnitude, y.magnitude, axes)
         # |x'y' - xy| <= |x| by + bx (|y| + by), and what rounds and underflows in each product is added
         moved: Any = 0.0
         if not y.exact:
@@ -1055,26 +1066,29 @@ def _accumulated(x: np.ndarray, axis: int, backwards: bool) -> np.ndarray:
 
 
 @_overridable
-def running_product(x: Array, axis: int, factor: Array = 1) -> Array:
-    """Return factor_i prod_(k <= i) x_k along an axis, multiplied in any association, each partial product as it is stored."""
+def running_product(x: Array, axis: int, factor: Array = 1, *, last: bool = False) -> Array:
+    """Return factor_i prod_(k <= i) x_k along an axis, or only its last, multiplied in any association, each product as it is stored."""
+    multiplied = np.prod if last else np.cumprod
     if not isinstance(x, Rounded):
-        return np.cumprod(x, axis=axis) * factor
+        return multiplied(x, axis=axis) * factor
     arithmetic, precision = x.arithmetic, x.arithmetic.precision
     with quiet():
         f = arithmetic.lift(factor)
-        value, top, top_f = np.cumprod(x.value, axis=axis) * f.value, np.abs(x.value) + x.bound, np.abs(f.value) + f.bound
-        products = _positions(x, axis) - (_shifts(f) and f.value == 1)
+        top, top_f = x.magnitude if x.exact else x.magnitude + x.bound, np.abs(f.value) + f.bound
+        value = multiplied(x.value, axis=axis) * f.value
+        products = (np.asarray(x.shape[axis]) if last else _positions(x, axis)) - (_shifts(f) and f.value == 1)
         relative = arithmetic.gammas(products, arithmetic.roundoff)
         # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
-        reach = np.cumprod(np.maximum(top, 1), axis=axis) * (np.maximum(top_f, 1) * (1 + relative))
-        held = reach <= precision.largest / BOUND_SLACK / x.shape[axis]  # so that a sum of such products does not overflow either
+        reach, growth = multiplied(np.maximum(top, 1), axis=axis), np.maximum(top_f, 1) * (1 + relative)
+        limit = precision.largest / BOUND_SLACK / x.shape[axis]  # so that a sum of such products does not overflow either
+        held = None if largest_of(reach) * largest_of(growth) <= limit else reach * growth <= limit
         magnitude = np.abs(value)
-        bound = reach * (4 * products * precision.underflow)
+        bound = np.asarray(reach * (growth * (4 * products * precision.underflow)))
         if not (x.exact and f.exact):  # |prod x' - prod x| <= prod (|x| + b) - prod |x|, each of which has 2 roundings a factor
-            magnitude, inner = np.cumprod(top, axis=axis) * top_f, magnitude
+            magnitude, inner = multiplied(top, axis=axis) * top_f, magnitude
             bound += magnitude - inner + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
         bound += magnitude * relative
-        return Rounded(value, bound if held.all() else np.where(held, bound, np.inf), arithmetic)
+        return Rounded(value, bound if held is None else np.where(held, bound, np.inf), arithmetic)
 
 
 def _positions(x: Rounded, axis: int) -> np.ndarray:

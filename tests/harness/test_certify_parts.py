@@ -71,11 +71,19 @@ def test_layers_by_example_do_not_mix_examples(layer: Layer, shapes: list[Any]) 
                 assert (np.abs(ball.bounds() - whole[name].bounds()[part]) <= 0.01 * ball.bounds() + 2.0**-60).all()
 
 
-LARGE = ["GELU()", "ReLU()", "Softmax()", "ScaledDotProductAttention(mask='additive')", "Dropout()", "MaxPool2d(2)", "Add()",
-         "Gather(-1, 512)"]
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the benchmark's steps be judged in several parts."""
+    monkeypatch.setattr(certify, "LARGE", 2**16)
+    monkeypatch.setattr(certify, "BLOCK", 2**15)
 
 
-@pytest.mark.parametrize("call", LARGE)
+CALLS = ["GELU()", "ReLU()", "Softmax()", "ScaledDotProductAttention(mask='additive')", "Dropout()", "MaxPool2d(2)", "Add()",
+         "Gather(-1, 512)", "CumProd()"]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("call", CALLS)
 def test_parts_agree_where_the_whole_agrees(call: str, benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A right step has the same certificates by parts and as a whole: tensors, verdicts, counts, and the margin but for the last digits."""
     setting = next(s for s in benchmark.SETTINGS if s.call == call)
@@ -98,17 +106,19 @@ def elementwise(layer: Layer, shape: tuple[int, ...], **params: Any) -> LayerTra
 
 
 @pytest.mark.parametrize(("layer", "shape", "params", "parts"), [
-    ("ReLU", (2, certify.BLOCK), {}, True),
-    ("ReLU", (2, certify.BLOCK - 1), {}, False),
-    ("ReLU", (3, certify.BLOCK), {}, True),
-    ("ReLU", (1, 2 * certify.BLOCK), {}, False),
-    ("CumSum", (2, certify.BLOCK), {}, True),
-    ("Flatten", (2, 4, certify.BLOCK // 4), {}, True),
-    ("PReLU", (2, certify.BLOCK), {"weight": np.float32([0.5])}, False),
-    ("Fork", (2, certify.BLOCK), {}, False),
+    ("ReLU", (2, certify.LARGE // 2), {}, True),
+    ("ReLU", (2, certify.LARGE // 2 - 1), {}, False),
+    ("ReLU", (3, certify.LARGE // 2), {}, True),
+    ("ReLU", (1, certify.LARGE), {}, False),
+    ("CumSum", (2, certify.LARGE // 2), {}, True),
+    ("Flatten", (2, 4, certify.LARGE // 8), {}, True),
+    ("CumProd", (4, 256), {}, True),
+    ("CumProd", (4, 255), {}, False),
+    ("PReLU", (2, certify.LARGE // 2), {"weight": np.float32([0.5])}, False),
+    ("Fork", (2, certify.LARGE // 2), {}, False),
 ])  # fmt: skip
 def test_only_large_steps_of_separate_examples_are_judged_in_parts(layer: str, shape: tuple[int, ...], params: Any, parts: bool) -> None:
-    """Two examples of a block each are, one example is not, nor what sums over the batch, nor a layer that knows no examples."""
+    """Two examples of half of what is large are, one example is not, nor what sums over the batch, nor a layer that knows no examples."""
     step = elementwise(REGISTRY[layer](), shape, **params)
     if layer == "Fork":
         step = replace(step, d_output=(step.d_output, step.d_output), d_inputs=(2 * step.d_output,))
@@ -121,7 +131,7 @@ def test_only_large_steps_of_separate_examples_are_judged_in_parts(layer: str, s
 ])  # fmt: skip
 def test_what_does_not_plainly_agree_is_left_to_the_whole(changes: dict[str, Any]) -> None:
     """A tensor that is missing, of another shape or format, or off anywhere, is none that the parts speak of."""
-    step = elementwise(REGISTRY["ReLU"](), (4, certify.BLOCK))
+    step = elementwise(REGISTRY["ReLU"](), (4, certify.LARGE // 2))
     ((name, how),) = changes.items()
     right = tensors(step)["output" if name == "output" else "dx"]
     wrong = right.copy()
@@ -132,6 +142,7 @@ def test_what_does_not_plainly_agree_is_left_to_the_whole(changes: dict[str, Any
     assert certify._certify_in_parts(altered, Arithmetic(FLOAT32)) is None
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("where", [0, -1])
 @pytest.mark.parametrize("call", ["GELU()", "Add()", "Softmax()"])
 def test_one_wrong_entry_of_any_part_is_found(call: str, where: int, benchmark: Any) -> None:
@@ -146,6 +157,7 @@ def test_one_wrong_entry_of_any_part_is_found(call: str, where: int, benchmark: 
     assert all(c.compared == step.output.size for c in found)
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("fault", ["missing", "shape", "dtype", "extra"])
 def test_malformed_tensors_are_not_passed_by_parts(fault: str, benchmark: Any) -> None:
     """A gradient that is missing, too many, or of another shape or dtype is an error in a large step too."""
@@ -154,6 +166,17 @@ def test_malformed_tensors_are_not_passed_by_parts(fault: str, benchmark: Any) -
     changed = {"missing": {"d_inputs": (None,)}, "shape": {"d_inputs": (dx[:-1],)}, "dtype": {"d_inputs": (dx.astype(np.float64),)},
                "extra": {"d_params": {"weight": np.ones(3, np.float32)}}}[fault]  # fmt: skip
     assert [c.verdict for c in certify.certify_layer(replace(step, **changed), FLOAT32)].count("error") == 1
+
+
+@pytest.mark.parametrize(("call", "shapes", "numbers"), [
+    ("ReLU()", [(5, 7)], 0), ("CumProd()", [(5, 7)], 5 * 7 * 7), ("CumProd(1)", [(5, 7)], 5 * 7 * 5), ("Prod(-2)", [(5, 7)], 5 * 7 * 5),
+    ("ScaledDotProductAttention()", [(2, 6, 4), (2, 3, 4), (2, 3, 5)], 2 * 6 * 3),
+    ("ScaledDotProductAttention()", [(6, 4), (3, 4), (3, 5)], 6 * 3),
+])  # fmt: skip
+def test_what_a_rule_holds_beside_inputs_and_outputs(call: str, shapes: list[Any], numbers: int) -> None:
+    """The products without each entry, and every query's score of every key."""
+    layer = eval(call, {}, REGISTRY)  # noqa: S307  (a call written above)
+    assert layer.extent(*shapes) == numbers
 
 
 def judged(actual: Any, value: Any, bound: Any) -> certify.Certificate:
@@ -176,6 +199,10 @@ CASES = {
     "not a number": ([np.nan, 2.0], [1.0, 2.0], 0.01, ("nonfinite", 1, 0)),
     "not a number, exact": ([np.nan, 2.0], [1.0, 2.0], 0.0, ("nonfinite", 1, 0)),
     "infinite": ([np.inf, 2.0], [1.0, 2.0], 0.01, ("nonfinite", 1, 0)),
+    "one ball for all": ([1.0, 1.001], np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), ("agrees", 0, 0)),
+    "one ball, the largest off": ([1.0, 1.5], np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), ("outside", 1, 0)),
+    "one ball, the smallest off": ([0.5, 1.0], np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), ("outside", 1, 0)),
+    "one ball, not a number": ([1.0, np.nan], np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), ("nonfinite", 1, 0)),
     "both infinite": ([np.inf, 2.0], [np.inf, 2.0], 0.0, ("agrees", 0, 1)),
     "unknown": ([5.0, 2.0], [1.0, 2.0], [np.inf, 0.01], ("agrees", 0, 1)),
     "known to less than its size": ([1.0, 0.3], [1.0, 0.0], [0.01, 2.0], ("agrees", 0, 1)),

@@ -284,6 +284,10 @@ def test_running_products(x: Any, factor: Any) -> None:
     found = rounding.running_product(moving(a, v), -1, *given)
     same(found, expected(a, v, f), expected(abs(a), abs(v), abs(f)))
     assert np.array_equal(found.value.value, np.cumprod(a, axis=-1) * f)
+    if not f.ndim:
+        last = rounding.running_product(moving(a, v), -1, *given, last=True)
+        assert np.array_equal(last.slope, found.slope[..., -1])
+        assert np.array_equal(last.derivative().radius(), found[..., -1].derivative().radius())
     assert np.all(found.derivative().radius()[..., 2] >= 2 * U * np.abs(found.reach.value[..., 2]))
     if np.ndim(factor) == 1:
         products = np.cumprod(a, axis=-1)
