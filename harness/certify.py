@@ -409,8 +409,8 @@ def _agreement(actual: np.ndarray, ball: Rounded, margin: float = 0.0) -> float 
     values, bounds, widest = ball.value, ball.bounds(), 0.0
     alike = tuple(axis for axis, n in enumerate(actual.shape) if n > 1 and not values.strides[axis] and not bounds.strides[axis])
     if alike:  # of entries whose balls are the same one, the smallest and the largest are the furthest off
-        one = Rounded(*(a[tuple(slice(1) if axis in alike else slice(None) for axis in range(a.ndim))] for a in (values, bounds)),
-                      ball.arithmetic)  # fmt: skip
+        once = tuple(slice(1) if axis in alike else slice(None) for axis in range(actual.ndim))
+        one = Rounded(values[once], bounds[once], ball.arithmetic)
         first = _agreement(np.min(actual, axis=alike, keepdims=True), one, margin)
         return None if first is None else _agreement(np.max(actual, axis=alike, keepdims=True), one, first)
     if not actual.ndim:
