@@ -16,7 +16,8 @@ __all__ = ["normalized_exp", "weighted_difference"]
 def normalized_exp(x: Array, top: Array, axis: int, seen: np.ndarray | None = None) -> tuple[Array, Array]:
     """Return the weights e^(x - top) / total along an axis, 0 where an entry is not `seen`, and total = sum e^(x - top), kept as an axis.
 
-    `top` is the largest entry that is seen, so that nothing overflows. Where none is, the weights are 0.
+    `top` is the largest entry that is seen, so that nothing overflows. Where none is, the weights are 0. A mask that lacks leading axes
+    calls for an axis that is counted from the end.
     """
     if isinstance(x, Rounded) and x.size and isinstance(top, Rounded) and top.exact:
         with quiet():

@@ -43,6 +43,8 @@ def drawn(arithmetic: Arithmetic, shape: tuple[int, ...], seed: int, blur: float
 
 def same(found: Rounded, expected: Rounded, more: float = CLOSE) -> None:
     """Assert that a ball has the centre and the bound of another, which is at most so much smaller."""
+    assert found.arithmetic is expected.arithmetic
+    assert np.array_equal(found.magnitude, np.abs(found.value))
     assert np.abs(found.value - expected.value).max() <= 2.0**-50 * np.abs(expected.value).max()
     assert (found.bounds() >= expected.bounds() * (1 - 2.0**-40)).all()
     assert (found.bounds() <= expected.bounds() * (1 + more)).all()
@@ -97,6 +99,45 @@ def test_weights_of_what_is_seen(blur: float, short: list[bool]) -> None:
     rows = [0, 1, 3]
     same(total[rows], expected[1][rows])
     assert total.value[2] == 1
+
+
+def test_weights_of_other_arrays_and_of_wide_balls(short: list[bool]) -> None:
+    """Along any axis: plain numbers, of which some are seen, and balls that must take the rules."""
+    x = np.random.default_rng(4).standard_normal((3, 4, 2))
+    seen = np.random.default_rng(5).random((4, 1)) < 0.5
+    seen[0], seen[1] = True, False
+    e = np.exp(x - 2.0) * seen
+    weights, total = normalized_exp(x, 2.0, -2, seen)
+    assert np.abs(total - e.sum(axis=1, keepdims=True)).max() <= 2.0**-50
+    assert np.abs(weights - e / total).max() <= 2.0**-50
+    assert np.array_equal(weights != 0, np.broadcast_to(seen, x.shape))
+    nothing, length = normalized_exp(np.full((2, 3), 2.0), 2.0, -1, np.array([[False], [True]]))
+    assert nothing.tolist() == [[0] * 3, [1 / 3] * 3]
+    assert length.tolist() == [[3], [3]]
+    rows = np.random.default_rng(6).random((2, 3, 1)) < 0.7
+    rows[0], rows[1, 1] = True, False
+    y = np.broadcast_to(np.arange(3.0)[:, None], (2, 3, 4)).copy()
+    y[1, 1] = 800.0  # would overflow, and is not seen
+    assert not normalized_exp(y, 2.0, 1, rows)[0][1, 1].any()
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    wide = Rounded(np.zeros((2, 3)), np.full((2, 3), 0.25), arithmetic)
+    mask = np.array([[True, False, True], [False, False, False]])
+    balls, totals = normalized_exp(wide, arithmetic.exact(np.zeros((2, 1))), -1, mask)
+    assert short == [False]
+    expected, sums = one_by_one(wide, arithmetic.exact(np.zeros((2, 1))), -1, mask)
+    assert np.array_equal(balls.value, expected.value)
+    assert np.array_equal(balls.bounds()[0], expected.bounds()[0])
+    assert np.array_equal(totals.bounds()[0], sums.bounds()[0])
+    assert totals.value.tolist() == [[2], [3]]
+
+
+@pytest.mark.parametrize(("length", "taken"), [(1000, True), (16_384, False), (20_000, False)])
+def test_weights_of_so_many_that_a_reciprocal_underflows(length: int, taken: bool, short: list[bool]) -> None:
+    """Past the reciprocal of the smallest normal number, 2^14 in float16, what 1 / total loses is the quotient's rule to say."""
+    x = Arithmetic(PRECISIONS["float16"]).exact(np.zeros((1, length)))
+    weights, _ = normalized_exp(x, top_of(x, -1), -1)
+    assert short == [taken]
+    assert (weights.bound >= one_by_one(x, top_of(x, -1), -1, None)[0].bound * (1 - 2.0**-40)).all()
 
 
 def test_weights_that_need_the_rules(short: list[bool]) -> None:
@@ -158,6 +199,15 @@ def test_differences_that_need_the_rules(numbers: Any, short: list[bool]) -> Non
     found, expected = weighted_difference(weight, x, m, factor), weight * (x - m) * factor
     assert short == [False]
     assert np.array_equal(found.bounds(), expected.bounds())
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.1, True), (0.22, False)])
+def test_differences_near_overflow(share: float, taken: bool, short: list[bool]) -> None:
+    """With a factor above 1 the product must be as far from overflow as the result."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    weight, x, m = (arithmetic.exact(np.array([one])) for one in (1.0, float(np.float32(share * arithmetic.safe)), 0.0))
+    weighted_difference(weight, x, m, 3.0)
+    assert short == [taken]
 
 
 def test_differences_of_other_arrays(short: list[bool]) -> None:
