@@ -184,7 +184,7 @@ def recomputed(weights: Array, top: Array, total: Array) -> Array:
     """Return the weights e^(s - top) / total, as a ball that also holds e^(s - log_total) with log_total = top + log total.
 
     That is how they come back where log_total alone was kept, the output of log sum e^s or what attention keeps of it (Dao,
-    *FlashAttention-2*, 2023, algorithm 2): they carry its rounding.
+    *FlashAttention-2*, 2023, algorithm 2): they carry its rounding. A factor of all weights of a row may carry it in their stead.
     """
     if isinstance(weights, Directed):
         log = np.log(total)

@@ -198,7 +198,7 @@ class LogSumExp(_Along):
         y = largest + np.log(total)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return recomputed(weights, largest, total) * np.expand_dims(dy, self.dim), {}
+            return weights * recomputed(np.expand_dims(dy, self.dim), largest, total), {}
 
         return np.squeeze(y, self.dim), backward
 
