@@ -8,13 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax, softmax_pullback
+from .fused import normalized_exp
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, either
+from .rounding import Array, Rounded, either, largest_of
 
 __all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
 
 
 DOMINANT = 0.7  # more than half, so that at most one entry is; not 3/4, which equal entries may sum to
+
+
+def _may_dominate(a: Array) -> bool:
+    """Say whether some weight may be dominant: it costs much less to know than to allow for it in every row."""
+    if isinstance(a, Rounded):
+        a = a.value + a.bound
+    return not (isinstance(a, np.ndarray) and a.dtype == np.float64 and largest_of(a) <= DOMINANT)
 
 
 def _check_dim(layer: Softmax | LogSoftmax) -> None:
@@ -95,13 +103,14 @@ class LogSoftmax(Layer):
         return _check_axis(self, shape)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        shifted = x - np.max(x, axis=self.dim, keepdims=True)
-        e = np.exp(shifted)
-        total = np.sum(e, axis=self.dim, keepdims=True)
-        a = e / total
-        rest = np.sum(np.where(a > DOMINANT, 0, e), axis=self.dim, keepdims=True)
+        largest = np.max(x, axis=self.dim, keepdims=True)
+        shifted = x - largest
+        a, total = normalized_exp(x, largest, self.dim)
         log_total = np.log(total)
-        y = shifted - either(np.where(np.max(a, axis=self.dim, keepdims=True) > DOMINANT, log1p(rest), log_total), log_total)
+        if _may_dominate(a):
+            rest = np.sum(np.where(a > DOMINANT, 0, np.exp(shifted)), axis=self.dim, keepdims=True)
+            log_total = either(np.where(np.max(a, axis=self.dim, keepdims=True) > DOMINANT, log1p(rest), log_total), log_total)
+        y = shifted - log_total
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             return dy - either(a, np.exp(y)) * np.sum(dy, axis=self.dim, keepdims=True), {}

@@ -469,3 +469,9 @@ def test_a_mask_is_announced_as_what_it_is() -> None:
     assert ScaledDotProductAttention(mask="boolean").constants(*shapes) == {"attn_mask": Constant((3, 5), "boolean", p=0.75)}
     assert ScaledDotProductAttention(mask="additive").constants(*shapes) == {"attn_mask": Constant((3, 5), "real")}
     assert ScaledDotProductAttention(is_causal=True).constants(*shapes) == {}
+
+
+def test_what_attention_holds_beside_inputs_and_outputs() -> None:
+    """Every query's score of every key, of every head."""
+    assert ScaledDotProductAttention().extent((2, 6, 4), (2, 3, 4), (2, 3, 5)) == 2 * 6 * 3
+    assert ScaledDotProductAttention().extent((6, 4), (3, 4), (3, 5)) == 6 * 3

@@ -495,3 +495,9 @@ def test_a_division_that_avoids_zero_is_right_without_zeros() -> None:
     (mistake,) = (m for m in MISTAKES if m.code == "prod-divided")
     step = drawn(Prod(), (4,))
     assert not outside(mistake.wrong(step, "dx", expected_plain), expected(step, Arithmetic(PRECISIONS["float64"]))["dx"]).any()
+
+
+@pytest.mark.parametrize(("layer", "numbers"), [(CumProd(), 5 * 7 * 7), (CumProd(1), 5 * 7 * 5), (Prod(-2), 5 * 7 * 5), (CumSum(), 0)])
+def test_what_a_rule_holds_beside_inputs_and_outputs(layer: Layer, numbers: int) -> None:
+    """The products of all entries but one, for every entry."""
+    assert layer.extent((5, 7)) == numbers

@@ -20,7 +20,7 @@ from backproof.exact import Ball, balls, precise, stepped
 from backproof.mistakes.mistake import Faulty
 from backproof.proof import prove
 from backproof.reference import activations as a
-from backproof.reference.gated import DOMINANT
+from backproof.reference.gated import DOMINANT, _may_dominate
 from backproof.reference.layer import REGISTRY, Backward, Elementwise, Layer, Params, ShapeError, build, describe
 from backproof.reference.normalization import InstanceNorm, RMSNorm
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Array, Rounded
@@ -333,6 +333,20 @@ def test_a_share_at_the_edge_of_dominance() -> None:
     y, _ = a.LogSoftmax().forward({}, x)
     assert (np.exp(x) / np.sum(np.exp(x)))[0, 0] == DOMINANT
     assert abs(y[0, 0] - np.log(0.7)) < 1e-15
+
+
+@pytest.mark.parametrize(("share", "bound", "may"), [
+    (0.5, 0.125, False), (0.5, 0.25, True), (0.5, np.nan, True), (0.75, 0.0, True), (DOMINANT, 0.0, False),
+])  # fmt: skip
+def test_what_may_be_dominant(share: float, bound: float, may: bool) -> None:
+    """A share beyond 0.7, or a ball that reaches beyond; of other numbers than floats nothing is known."""
+    shares = np.array([0.25, share])
+    assert _may_dominate(Rounded(shares, np.array([0.0, bound]), Arithmetic(PRECISIONS["float32"]))) == may
+    assert _may_dominate(Rounded(shares, np.array(bound), Arithmetic(PRECISIONS["float32"]))) == may
+    if not bound:
+        assert _may_dominate(shares) == may
+    assert _may_dominate(shares.astype(complex))
+    assert _may_dominate(shares.astype(object))
 
 
 # Kinks.
