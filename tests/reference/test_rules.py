@@ -330,9 +330,10 @@ def test_a_short_scale_overflows_on_no_side(layer: Layer) -> None:
 def test_a_share_at_the_edge_of_dominance() -> None:
     """The log-softmax of an entry whose share is 0.7 to the last bit is log 0.7, by whichever form."""
     x = np.array([[0.0, np.log(3 / 7)]])
-    y, _ = a.LogSoftmax().forward({}, x)
     assert (np.exp(x) / np.sum(np.exp(x)))[0, 0] == DOMINANT
-    assert abs(y[0, 0] - np.log(0.7)) < 1e-15
+    for beside in ([0.0, 0.0], [5.0, 0.0]):  # a row of which an entry dominates, and one of which none does
+        y, _ = a.LogSoftmax().forward({}, np.array([*x, beside]))
+        assert abs(y[0, 0] - np.log(0.7)) < 1e-15
 
 
 @pytest.mark.parametrize(("share", "bound", "may"), [
