@@ -605,7 +605,7 @@ def test_what_contractions_keep_of_a_factor() -> None:
     """A ball keeps its magnitudes and bounds for each arithmetic that a bound was found in, and moves them with its entries."""
     _, arithmetic = made("float32")
     numbers = np.arange(-512.0, 512.0).reshape(32, 32)
-    for bound in (0.0, np.full((32, 32), 0.5)):
+    for bound in (0.0, numbers + 512.5):
         x, y = (ball(arithmetic, numbers, bound) for _ in range(2))
         for lost, kinds in ((1.0, {np.float32}), (0.0, {np.float32, np.float64})):
             rounding._product_bound(x, y, 1.0, lost)
@@ -615,13 +615,40 @@ def test_what_contractions_keep_of_a_factor() -> None:
             assert (kept[0].dtype, kept[2]) == (kind, 512 + np.max(bound))
             assert np.array_equal(kept[0], abs(numbers))
             assert np.array_equal(np.broadcast_to(kept[1], x.shape), np.broadcast_to(bound, x.shape))
+            assert x.exact or kept[1].dtype == kind
             assert rounding._sizes(x, kind) is kept
             turned = np.swapaxes(x, 0, 1).sizes[kind]
             assert np.shares_memory(turned[0], kept[0])
             assert np.array_equal(turned[0], abs(numbers).T)
             assert turned[2] == kept[2]
-            assert np.array_equal(np.broadcast_to(turned[1], x.shape), np.broadcast_to(bound, x.shape))
+            assert np.array_equal(np.broadcast_to(turned[1], x.shape), np.broadcast_to(bound, x.shape).T)
         assert (x.value == numbers).all()
+
+
+def test_what_underflows_in_single_precision_is_in_the_bound_of_a_product() -> None:
+    """The bound of a product is that of its terms, with what underflowed in finding it and in the sum itself."""
+    _, arithmetic = made("float32")
+    rng = np.random.default_rng(2)
+    x, y = (ball(arithmetic, rng.random((32, 32)), np.full((32, 32), 2.0**-126)) for _ in range(2))
+    relative, lost = arithmetic.summation(32, products=True)
+    bound, _, more = rounding._product_bound(x, y, relative, lost)
+    assert more > lost
+    assert np.array_equal((x @ y).bound, bound + (lost + more))
+
+
+def test_the_same_numbers_with_another_bound() -> None:
+    """What is known of the magnitudes stays known; they are not found where nobody asked for them."""
+    _, arithmetic = made("float32")
+    x = ball(arithmetic, [-1.0, 2.0], 0.0)
+    first = x.widened(np.array([0.5, 0.25]))
+    assert "magnitude" not in first.__dict__
+    assert x.magnitude.tolist() == [1, 2]
+    second = x.widened(np.array([0.5, 0.25]))
+    assert second.magnitude is x.magnitude
+    for found in (first, second):
+        assert found.value is x.value
+        assert found.bound.tolist() == [0.5, 0.25]
+        assert found.arithmetic is arithmetic
 
 
 SLOPES: dict[Any, tuple[Callable[[float], float], Callable[[float, float], float]]] = {
