@@ -629,10 +629,10 @@ def test_what_underflows_in_single_precision_is_in_the_bound_of_a_product() -> N
     """The bound of a product is that of its terms, with what underflowed in finding it and in the sum itself."""
     _, arithmetic = made("float32")
     rng = np.random.default_rng(2)
-    x, y = (ball(arithmetic, rng.random((32, 32)), np.full((32, 32), 2.0**-126)) for _ in range(2))
+    x, y = (ball(arithmetic, rng.random((32, 32)) * 2.0**-64, np.full((32, 32), 2.0**-126)) for _ in range(2))
     relative, lost = arithmetic.summation(32, products=True)
     bound, _, more = rounding._product_bound(x, y, relative, lost)
-    assert more > lost
+    assert more > lost > 2 * np.max(bound)
     assert np.array_equal((x @ y).bound, bound + (lost + more))
 
 
