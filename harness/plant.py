@@ -10,7 +10,7 @@ from .certify import certify_step, conserves, expected, expected_plain, expected
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .mistakes.general import MISTAKES as GENERAL
-from .reference.rounding import Arithmetic, Precision, quiet
+from .reference.rounding import Arithmetic, Precision, Rounded, quiet
 from .reference.trace import LayerTrace, Trace
 from .report import SelfTest
 
@@ -57,26 +57,43 @@ def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
     return replace(step, d_params={**step.d_params, tensor[1:]: value})
 
 
-def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision) -> np.ndarray:
+def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision, *, ties: bool) -> np.ndarray:
     """Return the entries that count: all of them, or where an exact tie leaves a choice those that lie outside of every subgradient.
 
     Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
     """
-    own = Arithmetic(precision)
-    ball = expected(step, own)[tensor]
-    if not own.ties or not conserves(step, tensor, wrong, precision):
-        return np.ones(ball.shape, dtype=bool)
+    if not ties or not conserves(step, tensor, wrong, precision):
+        return np.ones(wrong.shape, dtype=bool)
     hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
     outside: np.ndarray = np.abs(wrong.astype(np.float64) - hull.value) > hull.radius()
     return outside
 
 
-def _within_rounding(trace: Trace, index: int, tensor: str, wrong: np.ndarray, precision: Precision, *, fused: bool) -> bool:
+def _within_rounding(right: np.ndarray, wrong: np.ndarray, ball: Rounded) -> bool:
     """Say whether a coarse precision could produce both tensors: cancellation has left no digits to tell them by."""
-    step = trace.layers[index]
-    balls = expected_with_neighbours(trace, index, precision) if fused else expected(step, Arithmetic(precision))
-    right = tensors(step)[tensor].astype(np.float64)
-    return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * balls[tensor].radius()).all())
+    return bool((np.abs(wrong.astype(np.float64) - right.astype(np.float64)) <= 2 * ball.radius()).all())
+
+
+class _Rules:
+    """What the rules of a trace's layers give, found once for all that is planted into it."""
+
+    def __init__(self, trace: Trace, precision: Precision) -> None:
+        self.trace, self.precision = trace, precision
+        self.tensors = [tensors(step) for step in trace.layers]
+        self.balls: dict[tuple[int, bool], dict[str, Rounded]] = {}
+        self.arithmetic = {index: Arithmetic(precision) for index in range(len(trace.layers))}
+
+    def expected(self, index: int, *, fused: bool = False) -> dict[str, Rounded]:
+        """Return the balls of a layer's tensors, by itself or with its neighbours."""
+        if (index, fused) not in self.balls:
+            self.balls[index, fused] = (expected_with_neighbours(self.trace, index, self.precision) if fused
+                                        else expected(self.trace.layers[index], self.arithmetic[index]))  # fmt: skip
+        return self.balls[index, fused]
+
+    def ties(self, index: int) -> bool:
+        """Say whether a layer met an exact tie."""
+        self.expected(index)
+        return self.arithmetic[index].ties > 0
 
 
 class Planter:
@@ -91,26 +108,27 @@ class Planter:
 
         Most kinds belong to few layers, which few traces hold, so a trace takes many of those; of the general ones it takes one.
         """
-        layers = [step.layer for step in trace.layers]
+        layers, rules = [step.layer for step in trace.layers], _Rules(trace, precision)
         fitting = [code for code in OF_A_FAMILY if any(isinstance(layer, BY_CODE[code].of) for layer in layers)]
         for kinds, new, repeated in ((fitting, ROUNDS, REPEATED), (ANYWHERE, 1, 1)):
             done = 0
             for kind in sorted(kinds, key=lambda kind: (self.result.by_mistake[kind], self.rng.random())):
                 if done >= (repeated if self.result.by_mistake[kind] else new):
                     break
-                done += self._plant_one(kind, trace, precision, where, fused)
+                done += self._plant_one(kind, rules, where, fused)
 
-    def _plant_one(self, kind: str, trace: Trace, precision: Precision, where: str, fused: bool) -> bool:
+    def _plant_one(self, kind: str, rules: _Rules, where: str, fused: bool) -> bool:
         """Plant a kind at a random place where it is a mistake; say whether there was one."""
-        of = BY_CODE[kind].of if kind in BY_CODE else object
-        places = [(i, name) for i, step in enumerate(trace.layers) if isinstance(step.layer, of) for name in tensors(step)]
+        of, trace, precision = BY_CODE[kind].of if kind in BY_CODE else object, rules.trace, rules.precision
+        places = [(i, name) for i, step in enumerate(trace.layers) if isinstance(step.layer, of) for name in rules.tensors[i]]
         for which in self.rng.permutation(len(places)):
             index, tensor = places[which]
             step = trace.layers[index]
-            wrong = self._wrong(kind, step, tensor, precision)
+            wrong = self._wrong(kind, rules, index, tensor)
             if wrong is None:
                 continue
-            if (fused or precision.store > FINEST) and _within_rounding(trace, index, tensor, wrong, precision, fused=fused):
+            right = rules.tensors[index][tensor]
+            if (fused or precision.store > FINEST) and _within_rounding(right, wrong, rules.expected(index, fused=fused)[tensor]):
                 self.result.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
@@ -125,13 +143,13 @@ class Planter:
             return True
         return False
 
-    def _wrong(self, kind: str, step: LayerTrace, tensor: str, precision: Precision) -> np.ndarray | None:
+    def _wrong(self, kind: str, rules: _Rules, index: int, tensor: str) -> np.ndarray | None:
         """Return the tensor with the mistake in it, or None where it would be no mistake worth the name.
 
         It must change the tensor by a ten-thousandth of its largest entry, in numbers that are neither close to underflow nor what
         cancellation left over: rounding errors have no right order of rows.
         """
-        right = tensors(step)[tensor]
+        step, right, precision = rules.trace.layers[index], rules.tensors[index][tensor], rules.precision
         with quiet():
             made = ENTRIES[kind](right) if kind in ENTRIES else BY_CODE[kind].wrong(step, tensor, expected_plain)
             if made is None or made.shape != right.shape:
@@ -145,5 +163,5 @@ class Planter:
             least = PART * size / 2
             change = float(np.max(difference, initial=0.0))
             if np.isfinite(change) and change >= least:
-                change = float(np.max(difference, initial=0.0, where=_judged(step, tensor, wrong, precision)))
+                change = float(np.max(difference, initial=0.0, where=_judged(step, tensor, wrong, precision, ties=rules.ties(index))))
         return wrong if np.isfinite(change) and change >= least else None

@@ -81,7 +81,8 @@ def test_mistakes_in_one_entry_are_in_the_largest() -> None:
 def made(monkeypatch: pytest.MonkeyPatch, wrong: Any, step: LayerTrace, tensor: str, precision: str = "float64") -> np.ndarray | None:
     """Return what the planter makes of a step, were `wrong` what a mistake makes of a tensor."""
     monkeypatch.setitem(plant.ENTRIES, ZEROED, wrong if callable(wrong) else lambda _: wrong)
-    return Planter(0, SelfTest())._wrong(ZEROED, step, tensor, precision_named(precision))
+    trace = Trace(step.inputs[0], (step,), ((("x",), ("y",)),))
+    return Planter(0, SelfTest())._wrong(ZEROED, plant._Rules(trace, precision_named(precision)), 0, tensor)
 
 
 IDENTITY = step_of(bp.Identity(), [[0.0, -4.0]], [[1.0, 1.0]])
@@ -156,21 +157,41 @@ def test_rounding_may_hide_what_a_format_cannot_tell() -> None:
     wide = expected_with_neighbours(trace, 0, precision)["dx"].radius()
     right = step.d_inputs[0].astype(np.float64)
     assert (wide > own).any()
+    rules = plant._Rules(trace, precision)
     for fused, radius in ((False, own), (True, wide)):
+        ball = rules.expected(0, fused=fused)["dx"]
+        assert np.array_equal(ball.radius(), radius)
         for part, hidden in ((1.999, True), (2.001, False)):
-            assert plant._within_rounding(trace, 0, "dx", right + part * radius, precision, fused=fused) == hidden
-        assert plant._within_rounding(trace, 0, "dx", right, precision, fused=fused)
+            assert plant._within_rounding(step.d_inputs[0], right + part * radius, ball) == hidden
+        assert plant._within_rounding(step.d_inputs[0], right, ball)
         once = right.copy()
         once[1, 2] -= 2.001 * radius[1, 2]
-        assert not plant._within_rounding(trace, 0, "dx", once, precision, fused=fused)
+        assert not plant._within_rounding(step.d_inputs[0], once, ball)
+
+
+def test_rules_are_run_once_for_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Balls and ties of a layer, by itself and with its neighbours, are found when they are asked for, and once."""
+    runs = []
+    monkeypatch.setattr(plant, "expected", lambda step, arithmetic: runs.append(step.path) or expected(step, arithmetic))
+    trace = traced("float32")
+    rules = plant._Rules(trace, precision_named("float32"))
+    assert runs == []
+    assert not rules.ties(0)
+    for index in (0, 1, 0, 1):
+        assert rules.expected(index) is rules.expected(index)
+        assert rules.expected(index, fused=True) is rules.expected(index, fused=True) is not rules.expected(index)
+    assert runs == [trace.layers[0].path, trace.layers[1].path]
+    tied = step_of(bp.ReLU(), [[0.0, 1.0]], [[1.0, 1.0]])
+    assert plant._Rules(Trace(tied.inputs[0], (tied,), ((("x",), ("y",)),)), FLOAT64).ties(0)
 
 
 def test_what_is_known_exactly_is_within_rounding_where_it_is_the_same() -> None:
     """An entry without any rounding hides nothing but itself."""
     x = np.array([[1.0, -2.0]], precision_named("bfloat16").dtype)
-    trace = Trace(x, (LayerTrace("layers.0", bp.ReLU(), (x,), np.maximum(x, 0), (x,), x, {}, {}),), ((("x",), ("y",)),))
+    step = LayerTrace("layers.0", bp.ReLU(), (x,), np.maximum(x, 0), (x,), x, {}, {})
+    ball = expected(step, Arithmetic(precision_named("bfloat16")))["output"]
     for wrong, hidden in (([[1.0, 0.0]], True), ([[1.0, 2.0**-9]], False)):
-        assert plant._within_rounding(trace, 0, "output", np.array(wrong), precision_named("bfloat16"), fused=False) == hidden
+        assert plant._within_rounding(np.maximum(x, 0), np.array(wrong), ball) == hidden
 
 
 # Which kinds are planted, and where.
@@ -185,8 +206,8 @@ class Recorded(Planter):
         self.cannot = cannot
         self.plant(traced(), FLOAT64, "here", fused=False)
 
-    def _plant_one(self, kind: str, *arguments: Any) -> bool:
-        assert arguments == (traced(), FLOAT64, "here", False)
+    def _plant_one(self, kind: str, rules: Any, *arguments: Any) -> bool:
+        assert (rules.trace, rules.precision, *arguments) == (traced(), FLOAT64, "here", False)
         self.kinds.append(kind)
         return not self.cannot(kind)
 
@@ -228,7 +249,7 @@ def test_a_kind_that_cannot_be_planted_does_not_count() -> None:
 
 def planted(kind: str, trace: Trace, precision: str = "float64", *, fused: bool = False, seed: int = 0) -> tuple[bool, SelfTest]:
     result = SelfTest()
-    return Planter(seed, result)._plant_one(kind, trace, precision_named(precision), "here", fused), result
+    return Planter(seed, result)._plant_one(kind, plant._Rules(trace, precision_named(precision)), "here", fused), result
 
 
 @pytest.mark.parametrize("kind", [*FITTING, *ANYWHERE])
@@ -244,7 +265,7 @@ def test_what_is_planted_adds_up() -> None:
     result = SelfTest()
     planter = Planter(0, result)
     for count in (1, 2, 3):
-        assert planter._plant_one("sign", traced(), FLOAT64, "here", fused=False)
+        assert planter._plant_one("sign", plant._Rules(traced(), FLOAT64), "here", fused=False)
         assert (result.planted, result.caught, result.blamed, result.by_mistake["sign"]) == (count,) * 4
 
 
@@ -306,10 +327,11 @@ def test_what_is_missed_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_mistake_hides_in_float64_layer_by_layer(precision: str, fused: bool, hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies within rounding is passed over and counted as hidden; in float64 only where a compiler fuses layers."""
     places = sum(len(tensors(step)) for step in traced(precision).layers)
-    told = []
-    monkeypatch.setattr(plant, "_within_rounding", lambda *_, fused: told.append(fused) or True)
+    told, given = [], plant._Rules.expected
+    monkeypatch.setattr(plant._Rules, "expected", lambda self, index, *, fused=False: told.append(fused) or given(self, index, fused=fused))
+    monkeypatch.setattr(plant, "_within_rounding", lambda *_: True)
     done, result = planted("sign", traced(precision), precision, fused=fused)
-    assert told == [fused] * places * hides
+    assert told.count(True) == places * hides * fused
     assert (done, result.hidden, result.planted) == ((False, places, 0) if hides else (True, 0, 1))
 
 
