@@ -18,13 +18,13 @@ from .reference.wiring import Fork
 
 __all__ = [
     "Certificate",
+    "Neighbourhood",
     "certify",
     "certify_end_to_end",
     "certify_layer",
     "certify_step",
     "expected",
     "expected_plain",
-    "expected_with_neighbours",
     "judge",
     "tensors",
 ]
@@ -142,14 +142,26 @@ def certify(trace: Trace, precision: Precision, *, fused: bool = False) -> list[
     A compiler that fuses layers (`fused`) may hand a layer numbers that it rounded otherwise than the ones it recorded; what the
     local bound does not explain is then judged against the layer together with its neighbours.
     """
-    return [c for index in range(len(trace.layers)) for c in certify_step(trace, index, precision, fused=fused)]
+    around = Neighbourhood(trace, precision) if fused else None
+    return [c for index in range(len(trace.layers)) for c in certify_step(trace, index, precision, around)]
 
 
-def certify_step(trace: Trace, index: int, precision: Precision, *, fused: bool = False) -> list[Certificate]:
-    """Certify the tensors of one layer of a trace, which do not depend on what the other layers produced."""
-    found = certify_layer(trace.layers[index], precision)
-    if fused and any(c.verdict == "outside" for c in found):
-        found = _certify_with_neighbours(trace, index, found, precision)
+def certify_step(trace: Trace, index: int, precision: Precision, around: Neighbourhood | None = None) -> list[Certificate]:
+    """Certify the tensors of one layer of a trace, which do not depend on what the other layers produced.
+
+    Given a neighbourhood, what the local bound does not explain is judged again with x and dy as any rounding of the neighbouring
+    layers may give them, the nearest first.
+    """
+    step = trace.layers[index]
+    found = certify_layer(step, precision)
+    for reach in range(1, FUSION_REACH + 1) if around else ():
+        suspects = [c for c in found if c.verdict == "outside"]
+        if not suspects:
+            break
+        actual, balls, upstream = tensors(step), around.expected(index, reach), around.upstream(index, reach)
+        again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in suspects
+                 if conserves(step, c.tensor, actual[c.tensor], precision, upstream)}  # fmt: skip
+        found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
     return found
 
 
@@ -247,44 +259,34 @@ def _certify_in_parts(step: LayerTrace, arithmetic: Arithmetic) -> list[Certific
     return [Certificate(step.path, step.layer, name, "agrees", whole[name].size, excess=m, margin=m) for name, m in margins.items()]
 
 
-def _certify_with_neighbours(trace: Trace, index: int, found: list[Certificate], precision: Precision) -> list[Certificate]:
-    """Judge what is outside again, with x and dy as any rounding of the neighbouring layers may give them, the nearest first."""
-    step, actual = trace.layers[index], tensors(trace.layers[index])
-    for reach in range(1, FUSION_REACH + 1):
-        arithmetic = Arithmetic(precision, kinks="hull")
-        inputs, upstream = _around(trace, index, arithmetic, reach)
-        balls = expected(step, arithmetic, inputs, upstream)
-        again = {c.tensor: judge(step, c.tensor, actual[c.tensor], balls[c.tensor], precision) for c in found
-                 if c.verdict == "outside" and conserves(step, c.tensor, actual[c.tensor], precision, upstream)}  # fmt: skip
-        found = [again[c.tensor] if c.tensor in again and not again[c.tensor].failed else c for c in found]
-        if not any(c.verdict == "outside" for c in found):
-            break
-    return found
-
-
-def expected_with_neighbours(trace: Trace, index: int, precision: Precision, reach: int = FUSION_REACH) -> dict[str, Rounded]:
-    """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them; kinks are hulls."""
-    arithmetic = Arithmetic(precision, kinks="hull")
-    return expected(trace.layers[index], arithmetic, *_around(trace, index, arithmetic, reach))
-
-
-def _around(trace: Trace, index: int, arithmetic: Arithmetic, reach: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    around = _Neighbourhood(trace, arithmetic)
-    return around.inputs(index, reach), around.upstream(index, reach)
-
-
-class _Neighbourhood:
-    """The values between the layers of a trace as a fusing compiler may have rounded them.
+class Neighbourhood:
+    """The values between the layers of a trace as a fusing compiler may have rounded them, and what the layers make of those.
 
     A layer that rounds nothing, such as one that only moves entries about, does not count: what lies behind it is as near as itself.
+    Only what the layers were given is looked at: traces that differ in what a layer produced have one neighbourhood. Kinks are hulls.
     """
 
-    def __init__(self, trace: Trace, arithmetic: Arithmetic) -> None:
-        self.trace, self.arithmetic = trace, arithmetic
-        self.apart: dict[int, dict[str, Rounded]] = {}
+    def __init__(self, trace: Trace, precision: Precision) -> None:
+        self.trace, self.arithmetic = trace, Arithmetic(precision, kinks="hull")
+        self.balls: dict[tuple[int, int], dict[str, Rounded]] = {}
+        self.before: dict[tuple[str, int], Any] = {}
+        self.after: dict[tuple[str, int], Any] = {}
         self.producer = {w: (i, k) for i, wired in enumerate(trace.wires) for k, w in enumerate(wired.outputs)}
         self.consumer = {w: (i, f"d{name}") for i, (step, wired) in enumerate(zip(trace.layers, trace.wires, strict=True))
                          for name, w in (*zip(step.layer.input_names, wired.inputs, strict=False), *wired.params)}  # fmt: skip
+
+    def expected(self, index: int, reach: int = FUSION_REACH) -> dict[str, Rounded]:
+        """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them."""
+        if (index, reach) not in self.balls:
+            self.balls[index, reach] = self._run(index, self.inputs(index, reach), self.upstream(index, reach))
+        return self.balls[index, reach]
+
+    def _run(self, index: int, inputs: tuple[Any, ...], upstream: tuple[Any, ...] = ()) -> dict[str, Rounded]:
+        return expected(self.trace.layers[index], self.arithmetic, inputs, upstream)
+
+    def _rounds(self, index: int, tensor: str) -> bool:
+        """Say whether a layer rounds a tensor."""
+        return bool(largest_of(self.expected(index, 0)[tensor].bound))
 
     def inputs(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the inputs of a layer as the `reach` layers before it may round them, the recorded ones among them."""
@@ -294,20 +296,14 @@ class _Neighbourhood:
     def _input(self, recorded: np.ndarray, wire: str, reach: int) -> Any:
         if recorded.dtype.kind in "iub":
             return recorded
-        ball = self.arithmetic.exact(recorded)
         if reach == 0 or wire not in self.producer:
-            return ball
-        index, place = self.producer[wire]
-        before = self.trace.layers[index]
-        name = before.layer.output_names[place]
-        outputs = expected(before, self.arithmetic, self.inputs(index, reach - self._rounds(index, name)))
-        return either(ball, outputs[name])
-
-    def _rounds(self, index: int, tensor: str) -> bool:
-        """Say whether a layer rounds a tensor."""
-        if index not in self.apart:
-            self.apart[index] = expected(self.trace.layers[index], self.arithmetic)
-        return bool(largest_of(self.apart[index][tensor].bound))
+            return self.arithmetic.exact(recorded)
+        if (wire, reach) not in self.before:
+            index, place = self.producer[wire]
+            name = self.trace.layers[index].layer.output_names[place]
+            balls = self._run(index, self.inputs(index, reach - self._rounds(index, name)))
+            self.before[wire, reach] = either(self.arithmetic.exact(recorded), balls[name])
+        return self.before[wire, reach]
 
     def upstream(self, index: int, reach: int) -> tuple[Any, ...]:
         """Return the upstream gradients of a layer as the `reach` layers after it may round them, the recorded ones among them."""
@@ -319,13 +315,13 @@ class _Neighbourhood:
     def _upstream(self, recorded: np.ndarray | None, wire: str, reach: int) -> Any:
         if recorded is None:
             return None
-        ball = self.arithmetic.exact(recorded)
         if reach == 0 or wire not in self.consumer:
-            return ball
-        index, tensor = self.consumer[wire]
-        after = self.trace.layers[index]
-        balls = expected(after, self.arithmetic, self.inputs(index, reach), self.upstream(index, reach - self._rounds(index, tensor)))
-        return either(ball, balls[tensor])
+            return self.arithmetic.exact(recorded)
+        if (wire, reach) not in self.after:
+            index, tensor = self.consumer[wire]
+            balls = self._run(index, self.inputs(index, reach), self.upstream(index, reach - self._rounds(index, tensor)))
+            self.after[wire, reach] = either(self.arithmetic.exact(recorded), balls[tensor])
+        return self.after[wire, reach]
 
 
 def certify_end_to_end(trace: Trace, case: Case, precision: Precision) -> list[Certificate]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .certify import certify_step, conserves, expected, expected_plain, expected_with_neighbours, tensors
+from .certify import Neighbourhood, certify_step, conserves, expected, expected_plain, tensors
 from .classify import natural_scale
 from .mistakes import MISTAKES
 from .mistakes.general import MISTAKES as GENERAL
@@ -57,43 +57,41 @@ def with_tensor(step: LayerTrace, tensor: str, value: np.ndarray) -> LayerTrace:
     return replace(step, d_params={**step.d_params, tensor[1:]: value})
 
 
-def _judged(step: LayerTrace, tensor: str, wrong: np.ndarray, precision: Precision, *, ties: bool) -> np.ndarray:
-    """Return the entries that count: all of them, or where an exact tie leaves a choice those that lie outside of every subgradient.
-
-    Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
-    """
-    if not ties or not conserves(step, tensor, wrong, precision):
-        return np.ones(wrong.shape, dtype=bool)
-    hull = expected(step, Arithmetic(precision, kinks="hull"))[tensor]
-    outside: np.ndarray = np.abs(wrong.astype(np.float64) - hull.value) > hull.radius()
-    return outside
-
-
-def _within_rounding(right: np.ndarray, wrong: np.ndarray, ball: Rounded) -> bool:
-    """Say whether a coarse precision could produce both tensors: cancellation has left no digits to tell them by."""
-    return bool((np.abs(wrong.astype(np.float64) - right.astype(np.float64)) <= 2 * ball.radius()).all())
-
-
 class _Rules:
     """What the rules of a trace's layers give, found once for all that is planted into it."""
 
-    def __init__(self, trace: Trace, precision: Precision) -> None:
-        self.trace, self.precision = trace, precision
+    def __init__(self, trace: Trace, precision: Precision, *, fused: bool) -> None:
+        self.trace, self.precision, self.fused = trace, precision, fused
         self.tensors = [tensors(step) for step in trace.layers]
-        self.balls: dict[tuple[int, bool], dict[str, Rounded]] = {}
-        self.arithmetic = {index: Arithmetic(precision) for index in range(len(trace.layers))}
+        self.around = Neighbourhood(trace, precision)
+        self.own: dict[int, tuple[dict[str, Rounded], bool]] = {}
 
-    def expected(self, index: int, *, fused: bool = False) -> dict[str, Rounded]:
-        """Return the balls of a layer's tensors, by itself or with its neighbours."""
-        if (index, fused) not in self.balls:
-            self.balls[index, fused] = (expected_with_neighbours(self.trace, index, self.precision) if fused
-                                        else expected(self.trace.layers[index], self.arithmetic[index]))  # fmt: skip
-        return self.balls[index, fused]
+    def _own(self, index: int) -> tuple[dict[str, Rounded], bool]:
+        """Return the balls of a layer's tensors, and whether it met an exact tie."""
+        if index not in self.own:
+            arithmetic = Arithmetic(self.precision)
+            balls = expected(self.trace.layers[index], arithmetic)
+            self.own[index] = balls, arithmetic.ties > 0
+        return self.own[index]
 
-    def ties(self, index: int) -> bool:
-        """Say whether a layer met an exact tie."""
-        self.expected(index)
-        return self.arithmetic[index].ties > 0
+    def hides(self, index: int, tensor: str, wrong: np.ndarray) -> bool:
+        """Say whether rounding could produce both the tensor and the wrong one: cancellation left no digits to tell them by."""
+        if not self.fused and self.precision.store <= FINEST:
+            return False
+        balls = self.around.expected(index) if self.fused else self._own(index)[0]
+        right = self.tensors[index][tensor].astype(np.float64)
+        return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * balls[tensor].radius()).all())
+
+    def judged(self, index: int, tensor: str, wrong: np.ndarray) -> np.ndarray:
+        """Return the entries that count: all, or where an exact tie leaves a choice those that lie outside of every subgradient.
+
+        Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
+        """
+        if not self._own(index)[1] or not conserves(self.trace.layers[index], tensor, wrong, self.precision):
+            return np.ones(wrong.shape, dtype=bool)
+        hull = self.around.expected(index, 0)[tensor]
+        outside: np.ndarray = np.abs(wrong.astype(np.float64) - hull.value) > hull.radius()
+        return outside
 
 
 class Planter:
@@ -108,18 +106,19 @@ class Planter:
 
         Most kinds belong to few layers, which few traces hold, so a trace takes many of those; of the general ones it takes one.
         """
-        layers, rules = [step.layer for step in trace.layers], _Rules(trace, precision)
+        layers, rules = [step.layer for step in trace.layers], _Rules(trace, precision, fused=fused)
         fitting = [code for code in OF_A_FAMILY if any(isinstance(layer, BY_CODE[code].of) for layer in layers)]
         for kinds, new, repeated in ((fitting, ROUNDS, REPEATED), (ANYWHERE, 1, 1)):
             done = 0
             for kind in sorted(kinds, key=lambda kind: (self.result.by_mistake[kind], self.rng.random())):
                 if done >= (repeated if self.result.by_mistake[kind] else new):
                     break
-                done += self._plant_one(kind, rules, where, fused)
+                done += self._plant_one(kind, rules, where)
 
-    def _plant_one(self, kind: str, rules: _Rules, where: str, fused: bool) -> bool:
+    def _plant_one(self, kind: str, rules: _Rules, where: str) -> bool:
         """Plant a kind at a random place where it is a mistake; say whether there was one."""
         of, trace, precision = BY_CODE[kind].of if kind in BY_CODE else object, rules.trace, rules.precision
+        around = rules.around if rules.fused else None  # which does not depend on what a layer produced
         places = [(i, name) for i, step in enumerate(trace.layers) if isinstance(step.layer, of) for name in rules.tensors[i]]
         for which in self.rng.permutation(len(places)):
             index, tensor = places[which]
@@ -127,12 +126,11 @@ class Planter:
             wrong = self._wrong(kind, rules, index, tensor)
             if wrong is None:
                 continue
-            right = rules.tensors[index][tensor]
-            if (fused or precision.store > FINEST) and _within_rounding(right, wrong, rules.expected(index, fused=fused)[tensor]):
+            if rules.hides(index, tensor, wrong):
                 self.result.hidden += 1
                 continue
             altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, tensor, wrong), *trace.layers[index + 1 :]))
-            blamed = [(c.path, c.tensor) for c in certify_step(altered, index, precision, fused=fused) if c.failed]
+            blamed = [(c.path, c.tensor) for c in certify_step(altered, index, precision, around) if c.failed]
             self.result.planted += 1
             self.result.by_mistake[kind] += 1
             self.result.caught += bool(blamed)
@@ -163,5 +161,5 @@ class Planter:
             least = PART * size / 2
             change = float(np.max(difference, initial=0.0))
             if np.isfinite(change) and change >= least:
-                change = float(np.max(difference, initial=0.0, where=_judged(step, tensor, wrong, precision, ties=rules.ties(index))))
+                change = float(np.max(difference, initial=0.0, where=rules.judged(index, tensor, wrong)))
         return wrong if np.isfinite(change) and change >= least else None

@@ -13,6 +13,7 @@ import pytest
 from backproof.adapters import load
 from backproof.certify import (
     Certificate,
+    Neighbourhood,
     certify,
     certify_end_to_end,
     certify_layer,
@@ -20,7 +21,6 @@ from backproof.certify import (
     conserves,
     expected,
     expected_plain,
-    expected_with_neighbours,
     judge,
     tensors,
 )
@@ -212,7 +212,7 @@ def test_neighbours_explain_another_rounding_at_most_two_layers_away(between: in
     assert [(c.path, c.tensor) for c in together] == [(c.path, c.tensor) for c in alone]
     if away <= 2:
         (found,) = (c for c in together if (c.path, c.tensor) == (f"layers.{to}", tensor))
-        nearest = expected_with_neighbours(trace, to, FLOAT64, away)[tensor]
+        nearest = Neighbourhood(trace, FLOAT64).expected(to, away)[tensor]
         assert found == judge(trace.layers[to], tensor, tensors(trace.layers[to])[tensor], nearest, FLOAT64)
         assert 0 < found.excess <= 1
 
@@ -346,7 +346,7 @@ def test_only_slopes_between_both_sides_are_conventions(slope: float, verdict: s
         assert (found.index, found.conventions + found.outside) == ((2, 1), 1)
     whole = certify_end_to_end(with_tensor(trace, "layers.0", "dx", dx), ZERO_CASE, FLOAT64)
     assert [c.verdict for c in whole if c.tensor == "dx"] == ["outside" if verdict == "outside" else "agrees"]
-    assert expected_with_neighbours(trace, 0, FLOAT64)["dx"].radius()[2, 1] >= 0.375 * abs(trace.layers[0].d_output[2, 1])
+    assert Neighbourhood(trace, FLOAT64).expected(0)["dx"].radius()[2, 1] >= 0.375 * abs(trace.layers[0].d_output[2, 1])
 
 
 def test_a_convention_beside_a_wrong_output_is_still_one() -> None:
@@ -778,11 +778,11 @@ LSTM = Network((1, 3), (bp.Parallel((bp.Tanh(), STATE, STATE)), bp.LSTM(2, state
 def test_neighbours_only_widen_what_a_layer_may_produce(network: Network) -> None:
     """With every neighbour taken into account, as far as there are any, each tensor's ball holds its own, and grows with the reach."""
     trace = traced("torch", Case(network, 1))
-    widened = set()
+    widened, around = set(), Neighbourhood(trace, FLOAT64)
     for index, step in enumerate(trace.layers):
         narrow = expected(step, Arithmetic(FLOAT64))
         for reach in (0, 1, 3):
-            wide = expected_with_neighbours(trace, index, FLOAT64, reach)
+            wide = around.expected(index, reach)
             assert wide.keys() == narrow.keys() == tensors(step).keys()
             for name, ball in wide.items():
                 assert ball.shape == narrow[name].shape

@@ -15,7 +15,7 @@ import pytest
 import torch
 from backproof.adapters import load
 from backproof.adapters.torch import HEADS, LOWERINGS, to_numpy, to_torch
-from backproof.certify import Certificate, certify_layer, certify_step, expected, expected_plain, tensors
+from backproof.certify import Certificate, Neighbourhood, certify_layer, certify_step, expected, expected_plain, tensors
 from backproof.diagnose import derivation, diagnose
 from backproof.mistakes import MISTAKES, Mistake
 from backproof.mistakes.general import MISTAKES as GENERAL
@@ -30,7 +30,7 @@ from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
 from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
-from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.trace import LayerTrace, Trace, Wired
 from backproof.reference.values import TARGETS
 from backproof.report import SelfTest
 from backproof.setting import Setting
@@ -222,7 +222,7 @@ def test_the_self_test_of_a_run_plants_every_kind() -> None:
         for layer, *shapes in examples(cls):
             for numbers in ("normal", "ties"):
                 step = right_step(layer, tuple(shapes), numbers, "float64")
-                trace = Trace(step.outputs[0], (step,), ((("x",), ("y",)),))
+                trace = Trace(step.outputs[0], (step,), (Wired(("x",), ("y",)),))
                 planter.plant(trace, precision_named("float64"), numbers, fused=False)
     assert result.missed == []
     assert result.planted == result.caught == result.blamed
@@ -323,10 +323,10 @@ def test_a_fusing_compiler_is_held_to_it_too(adapter: str) -> None:
     trace = load("torch").run(case)
     index = next(i for i, step in enumerate(trace.layers) if isinstance(step.layer, MaxPool1d))
     step = trace.layers[index]
-    wrong = BY_CODE["tied-all-full"].wrong(step, "dx", expected_plain)
+    wrong, precision = BY_CODE["tied-all-full"].wrong(step, "dx", expected_plain), precision_named("float64")
     altered = replace(trace, layers=(*trace.layers[:index], with_tensor(step, "dx", np.asarray(wrong)), *trace.layers[index + 1 :]))
-    assert not any(c.failed for c in certify_step(trace, index, precision_named("float64"), fused=True))
-    assert [c.tensor for c in certify_step(altered, index, precision_named("float64"), fused=True) if c.failed] == ["dx"]
+    assert not any(c.failed for c in certify_step(trace, index, precision, Neighbourhood(trace, precision)))
+    assert [c.tensor for c in certify_step(altered, index, precision, Neighbourhood(altered, precision)) if c.failed] == ["dx"]
 
 
 # Derivations

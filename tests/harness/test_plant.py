@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,16 +11,16 @@ from typing import Any
 import backproof as bp
 import numpy as np
 import pytest
-from backproof import plant
+from backproof import certify, plant
 from backproof.adapters import load
-from backproof.certify import Certificate, expected, expected_with_neighbours, tensors
+from backproof.certify import Certificate, Neighbourhood, expected, tensors
 from backproof.plant import ANYWHERE, BY_CODE, CANCELLED, KINDS, OF_A_FAMILY, PART, REPEATED, ROUNDS, Planter, with_tensor
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.rounding import Arithmetic, precision_named
-from backproof.reference.trace import LayerTrace, Trace
+from backproof.reference.rounding import Arithmetic, Rounded, precision_named
+from backproof.reference.trace import LayerTrace, Trace, Wired
 from backproof.report import SelfTest
 
 FLOAT64 = precision_named("float64")
@@ -81,8 +81,8 @@ def test_mistakes_in_one_entry_are_in_the_largest() -> None:
 def made(monkeypatch: pytest.MonkeyPatch, wrong: Any, step: LayerTrace, tensor: str, precision: str = "float64") -> np.ndarray | None:
     """Return what the planter makes of a step, were `wrong` what a mistake makes of a tensor."""
     monkeypatch.setitem(plant.ENTRIES, ZEROED, wrong if callable(wrong) else lambda _: wrong)
-    trace = Trace(step.inputs[0], (step,), ((("x",), ("y",)),))
-    return Planter(0, SelfTest())._wrong(ZEROED, plant._Rules(trace, precision_named(precision)), 0, tensor)
+    trace = Trace(step.inputs[0], (step,), (Wired(("x",), ("y",)),))
+    return Planter(0, SelfTest())._wrong(ZEROED, plant._Rules(trace, precision_named(precision), fused=False), 0, tensor)
 
 
 IDENTITY = step_of(bp.Identity(), [[0.0, -4.0]], [[1.0, 1.0]])
@@ -154,44 +154,45 @@ def test_rounding_may_hide_what_a_format_cannot_tell() -> None:
     trace = traced("bfloat16")
     precision, step = precision_named("bfloat16"), trace.layers[0]
     own = expected(step, Arithmetic(precision))["dx"].radius()
-    wide = expected_with_neighbours(trace, 0, precision)["dx"].radius()
+    wide = Neighbourhood(trace, precision).expected(0)["dx"].radius()
     right = step.d_inputs[0].astype(np.float64)
     assert (wide > own).any()
-    rules = plant._Rules(trace, precision)
     for fused, radius in ((False, own), (True, wide)):
-        ball = rules.expected(0, fused=fused)["dx"]
-        assert np.array_equal(ball.radius(), radius)
+        rules = plant._Rules(trace, precision, fused=fused)
         for part, hidden in ((1.999, True), (2.001, False)):
-            assert plant._within_rounding(step.d_inputs[0], right + part * radius, ball) == hidden
-        assert plant._within_rounding(step.d_inputs[0], right, ball)
+            assert rules.hides(0, "dx", right + part * radius) == hidden
+        assert rules.hides(0, "dx", right)
         once = right.copy()
         once[1, 2] -= 2.001 * radius[1, 2]
-        assert not plant._within_rounding(step.d_inputs[0], once, ball)
+        assert not rules.hides(0, "dx", once)
 
 
 def test_rules_are_run_once_for_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Balls and ties of a layer, by itself and with its neighbours, are found when they are asked for, and once."""
     runs = []
-    monkeypatch.setattr(plant, "expected", lambda step, arithmetic: runs.append(step.path) or expected(step, arithmetic))
+    for module in (plant, certify):
+        monkeypatch.setattr(module, "expected", lambda step, *arguments: runs.append(step.path) or expected(step, *arguments))
     trace = traced("float32")
-    rules = plant._Rules(trace, precision_named("float32"))
-    assert runs == []
-    assert not rules.ties(0)
-    for index in (0, 1, 0, 1):
-        assert rules.expected(index) is rules.expected(index)
-        assert rules.expected(index, fused=True) is rules.expected(index, fused=True) is not rules.expected(index)
-    assert runs == [trace.layers[0].path, trace.layers[1].path]
-    tied = step_of(bp.ReLU(), [[0.0, 1.0]], [[1.0, 1.0]])
-    assert plant._Rules(Trace(tied.inputs[0], (tied,), ((("x",), ("y",)),)), FLOAT64).ties(0)
+    wrong = -trace.layers[0].d_inputs[0]
+    for fused, most in ((False, 1), (True, 20)):
+        rules = plant._Rules(trace, precision_named("float32"), fused=fused)
+        assert runs == []
+        assert not rules.hides(0, "dx", wrong)
+        assert 0 < len(runs) <= most
+        found = [runs.clear(), rules.hides(0, "dx", wrong), *runs]
+        assert found == [None, False]
+        assert rules.judged(0, "dx", wrong).all()
+        assert runs == [trace.layers[0].path] * fused
+        runs.clear()
 
 
 def test_what_is_known_exactly_is_within_rounding_where_it_is_the_same() -> None:
     """An entry without any rounding hides nothing but itself."""
     x = np.array([[1.0, -2.0]], precision_named("bfloat16").dtype)
     step = LayerTrace("layers.0", bp.ReLU(), (x,), np.maximum(x, 0), (x,), x, {}, {})
-    ball = expected(step, Arithmetic(precision_named("bfloat16")))["output"]
+    rules = plant._Rules(Trace(x, (step,), (Wired(("x",), ("y",)),)), precision_named("bfloat16"), fused=False)
     for wrong, hidden in (([[1.0, 0.0]], True), ([[1.0, 2.0**-9]], False)):
-        assert plant._within_rounding(np.maximum(x, 0), np.array(wrong), ball) == hidden
+        assert rules.hides(0, "output", np.array(wrong)) == hidden
 
 
 # Which kinds are planted, and where.
@@ -206,8 +207,8 @@ class Recorded(Planter):
         self.cannot = cannot
         self.plant(traced(), FLOAT64, "here", fused=False)
 
-    def _plant_one(self, kind: str, rules: Any, *arguments: Any) -> bool:
-        assert (rules.trace, rules.precision, *arguments) == (traced(), FLOAT64, "here", False)
+    def _plant_one(self, kind: str, rules: Any, where: str) -> bool:
+        assert (rules.trace, rules.precision, rules.fused, where) == (traced(), FLOAT64, False, "here")
         self.kinds.append(kind)
         return not self.cannot(kind)
 
@@ -249,7 +250,7 @@ def test_a_kind_that_cannot_be_planted_does_not_count() -> None:
 
 def planted(kind: str, trace: Trace, precision: str = "float64", *, fused: bool = False, seed: int = 0) -> tuple[bool, SelfTest]:
     result = SelfTest()
-    return Planter(seed, result)._plant_one(kind, plant._Rules(trace, precision_named(precision)), "here", fused), result
+    return Planter(seed, result)._plant_one(kind, plant._Rules(trace, precision_named(precision), fused=fused), "here"), result
 
 
 @pytest.mark.parametrize("kind", [*FITTING, *ANYWHERE])
@@ -265,7 +266,7 @@ def test_what_is_planted_adds_up() -> None:
     result = SelfTest()
     planter = Planter(0, result)
     for count in (1, 2, 3):
-        assert planter._plant_one("sign", plant._Rules(traced(), FLOAT64), "here", fused=False)
+        assert planter._plant_one("sign", plant._Rules(traced(), FLOAT64, fused=False), "here")
         assert (result.planted, result.caught, result.blamed, result.by_mistake["sign"]) == (count,) * 4
 
 
@@ -295,12 +296,12 @@ def test_every_place_may_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind that may be anywhere comes to every tensor of every layer, one of a family to those of its layers."""
     found: set[tuple[str, str]] = set()
 
-    def failing(trace: Trace, index: int, precision: Any, *, fused: bool) -> list[Certificate]:
+    def failing(trace: Trace, index: int, precision: Any, around: Neighbourhood | None) -> list[Certificate]:
         before, after = tensors(traced().layers[index]), tensors(trace.layers[index])
         (name,) = (name for name in after if after[name] is not before[name])
         assert np.max(np.abs(after[name] + before[name])) < 2.0**-40
         assert [a is b for a, b in zip(trace.layers, traced().layers, strict=True)].count(False) == 1
-        assert (precision, fused) == (FLOAT64, len(found) % 2 == 1)
+        assert (precision, around is not None) == (FLOAT64, len(found) % 2 == 1)
         found.add((trace.layers[index].path, name))
         return [Certificate(trace.layers[index].path, None, name, "outside", 1)]
 
@@ -327,11 +328,12 @@ def test_what_is_missed_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_mistake_hides_in_float64_layer_by_layer(precision: str, fused: bool, hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies within rounding is passed over and counted as hidden; in float64 only where a compiler fuses layers."""
     places = sum(len(tensors(step)) for step in traced(precision).layers)
-    told, given = [], plant._Rules.expected
-    monkeypatch.setattr(plant._Rules, "expected", lambda self, index, *, fused=False: told.append(fused) or given(self, index, fused=fused))
-    monkeypatch.setattr(plant, "_within_rounding", lambda *_: True)
+    everything, nearby = Rounded(np.zeros(()), np.array(np.inf), Arithmetic(FLOAT64)), []
+    balls = defaultdict(lambda: everything)
+    monkeypatch.setattr(plant, "expected", lambda *_: balls)
+    monkeypatch.setattr(Neighbourhood, "expected", lambda *_: nearby.append(True) or balls)
     done, result = planted("sign", traced(precision), precision, fused=fused)
-    assert told.count(True) == places * hides * fused
+    assert len(nearby) == places * hides * fused
     assert (done, result.hidden, result.planted) == ((False, places, 0) if hides else (True, 0, 1))
 
 
