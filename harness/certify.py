@@ -154,7 +154,9 @@ def certify_step(trace: Trace, index: int, precision: Precision, around: Neighbo
     """
     step = trace.layers[index]
     found = certify_layer(step, precision)
-    for reach in range(1, FUSION_REACH + 1) if around else ():
+    if around is None:
+        return found
+    for reach in range(1, FUSION_REACH + 1):
         suspects = [c for c in found if c.verdict == "outside"]
         if not suspects:
             break

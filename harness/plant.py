@@ -106,8 +106,8 @@ class Planter:
 
         Most kinds belong to few layers, which few traces hold, so a trace takes many of those; of the general ones it takes one.
         """
-        layers, rules = [step.layer for step in trace.layers], _Rules(trace, precision, fused=fused)
-        fitting = [code for code in OF_A_FAMILY if any(isinstance(layer, BY_CODE[code].of) for layer in layers)]
+        types, rules = {type(step.layer) for step in trace.layers}, _Rules(trace, precision, fused=fused)
+        fitting = [code for code in OF_A_FAMILY if any(issubclass(layer, BY_CODE[code].of) for layer in types)]
         for kinds, new, repeated in ((fitting, ROUNDS, REPEATED), (ANYWHERE, 1, 1)):
             done = 0
             for kind in sorted(kinds, key=lambda kind: (self.result.by_mistake[kind], self.rng.random())):

@@ -392,7 +392,7 @@ def _added(terms: Sequence[Any]) -> Directed:
     return _chained(added([term.value for term in every]), *((_one(term), term) for term in every))
 
 
-def _running_product(x: Any, axis: int, factor: Any = 1, *, last: bool = False) -> Directed:
+def _running_product(x: Any, axis: int, factor: Any = 1, *, last: bool = False, among: Any = None) -> Directed:
     """Return factor_i prod_(k <= i) x_k along the last axis: its slope is the sum over the factors, each replaced by its slope."""
     if last:
         return _running_product(x, axis, factor if isinstance(factor, int) else factor[..., None])[..., -1]

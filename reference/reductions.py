@@ -137,7 +137,7 @@ class CumProd(_ProductsAlong):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dy = np.moveaxis(dy, self.dim, -1)
-            terms = np.where(later, running_product(_others(along), -1, dy[..., None, :]), 0)
+            terms = np.where(later, running_product(_others(along), -1, dy[..., None, :], among=along[..., None, :]), 0)
             dx = running_sum(terms, -1, last=True)
             dx = _or_quotient(dx, y, running_sum(dy * y, -1, backwards=True), along)
             return np.moveaxis(dx, -1, self.dim), {}
@@ -169,7 +169,7 @@ class Prod(_ProductsAlong):
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             dy = dy[..., None]
-            dx = running_product(_others(along), -1, dy, last=True)
+            dx = running_product(_others(along), -1, dy, last=True, among=along[..., None, :])
             dx = _or_quotient(dx, y[..., None], dy * y[..., None], along)
             return np.moveaxis(dx, -1, self.dim), {}
 

@@ -12,7 +12,6 @@ the ball, and our own rounding of `value` in float64.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -267,12 +266,12 @@ def _limited(magnitude: Any, bound: Any, limit: float) -> Any:
     return bound if largest_of(magnitude) + largest_of(bound) <= limit else np.where(magnitude + bound <= limit, bound, np.inf)
 
 
-class Overriding(NDArrayOperatorsMixin, ABC):
+class Overriding(NDArrayOperatorsMixin):
     """An array built on rounded ones, whose own rules come before theirs: those of NumPy's functions and of the ones below."""
 
-    @abstractmethod
     def overridden(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Call the array's own rule for a function."""
+        raise NotImplementedError
 
 
 def _overridable(function: Any) -> Any:
@@ -632,7 +631,7 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
 
 def _most(x: Rounded) -> Any:
     """Return the largest magnitudes that a ball holds."""
-    return np.abs(x.value) + x.bound
+    return x.magnitude if x.exact else x.magnitude + x.bound
 
 
 def _product_bound(x: Rounded, y: Rounded, relative: float, lost: float) -> tuple[Any, float, float]:
@@ -994,16 +993,15 @@ def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any) 
     """
     arithmetic = x.arithmetic
     with quiet():
-        value = x.value * a.value
-        value -= y.value * b.value
+        value, term = x.value * a.value, np.asarray(y.value * b.value)
+        value -= term
         growth = arithmetic.gamma(2, arithmetic.roundoff)
-        bound = np.zeros(value.shape)
+        # |x'a' - xa| <= |x| ba + bx (|a| + ba), and what is rounded is at most (|x| + bx)(|a| + ba)
+        bound = x.magnitude * (a.bound + growth * _most(a))
+        bound += np.multiply(y.magnitude, b.bound + growth * _most(b), out=term)
         for one, factor in ((x, a), (y, b)):
-            # |x'a' - xa| <= |x| ba + bx (|a| + ba), and what is rounded is at most (|x| + bx)(|a| + ba)
-            most = np.abs(factor.value) + factor.bound
-            bound += one.magnitude * (factor.bound + growth * most)
             if not one.exact:
-                bound += one.bound * (most * (1 + growth))
+                bound += np.multiply(one.bound, _most(factor) * (1 + growth), out=term)
         bound += arithmetic.precision.underflow * (1 + growth) * np.asarray(underflows)
         if largest_of(bound) < arithmetic.safe * growth:  # and so is each product below `safe`
             return Rounded(value, bound, arithmetic)
@@ -1049,7 +1047,7 @@ def running_sum(x: Array, axis: int, *, last: bool = False, backwards: bool = Fa
         return np.sum(x, axis=axis) if last else _accumulated(x, axis, backwards)
     with quiet():
         value, magnitude, *more = (np.sum(a, axis=axis) if last else _accumulated(a, axis, backwards)
-                                   for a in (x.value, np.abs(x.value), *([] if x.exact else [x.bounds()])))  # fmt: skip
+                                   for a in (x.value, x.magnitude, *([] if x.exact else [x.bounds()])))  # fmt: skip
         terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
         spread = more[0] if more else None
         return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread,
@@ -1066,29 +1064,37 @@ def _accumulated(x: np.ndarray, axis: int, backwards: bool) -> np.ndarray:
 
 
 @_overridable
-def running_product(x: Array, axis: int, factor: Array = 1, *, last: bool = False) -> Array:
-    """Return factor_i prod_(k <= i) x_k along an axis, or only its last, multiplied in any association, each product as it is stored."""
+def running_product(x: Array, axis: int, factor: Array = 1, *, last: bool = False, among: Array | None = None) -> Array:
+    """Return factor_i prod_(k <= i) x_k along an axis, or only its last, multiplied in any association, each product as it is stored.
+
+    `among`, which broadcasts against x, says that each of x is an entry of it or 1, so that less is multiplied for the bound.
+    """
     multiplied = np.prod if last else np.cumprod
     if not isinstance(x, Rounded):
         return multiplied(x, axis=axis) * factor
     arithmetic, precision = x.arithmetic, x.arithmetic.precision
     with quiet():
         f = arithmetic.lift(factor)
-        top, top_f = x.magnitude if x.exact else x.magnitude + x.bound, np.abs(f.value) + f.bound
+        top_f = np.abs(f.value) + f.bound
         value = multiplied(x.value, axis=axis) * f.value
         products = (np.asarray(x.shape[axis]) if last else _positions(x, axis)) - (_shifts(f) and f.value == 1)
         relative = arithmetic.gammas(products, arithmetic.roundoff)
-        # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
-        reach, growth = multiplied(np.maximum(top, 1), axis=axis), np.maximum(top_f, 1) * (1 + relative)
+        growth = np.maximum(top_f, 1) * (1 + relative)
         limit = precision.largest / BOUND_SLACK / x.shape[axis]  # so that a sum of such products does not overflow either
-        held = None if largest_of(reach) * largest_of(growth) <= limit else reach * growth <= limit
-        magnitude = np.abs(value)
-        bound = np.asarray(reach * (growth * (4 * products * precision.underflow)))
+        # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
+        for over in (x,) if among is None else (among, x):
+            reach = multiplied(np.maximum(_most(over), 1), axis=axis)
+            if fits := largest_of(reach) * largest_of(growth) <= limit:
+                break
+        magnitude, moved = np.abs(value), None
         if not (x.exact and f.exact):  # |prod x' - prod x| <= prod (|x| + b) - prod |x|, each of which has 2 roundings a factor
-            magnitude, inner = multiplied(top, axis=axis) * top_f, magnitude
-            bound += magnitude - inner + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
-        bound += magnitude * relative
-        return Rounded(value, bound if held is None else np.where(held, bound, np.inf), arithmetic)
+            magnitude, inner = multiplied(_most(x), axis=axis) * top_f, magnitude
+            moved = magnitude - inner + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
+        bound = np.asarray(magnitude * relative)
+        if moved is not None:
+            bound += moved
+        bound += reach * (growth * (4 * products * precision.underflow))
+        return Rounded(value, bound if fits else np.where(reach * growth <= limit, bound, np.inf), arithmetic)
 
 
 def _positions(x: Rounded, axis: int) -> np.ndarray:

@@ -200,16 +200,16 @@ def _ball(module: Any, values: list[float], bounds: list[float]) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
-    "no rounding of products": ("bound += magnitude * relative", "bound += 0 * relative", _long_product),
+    "no rounding of products": ("np.asarray(magnitude * relative)", "np.asarray(0 * magnitude)", _long_product),
     "no underflow of products": ("(4 * products * precision.underflow)", "(0 * products)",
                                  lambda m: (m.running_product(_ball(m, [2.0**-70] * 2, [0, 0]), 0), 0.0)),
     "an underflow magnified by no later factor": (
-        "multiplied(np.maximum(top, 1), axis=axis)", "1.0",
+        "multiplied(np.maximum(_most(over), 1), axis=axis)", "1.0",
         lambda m: (m.running_product(_ball(m, [2.0**-70, 2.0**-70, 2.0**100], [0, 0, 0]), 0), 0.0)),
     "partial products never overflow": (
-        "np.where(held, bound, np.inf)", "bound",
+        "np.where(reach * growth <= limit, bound, np.inf)", "bound",
         lambda m: (m.running_product(_ball(m, [2.0**100, 2.0**100, 2.0**-100], [0, 0, 0]), 0), math.inf)),
-    "factors known exactly": ("bound += magnitude - inner +", "bound +=",
+    "factors known exactly": ("moved = magnitude - inner +", "moved =",
                               lambda m: (m.running_product(_ball(m, [1.0, 2.0], [0.5, 0.5]), 0), 3.75)),
     "no rounding of running sums": (
         "bound = magnitude + self.precision.underflow / roundoff", "bound = 0 * magnitude",

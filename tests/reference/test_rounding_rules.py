@@ -1003,6 +1003,38 @@ def test_running_products_that_may_overflow(name: str) -> None:
 
 
 @each_format
+@pytest.mark.parametrize("bounds", [0.0, 0.125])
+def test_running_products_of_some_among_many(name: str, bounds: float) -> None:
+    """Told what its factors are among, a product has the bound it has without, but that an underflow may meet all of them."""
+    f, arithmetic = made(name)
+    many = ball(arithmetic, [3.0, 0.0, -4.0, 0.5], bounds)
+    some = np.where(np.eye(4, dtype=bool), 1, many)
+    n, top = np.arange(1, 5), np.maximum(np.abs(many.value) + bounds, 1)
+    assert top.tolist() == [3 + bounds, 1, 4 + bounds, 1]
+    over = np.cumprod(np.where(np.eye(4, dtype=bool), 1, top), axis=-1)
+    more = 4 * n * f.underflow * 2 * (1 + np.array([f.gamma(int(k), f.roundoff) for k in n])) * (np.cumprod(top) - over)
+    assert (more >= 0).all()
+    assert more[0, 3] > 0
+    own = running_product(some, -1, 2.5)
+    assert (own.bound[0] > 0).all()
+    more *= 1.25  # of the factor, over the 2 above
+    check(running_product(some, -1, 2.5, among=many), own.value, own.bound + more)
+    check(running_product(some, -1, 2.5, last=True, among=many), own.value[:, -1], own.bound[:, -1] + more[:, -1])
+
+
+@each_format
+def test_running_products_among_too_many_are_judged_by_themselves(name: str) -> None:
+    """Where the product of all may overflow, that of some is known all the same."""
+    f, arithmetic = made(name)
+    many = ball(arithmetic, [f.largest / 16, 64.0, 2.0], 0.0)
+    some = np.where(np.eye(3, dtype=bool), 1, many)
+    for last in (False, True):
+        own, told = (running_product(some, -1, last=last, **among) for among in ({}, {"among": many}))
+        check(told, own.value, own.bound)
+    assert np.isfinite(told.bound).tolist() == [True, True, False]
+
+
+@each_format
 def test_scattered_sums(name: str) -> None:
     """What meets in one place is summed, in the accumulator or stored each time; what meets nothing keeps its bound."""
     f, arithmetic = made(name)
