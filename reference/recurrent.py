@@ -13,7 +13,7 @@ import numpy as np
 from .direction import Directed
 from .functions import sigmoid, sigmoid_complement, sum_of_products
 from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, largest_of, quiet
+from .rounding import Array, Rounded, either, largest_of, most_of, quiet
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -320,16 +320,11 @@ def mixed(left: Array, z: Array, n: Array, h: Array) -> Array:
     with quiet():
         value = left.value * n.value + z.value * h.value
         # n' + z'(h' - n') - n - z (h - n) = (1 - z')(n' - n) + z'(h' - h) + (z' - z)(h - n)
-        most_n, most_z, most_h = size(n), size(z), size(h)
-        spread = size(left) * n.bound + most_z * h.bound
+        most_n, most_z, most_h = most_of(n), most_of(z), most_of(h)
+        spread = most_of(left) * n.bound + most_z * h.bound
         spread += np.abs(h.value - n.value) * np.maximum(z.bound, left.bound)
         magnitude = most_n + most_z * (most_h + most_n)
     return rounded_more(Rounded(value, spread, arithmetic), 3, magnitude)  # in either form each term meets three roundings at most
-
-
-def size(x: Rounded) -> np.ndarray:
-    """Return the largest magnitudes of a ball."""
-    return np.abs(x.value) + x.bound
 
 
 def rounded_more(ball: Array, roundings: int, magnitude: Any) -> Array:
@@ -355,8 +350,8 @@ def mixed_pullback(dy: Array, left: Array, z: Array, n: Array, h: Array) -> tupl
         return dz, dn, dh
     dy, h = dz.arithmetic.lift(dy), dz.arithmetic.lift(h)
     with quiet():  # dy h - dy n, and dy - dy z
-        most = size(dy)
-        apart = most * (size(h) + size(n)), most * (1 + size(z))
+        most = most_of(dy)
+        apart = most * (most_of(h) + most_of(n)), most * (1 + most_of(z))
     return rounded_more(dz, 2, apart[0]), rounded_more(dn, 2, apart[1]), dh
 
 

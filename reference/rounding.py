@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, reduce, wraps
-from typing import Any
+from functools import lru_cache, reduce, wraps
+from typing import Any, Generic, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -25,8 +25,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
 __all__ = ["PRECISIONS", "Arithmetic", "Overriding", "Precision", "Rounded", "Ternary", "added", "contracted", "difference", "either",
-           "inner", "largest_of", "one_sum", "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
+           "inner", "largest_of", "most_of", "one_sum", "precision_named", "quiet", "running_product", "running_sum", "scatter_add"]
 
+T = TypeVar("T")
 Array = Any
 """A NumPy array of floats, complex numbers or `Fraction` objects, or a `Rounded` array."""
 
@@ -334,6 +335,20 @@ def _ternary(condition: Any) -> Ternary:
     return condition if isinstance(condition, Ternary) else Ternary(condition, undecided=False)
 
 
+class _kept(Generic[T]):  # noqa: N801  (used like `functools.cached_property`, which takes a lock until Python 3.12)
+    """An attribute that is computed when it is first asked for, and kept."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute = compute
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        found = instance.__dict__[self.name] = self.compute(instance)
+        return found
+
+
 class Rounded(NDArrayOperatorsMixin):
     """An array of balls. `value` and `bound` are float64; a zero-dimensional `bound` of 0 stands for an exact array.
 
@@ -347,17 +362,17 @@ class Rounded(NDArrayOperatorsMixin):
         if held.dtype is not _FLOAT32:
             self.value = held
 
-    @cached_property
+    @_kept
     def value(self) -> np.ndarray:
         self.held = self.held.astype(np.float64)
         return self.held
 
-    @cached_property
+    @_kept
     def magnitude(self) -> Any:
         """|value|, to be read only: several may take it."""
         return np.abs(self.value)
 
-    @cached_property
+    @_kept
     def sizes(self) -> dict[Any, Any]:
         """What contractions ask of it again and again: see `_sizes`."""
         return {}
@@ -620,17 +635,17 @@ def one_sum(products: Sequence[tuple[Array, Array]], terms: Sequence[Array], ari
             more, reach, underflow = _product_bound(a, b, relative, lost)
             bound, most, least = more if bound.ndim == 0 else bound + more, most + reach, least + underflow
         for ball in balls:
-            size = _most(ball)
+            size = most_of(ball)
             bound, most = bound + (size * relative + ball.bound), most + largest_of(size)
         bound = bound + least if bound.ndim == 0 else np.add(bound, least, out=bound)
         if not (2 + relative) * most + lost <= arithmetic.running:
-            magnitude = reduce(np.add, (*(_most(a) @ _most(b) for a, b in pairs), *map(_most, balls)))
+            magnitude = reduce(np.add, (*(most_of(a) @ most_of(b) for a, b in pairs), *map(most_of, balls)))
             bound = _limited(magnitude, bound, arithmetic.running)  # no partial sum is larger than that
         return arithmetic.stored(value, bound)
 
 
-def _most(x: Rounded) -> Any:
-    """Return the largest magnitudes that a ball holds."""
+def most_of(x: Rounded) -> Any:
+    """Return the largest magnitudes that a ball holds, to be read only."""
     return x.magnitude if x.exact else x.magnitude + x.bound
 
 
@@ -997,15 +1012,15 @@ def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any) 
         value -= term
         growth = arithmetic.gamma(2, arithmetic.roundoff)
         # |x'a' - xa| <= |x| ba + bx (|a| + ba), and what is rounded is at most (|x| + bx)(|a| + ba)
-        bound = x.magnitude * (a.bound + growth * _most(a))
-        bound += np.multiply(y.magnitude, b.bound + growth * _most(b), out=term)
+        bound = x.magnitude * (a.bound + growth * most_of(a))
+        bound += np.multiply(y.magnitude, b.bound + growth * most_of(b), out=term)
         for one, factor in ((x, a), (y, b)):
             if not one.exact:
-                bound += np.multiply(one.bound, _most(factor) * (1 + growth), out=term)
+                bound += np.multiply(one.bound, most_of(factor) * (1 + growth), out=term)
         bound += arithmetic.precision.underflow * (1 + growth) * np.asarray(underflows)
         if largest_of(bound) < arithmetic.safe * growth:  # and so is each product below `safe`
             return Rounded(value, bound, arithmetic)
-        furthest = np.maximum(_most(x) * _most(a), _most(y) * _most(b)) * (1 + growth)
+        furthest = np.maximum(most_of(x) * most_of(a), most_of(y) * most_of(b)) * (1 + growth)
         return arithmetic.overflowing(value, np.where(furthest <= arithmetic.precision.largest / BOUND_SLACK, bound, np.inf))
 
 
@@ -1083,12 +1098,12 @@ def running_product(x: Array, axis: int, factor: Array = 1, *, last: bool = Fals
         limit = precision.largest / BOUND_SLACK / x.shape[axis]  # so that a sum of such products does not overflow either
         # no partial product is larger than that of the factors over 1, nor is what an underflowing one is still multiplied by
         for over in (x,) if among is None else (among, x):
-            reach = multiplied(np.maximum(_most(over), 1), axis=axis)
+            reach = multiplied(np.maximum(most_of(over), 1), axis=axis)
             if fits := largest_of(reach) * largest_of(growth) <= limit:
                 break
         magnitude, moved = np.abs(value), None
         if not (x.exact and f.exact):  # |prod x' - prod x| <= prod (|x| + b) - prod |x|, each of which has 2 roundings a factor
-            magnitude, inner = multiplied(_most(x), axis=axis) * top_f, magnitude
+            magnitude, inner = multiplied(most_of(x), axis=axis) * top_f, magnitude
             moved = magnitude - inner + magnitude * (4 * (products + 1) * REFERENCE_ROUNDOFF)
         bound = np.asarray(magnitude * relative)
         if moved is not None:

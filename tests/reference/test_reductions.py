@@ -204,7 +204,7 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "no underflow of products": ("(4 * products * precision.underflow)", "(0 * products)",
                                  lambda m: (m.running_product(_ball(m, [2.0**-70] * 2, [0, 0]), 0), 0.0)),
     "an underflow magnified by no later factor": (
-        "multiplied(np.maximum(_most(over), 1), axis=axis)", "1.0",
+        "multiplied(np.maximum(most_of(over), 1), axis=axis)", "1.0",
         lambda m: (m.running_product(_ball(m, [2.0**-70, 2.0**-70, 2.0**100], [0, 0, 0]), 0), 0.0)),
     "partial products never overflow": (
         "np.where(reach * growth <= limit, bound, np.inf)", "bound",
