@@ -195,6 +195,23 @@ def test_what_is_known_exactly_is_within_rounding_where_it_is_the_same() -> None
         assert rules.hides(0, "output", np.array(wrong)) == hidden
 
 
+def test_a_tie_is_judged_by_its_own_subgradients() -> None:
+    """What counts beside a tie is told by the layer alone, also where its neighbours could explain more."""
+    x, dy = np.array([[0.0, 1.0]]), np.array([[1.0, 1.0]])
+    weight, above = np.eye(2), np.array([[1001.0, 0.0], [-1000.0, 1.0]])
+    layers = (step_of(Linear(2, bias=False), x, dy * [[0, 1]], weight=weight), step_of(bp.ReLU(), x, dy),
+              step_of(Linear(2, bias=False), x, dy, weight=above))  # fmt: skip
+    names = ("x", "a", "b", "y")
+    wires = tuple(Wired((names[i],), (names[i + 1],), (("weight", f"w{i}"),) if i != 1 else ()) for i in range(3))
+    steps = tuple(replace(step, path=f"layers.{i}") for i, step in enumerate(layers))
+    precision = precision_named("float32")
+    rules = plant._Rules(Trace(x, steps, wires), precision, fused=True)
+    hull, wide = (rules.around.expected(1, reach)["dx"].radius()[0, 0] for reach in (0, 2))
+    wrong = np.array([[0.5 + (hull + wide) / 2, 1.0]])
+    assert wide > hull + 2.0**-14
+    assert rules.judged(1, "dx", wrong).tolist() == [[True, False]]
+
+
 # Which kinds are planted, and where.
 
 

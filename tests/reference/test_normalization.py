@@ -13,7 +13,8 @@ from backproof.certify import expected, expected_plain
 from backproof.mistakes.mistake import Mistake
 from backproof.mistakes.normalization import MISTAKES
 from backproof.reference.layer import Shape, ShapeError
-from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum
+from backproof.reference.moments import standardised
+from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum, _weight_gradient
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -271,6 +272,21 @@ def test_sums_by_example_may_be_stored() -> None:
     assert excess(total, ball) <= 1
     assert np.max(np.abs(total.astype(np.float64) - np.sum(dy, axis=(0, 2))) / np.abs(total.astype(np.float64))) > 2.0**-8
     assert excess(total.astype(np.float64) * 1.125, ball) > 1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_sums_of_the_weights_gradient_by_example_may_be_stored(precision: str) -> None:
+    """In a format narrower than its sums the weight's gradient is as sure as stored sums over space are, and else as one sum is."""
+    step = step_of(InstanceNorm(affine=True), (4, 9), precision, batch=5)
+    x, dy = (Arithmetic(PRECISIONS[precision]).exact(a) for a in (step.inputs[0], step.d_output))
+    groups = standardised(x, (2,), 1e-5)
+    found, whole = _weight_gradient(groups, dy, (0, 2)), groups.gradient(dy, (0, 2))
+    assert np.array_equal(found.value, whole.value)
+    if PRECISIONS[precision].wide:
+        by_example = np.abs(np.sum((dy * groups.summed).value, axis=2)).sum(axis=0)
+        assert (found.bound >= whole.bound + 0.9 * PRECISIONS[precision].store * by_example).all()
+    else:
+        assert np.array_equal(found.bound, whole.bound)
 
 
 # What the layers have in common, and the edges.
