@@ -72,7 +72,10 @@ class Standardised:
         return y if bias is None else y + bias
 
     def _mapped(self, unit: Rounded, weight: Rounded | None, bias: Rounded | None) -> Rounded:
-        """Return unit * weight + bias: |h' w' - h w| <= b_h |w'| + |h| b_w, two roundings, and those of x a + (bias - mean a)."""
+        """Return unit * weight + bias: |h' w' - h w| <= b_h |w'| + |h| b_w, two roundings, and those of x a + (bias - mean a).
+
+        There a = rstd weight, and where x a or mean a may overflow nothing is known.
+        """
         with quiet():
             arithmetic, few, tiny = unit.arithmetic, _few(unit, 4), unit.arithmetic.precision.underflow
             w, offset = (arithmetic.lift(n) if found is None else found for n, found in ((1.0, weight), (0.0, bias)))
@@ -81,7 +84,8 @@ class Standardised:
             if bias is not None:
                 value = np.add(value, offset.value, out=None if weight is None else value)
             small = most_offset * (twice + few) + offset.bound + 4 * tiny
-            scale = few * _most(self.rstd)
+            rate = _most(self.rstd)
+            scale = few * rate
             if np.size(along := scale * most) < value.size:  # a weight that entries of a group share
                 bound, rest = _parts(unit, most * twice + w.bound, most * (1 + twice))
                 bound += self.reach * (tiny if self.mean is None else along + tiny)
@@ -97,6 +101,8 @@ class Standardised:
                     bound += np.abs(unit.value) * w.bound
                 bound += np.multiply(self.reach, tiny, out=term)
                 bound += small
+            if self.mean is not None and not largest_of(self.reach) * largest_of(rate) * largest_of(most) < arithmetic.safe:
+                bound = np.where(self.reach * rate * most * (1 + twice) <= _largest(arithmetic.precision), bound, np.inf)
             furthest = self._tops[1] * largest_of(most) + largest_of(most_offset) if isinstance(unit, _Sized) else math.inf
             return _fitting(value, bound, furthest, arithmetic)
 

@@ -52,6 +52,19 @@ def excess(actual: np.ndarray, ball: Rounded) -> float:
     return float(np.max(np.where(difference == 0, 0.0, difference / np.where(difference == 0, 1.0, ball.radius())), initial=0.0))
 
 
+@pytest.mark.parametrize("layer", [BatchNorm(), BatchNorm(training=False), GroupNorm(2), RMSNorm()], ids=str)
+def test_the_fused_form_may_overflow(layer: Any) -> None:
+    """Kernels form x a - mean a with a = rstd weight: where x a may overflow an infinite y is forgiven, of that entry alone."""
+    step = step_of(layer, (4,), "float32", batch=6)
+    params = near = step.params | {"weight": np.array([1e36, 1e36, 1.0, 1e31], np.float32)}
+    x = (1e3 + 0.1 * step.inputs[0]).astype(np.float32)
+    if "running_mean" in params:
+        params = near | {"running_mean": np.full(4, 1e3, np.float32), "running_var": np.full(4, 1e-2, np.float32)}
+    known = np.isfinite(balls(replace(step, inputs=(x,), params=params), "float32")["output"].bounds())
+    assert (known == ([True] * 4 if isinstance(layer, RMSNorm) else [False, False, True, True])).all()
+    assert np.isfinite(balls(replace(step, params=near), "float32")["output"].bounds()).all()
+
+
 @pytest.mark.parametrize("layer", [BatchNorm(), LayerNorm(), GroupNorm(2)], ids=lambda layer: type(layer).__name__)
 def test_a_product_with_the_input_may_overflow(layer: Any) -> None:
     """Kernels add up dy x before they divide by the deviation: where that overflows nothing is known, and where it cannot everything is."""
