@@ -311,10 +311,11 @@ def test_nothing_is_rounded_on_the_right(layer: Layer) -> None:
     assert not found["dx"].radius().any()
 
 
-def test_a_celu_at_its_knee_is_multiplied_by_alpha_and_divided() -> None:
+@pytest.mark.parametrize("layer", [a.CELU(41.0)], ids=str)
+def test_the_knee_is_multiplied_by_alpha_and_divided(layer: Layer) -> None:
     """At x = 0 the chain rule of alpha expm1(x / alpha) gives dy / alpha alpha, which is rounded twice."""
     ones = np.ones((1, 1), dtype=np.float32)
-    dx = proof.rounded(a.CELU(41.0), {}, 0 * ones, ones, "float32")["dx"]
+    dx = proof.rounded(layer, {}, 0 * ones, ones, "float32")["dx"]
     taken = ones / np.float32(41) * np.float32(41)
     assert taken != 1
     assert np.max(proof.excess(taken - dx.value, dx.radius())) <= 1
