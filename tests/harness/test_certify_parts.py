@@ -202,6 +202,7 @@ CASES = {
     "nothing": (np.zeros((0, 2)), np.zeros((0, 2)), 0.0, ("agrees", 0, 0)),
     "one number": (1.0, 1.001, 0.01, ("agrees", 0, 0)),
     "spread along an axis": (np.ones((2, 3)), np.broadcast_to(np.ones((2, 1)), (2, 3)), 0.0, ("agrees", 0, 0)),
+    "a spread bound too wide in one row": (np.eye(2, 3) + 0.25, np.eye(2, 3), np.broadcast_to([[0.5], [10.0]], (2, 3)), ("agrees", 0, 3)),
     "off along an axis": (np.eye(2, 3), np.broadcast_to(np.ones((2, 1)), (2, 3)), 0.0, ("outside", 4, 0)),
 }
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import certify_layer, expected, expected_plain
+from backproof.certify import FUSION_REACH, certify_layer, expected, expected_plain
 from backproof.reference.layer import REGISTRY
 from backproof.reference.recurrent import GRU, LSTM, RNN, Recurrent
-from backproof.reference.rounding import PRECISIONS, Arithmetic
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
 LAYERS = [RNN(16), GRU(16), GRU(16, reset_after=False), LSTM(16), LSTM(16, bidirectional=True)]
@@ -149,3 +149,55 @@ def test_the_last_state_is_judged_by_its_own_step() -> None:
     assert np.array_equal(output[:, -1], last[:, 0])
     assert set(verdicts(replace(step, output=(output, np.nextafter(last, np.float32(2))))).values()) == {"agrees"}
     assert verdicts(replace(step, output=(output, last * np.float32(1.001))))["h_n"] == "outside"
+
+
+def by_each(step: LayerTrace) -> list[dict[str, Rounded]]:
+    """Return the balls of the steps apart, of the steps beside what they may have been otherwise, and of the whole rule."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    return [expected(step, arithmetic, reach=0), expected(step, arithmetic, reach=FUSION_REACH), expected(step, arithmetic)]
+
+
+def upper(ball: Rounded) -> np.ndarray:
+    return ball.value + ball.radius()
+
+
+def test_what_the_whole_rule_excludes_is_outside_though_the_steps_may_explain_it() -> None:
+    """A second output further off than both its roundings is wrong, however its state might have been rounded otherwise."""
+    step = step_of(RNN(4), (3, 2))
+    _, near, whole = (upper(balls["output"])[:, 1] for balls in by_each(step))
+    row, unit = np.unravel_index(int(np.argmax(near - whole)), near.shape)
+    output = step.outputs[0].copy()
+    output[row, 1, unit] = (near + whole)[row, unit] / 2
+    assert whole[row, unit] < output[row, 1, unit] < near[row, unit]
+    found = next(c for c in certify_layer(replace(step, output=output), PRECISIONS["float32"]) if c.tensor == "output")
+    assert (found.verdict, found.index) == ("outside", (row, 1, unit))
+
+
+def test_a_gradient_that_the_steps_exclude_is_outside_though_the_whole_rule_allows_it() -> None:
+    """Of a long sequence the whole rule allows much; what does not follow from the states that came back is wrong all the same."""
+    step = step_of(RNN(16), (40, 8))
+    _, near, whole = (balls["dweight_hh_l0"] for balls in by_each(step))
+    place = np.unravel_index(int(np.argmax(whole.radius() / near.radius())), near.shape)
+    wrong = step.d_params["weight_hh_l0"].copy()
+    wrong[place] = near.value[place] + 4 * near.radius()[place]
+    assert wrong[place] < upper(whole)[place]
+    found = certify_layer(replace(step, d_params=step.d_params | {"weight_hh_l0": wrong}), PRECISIONS["float32"])
+    assert [(c.tensor, c.verdict, c.index) for c in found if c.failed] == [("dweight_hh_l0", "outside", place)]
+    assert [c for c in found if not c.failed] == [c for c in certify_layer(step, PRECISIONS["float32"]) if c.tensor != "dweight_hh_l0"]
+
+
+def test_every_tensor_may_be_rounded_otherwise_at_once() -> None:
+    """Where nothing follows from the steps apart, and all of it is explained by the two further bounds, all of it agrees."""
+    step = step_of(RNN(4), (6, 2))
+
+    def moved(name: str, right: np.ndarray) -> np.ndarray:
+        apart, near, whole = (upper(balls[name]) for balls in by_each(step))
+        gap = np.minimum(near, whole) - apart
+        place, wrong = np.unravel_index(int(np.argmax(gap / np.spacing(np.abs(right)))), gap.shape), right.copy()
+        wrong[place] = apart[place] + gap[place] / 2
+        assert apart[place] < wrong[place] < apart[place] + gap[place], name
+        return wrong
+
+    step = replace(step, output=moved("output", step.outputs[0]))
+    step = replace(step, d_inputs=(moved("dx", step.d_inputs[0]),), d_params={k: moved(f"d{k}", d) for k, d in step.d_params.items()})
+    assert set(verdicts(step).values()) == {"agrees"}
