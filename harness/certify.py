@@ -275,7 +275,7 @@ class Neighbourhood:
         self.after: dict[tuple[str, int], Any] = {}
         self.producer = {w: (i, k) for i, wired in enumerate(trace.wires) for k, w in enumerate(wired.outputs)}
         self.consumer = {w: (i, f"d{name}") for i, (step, wired) in enumerate(zip(trace.layers, trace.wires, strict=True))
-                         for name, w in (*zip(step.layer.input_names, wired.inputs, strict=False), *wired.params)}  # fmt: skip
+                         for name, w in (*zip(step.layer.input_names, wired.inputs, strict=True), *wired.params)}  # fmt: skip
 
     def expected(self, index: int, reach: int = FUSION_REACH) -> dict[str, Rounded]:
         """Run a layer's rule on x and dy as any rounding of the `reach` layers around it may give them."""

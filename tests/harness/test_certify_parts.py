@@ -14,7 +14,7 @@ from backproof import certify
 from backproof.certify import tensors
 from backproof.reference import library
 from backproof.reference.layer import REGISTRY, Layer, each_shape
-from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
+from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
 library.load_all()
@@ -179,6 +179,7 @@ def same(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= 4 * np.spacing(b)
 
 
+ROWS, APART = (np.broadcast_to([[1.0], [second]], (2, 2)) for second in (1.005, 1.5))
 CASES = {
     "inside": ([1.0, 2.0], [1.0, 2.001], 0.01, ("agrees", 0, 0)),
     "no bound at all": ([1.0, 2.0], [1.0, 2.0], 0.0, ("agrees", 0, 0)),
@@ -202,6 +203,10 @@ CASES = {
     "nothing": (np.zeros((0, 2)), np.zeros((0, 2)), 0.0, ("agrees", 0, 0)),
     "one number": (1.0, 1.001, 0.01, ("agrees", 0, 0)),
     "spread along an axis": (np.ones((2, 3)), np.broadcast_to(np.ones((2, 1)), (2, 3)), 0.0, ("agrees", 0, 0)),
+    "spread along an axis, off along the other": (np.ones((2, 2)), APART, np.broadcast_to(0.01, (2, 2)), ("outside", 2, 0)),
+    "spread along an axis, each row its own": (ROWS, ROWS, np.broadcast_to(0.01, (2, 2)), ("agrees", 0, 0)),
+    "a bound for all, not one value": ([1.0, 0.95], [1.0, 1.6], np.broadcast_to(0.6, 2), ("outside", 1, 0)),
+    "one value, not a bound for all": ([100.0, 105.0], np.broadcast_to(100.0, 2), [10.0, 0.01], ("outside", 1, 0)),
     "a spread bound too wide in one row": (np.eye(2, 3) + 0.25, np.eye(2, 3), np.broadcast_to([[0.5], [10.0]], (2, 3)), ("agrees", 0, 3)),
     "off along an axis": (np.eye(2, 3), np.broadcast_to(np.ones((2, 1)), (2, 3)), 0.0, ("outside", 4, 0)),
 }
@@ -218,6 +223,13 @@ def test_the_judge_says_the_same_by_its_shortcut(case: Any, monkeypatch: pytest.
     assert (full.verdict, full.outside, full.inconclusive, full.index) == (short.verdict, short.outside, short.inconclusive, short.index)
     assert same(short.excess, full.excess)
     assert same(short.margin, full.margin)
+
+
+def test_a_margin_known_before_stays_where_none_is_larger() -> None:
+    """The shortcut hands a margin on, also where one ball serves several entries."""
+    one = Rounded(np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), Arithmetic(PRECISIONS["float64"]))
+    assert certify._agreement(np.array([1.0, 1.001]), one, 0.5) == 0.5
+    assert same(certify._agreement(np.array([1.0, 1.001]), one, 0.05), (1.001 - 1) / 0.01 / BOUND_SLACK)
 
 
 def test_margins_are_taken_over_entries_known_to_half_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
