@@ -285,12 +285,12 @@ TINY = 2.0**-20
 
 
 def lost(layer: Any, value: Any, actual: Any, *, x: Any = (0.25,), dy: Any = (0.25,), bound: Any = 0.0, tensor: str = "output",
-         precision: str = "float64") -> tuple[float, float]:  # fmt: skip
+         precision: str = "float64", kinks: str = "own") -> tuple[float, float]:  # fmt: skip
     """Return the roundoffs and digits that a tensor of these numbers has lost, as a certificate by hand that fails."""
     p = precision_named(precision)
     inputs, dys = np.asarray(x, p.dtype), np.asarray(dy, p.dtype)
     step = LayerTrace("layers.0", layer, (inputs,), inputs, (inputs,), dys, {}, {})
-    truth = Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(p))
+    truth = Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(p, kinks))
     found = Certificate("layers.0", layer, tensor, "outside", 1, actual=np.asarray(actual, p.dtype), ball=truth)
     loss = Loss.of(step, found, p)
     return loss.roundoffs * p.store, loss.digits
@@ -331,6 +331,13 @@ def test_digits_are_relative_to_the_true_value() -> None:
     assert lost(Linear(2), [TINY, 1], [1, 1])[1] == everything
     assert lost(Linear(2), [TINY, 1], [0, 1])[1] == everything
     assert lost(Linear(2), [1, 1 + 2.0**-30], [1, 1], precision="float32") == (2.0**-30 / (1 + 2.0**-30), 0.0)
+
+
+def test_the_width_of_a_hull_is_no_rounding() -> None:
+    """What the bound of a layer that follows its numbers says of their size is taken for rounding; the width of a tie is none."""
+    wide = {"bound": [0.25, 0.0], "x": [1, 1], "dy": [1, 1], "tensor": "dx"}
+    for kinks, scale in (("own", 0.25 * (1 + 2.0**-20) * 2**53), ("hull", 1)):
+        assert lost(bp.MaxPool1d(2), [1, 1], [1, 1 + TINY], kinks=kinks, **wide)[0] == TINY / scale
 
 
 def test_a_certificate_without_its_numbers_has_lost_nothing() -> None:

@@ -322,6 +322,26 @@ def test_results_that_may_overflow_are_unknown() -> None:
         assert known(one, Rounded(np.zeros((1, 4)), np.full((1, 4), reach), arithmetic)) == [fits] * 4
 
 
+def test_results_without_a_mean_that_may_overflow_are_unknown() -> None:
+    """The same where only a root mean square is divided by: there x a is the result itself."""
+    arithmetic = Arithmetic(PRECISIONS["float32"])
+    groups = root_mean_square(arithmetic.exact(np.array([[0.5, 0.5, 0.5, 1.75]])), (1,), EPS)  # the last of which is 1.79
+    for size, fits in ((1.5e38, True), (2.5e38, False)):
+        assert (groups.affine(arithmetic.exact(np.full((1, 4), size)), None).bounds()[0] < np.inf).tolist() == [True] * 3 + [fits]
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16", "tf32"])
+def test_the_fused_form_is_known_up_to_the_largest_number(precision: str) -> None:
+    """x a may pass the largest number inside a kernel where |x| + |mean|, 1 / deviation and weight, twice rounded, do; y is far from it."""
+    arithmetic = Arithmetic(PRECISIONS[precision])
+    groups = given(arithmetic.exact([[8.0], [8.25]]), (0,), arithmetic.exact([[8.0]]), arithmetic.exact([[1.0]]), EPS)
+    largest = FLOAT32_LARGEST if PRECISIONS[precision].wide else PRECISIONS[precision].largest
+    product = groups.reach * (np.abs(groups.rstd.value) + groups.rstd.bound) * (1 + arithmetic.gamma(2, arithmetic.roundoff))
+    weights = [largest / product[0, 0] * (1 + part * 2.0**-20) for part in (-1, 1)]
+    bounds = [groups.affine(Rounded(np.array([[weight]]), np.zeros(()), arithmetic), None).bounds()[0, 0] for weight in weights]
+    assert np.isfinite(bounds).tolist() == [True, False]
+
+
 def test_groups_of_numbers_whose_squares_may_overflow_are_unknown() -> None:
     """Sums of squares, of deviations with their bounds and of x itself, are known up to the largest number; other groups stay."""
     arithmetic = Arithmetic(PRECISIONS["float32"])
