@@ -300,6 +300,28 @@ def test_an_entry_explains_what_a_coarser_precision_holds() -> None:
     assert entry.small_enough(np.full((1, 3), np.inf), _rounded(large)(FLOAT64), _rounded(large)).all()
 
 
+def test_the_bound_of_a_coarser_precision_ends_what_is_explained() -> None:
+    """Its edge belongs to it, where it overflows anything is explained, and a limit of the error holds besides."""
+    truth, actual = Rounded(np.ones(4), np.zeros(()), Arithmetic(FLOAT64)), np.array([1.0, 1.0, 7.0, 1.5])
+    edge = 1 - 0.5 * BOUND_SLACK
+    coarse = Rounded(np.array([edge, edge - 2.0**-40, np.inf, 1.0]), np.array([0.5, 0.5, 1.0, 1.0]), Arithmetic(FLOAT64))
+    for limits, explained in (({}, [True, False, True, True]), ({"at_most": 0.25}, [True, False, False, False])):
+        entry = replace(ENTRY, held_in="float32", **limits)
+        assert entry.small_enough(actual, truth, lambda precision: coarse).tolist() == explained
+        assert entry.small_enough(np.full(4, 1.0), truth, lambda precision: coarse).tolist() == [True, False, True, True]
+
+
+def test_an_entry_finds_out_what_a_coarser_precision_holds() -> None:
+    """Where nobody says how another precision has a tensor rounded, the layer's own rule does, on the same numbers."""
+    step = step_of(bp.Softmax(), [[1.0, 2.0, 3.0], [-7.0, 0.5, 4.0]])
+    right = _rounded(step)(FLOAT64)
+    entry = replace(ENTRY, layers=("Softmax",), tensors=("output",), held_in="float32")
+    for part, explained in ((2.0**-26, True), (2.0**-12, False)):
+        found = judge(step, "output", right.value * (1 + part), right, FLOAT64)
+        excused, met = KnownList((entry,)).explain("torch", "float64", step, "wrong", found)
+        assert (excused.all(), excused.any(), met) == (explained, explained, [entry] * explained)
+
+
 def _rounded(step: LayerTrace) -> Callable[[Precision], Rounded]:
     return lambda precision: expected(step, Arithmetic(precision))["output"]
 
@@ -314,6 +336,12 @@ def test_an_entry_shows_where_both_ranges_meet(ends: tuple[float, float], shows:
     entry = replace(ENTRY, above=ends[0], below=ends[1], shows_above=shows[0], shows_below=shows[1])
     assert entry.shows(step_of(bp.ReLU(), [[-2.0, -1.0, 0.5], [1.0, 2.0, 9.0]])) is shown
     assert entry.shows(step_of(bp.ReLU(), [[-2.0, -1.0, 0.5], [np.inf, 2.0, 9.0]])) is shown
+
+
+def test_an_entry_shows_by_the_argument_that_it_names() -> None:
+    """Of an entry that depends on how large an input is, the sign of the input says nothing."""
+    entry = replace(ENTRY, above=1.0, shows_above=3.0)
+    assert [replace(entry, argument=name).shows(step_of(bp.ReLU(), [[-4.0, 2.0]])) for name in ("", "Softsign")] == [False, True]
 
 
 def test_only_an_entry_for_gradients_of_the_input_is_looked_for() -> None:
