@@ -288,6 +288,17 @@ def test_what_is_not_finite_is_counted(value: float) -> None:
                               derivation(step.layer, "dweight"))  # fmt: skip
 
 
+def test_a_gradient_of_no_examples_is_a_sum_of_nothing() -> None:
+    """Of an empty batch every parameter's gradient is 0, whatever came back in its stead."""
+    x, y = np.zeros((0, 3)), np.zeros((0, 2))
+    params = {"weight": np.zeros((2, 3)), "bias": np.zeros(2)}
+    step = LayerTrace("layers.0", Linear(2), (x,), y, (x,), y, params, params)
+    found = diagnosis(step, "dbias", np.full(2, 7.0))
+    assert found == Diagnosis("empty-batch", "of no examples dbias is a sum of nothing, 0: something else came back",
+                              derivation(Linear(2), "dbias"))  # fmt: skip
+    assert found.equation
+
+
 def test_an_error_carries_its_message() -> None:
     """A tensor of a wrong shape is diagnosed by the certificate's own message."""
     step = step_of(AFFINE, "float64")
