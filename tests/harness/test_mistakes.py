@@ -222,7 +222,7 @@ def test_the_self_test_of_a_run_plants_every_kind() -> None:
         for layer, *shapes in examples(cls):
             for numbers in ("normal", "ties"):
                 step = right_step(layer, tuple(shapes), numbers, "float64")
-                trace = Trace(step.outputs[0], (step,), (Wired(("x",), ("y",)),))
+                trace = Trace(step.outputs[0], (step,), (Wired(step.layer.input_names, step.layer.output_names),))
                 planter.plant(trace, precision_named("float64"), numbers, fused=False)
     assert result.missed == []
     assert result.planted == result.caught == result.blamed
