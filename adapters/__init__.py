@@ -83,7 +83,7 @@ def gathered(package: str, paths: list[str], table: str) -> dict[type, Callable[
 
 
 def lowered(network: Network, lowerings: Mapping[type, Callable[..., Any]], heads: Mapping[type, Callable[..., Any]],
-            sources: Mapping[str, Any], target: Any, tap: Callable[[str, Any], Any]) -> tuple[dict[str, Any], Any]:  # fmt: skip
+            sources: Mapping[str, Any], target: Any, tap: Callable[[str, Any], Any]) -> tuple[dict[str, Any], Any]:
     """Run a network forward by a framework's lowerings; return the array of every wire, and the loss.
 
     `tap(wire, y)` sees every array that a layer hands out and returns what goes on in its place.

@@ -21,7 +21,7 @@ def _stepped(a: np.ndarray) -> np.ndarray:
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     DENSE: np.array, "transposed": np.asfortranarray, "stepped": _stepped,
     "rows expanded": lambda a: np.broadcast_to(a[:1], a.shape), "expanded": lambda a: np.broadcast_to(a.ravel()[0], a.shape),
-}  # fmt: skip
+}
 
 
 def laid(a: np.ndarray, layout: str) -> np.ndarray:
@@ -70,7 +70,7 @@ class NumpyDriver:
         changed = tuple(name for name, a in every.items() if a.tobytes() != before[name])
         found = dict(zip((i for i, real in enumerate(call.real) if real), dx, strict=True))
         return Answer(inputs, params, dys, tuple(map(np.asarray, ys)), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
-                      {name: _numbers(d_params.get(name)) for name in {**dict.fromkeys(call.trained), **d_params}}, changed)  # fmt: skip
+                      {name: _numbers(d_params.get(name)) for name in {**dict.fromkeys(call.trained), **d_params}}, changed)
 
 
 def _numbers(gradient: Any) -> Any:

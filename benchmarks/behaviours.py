@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from backproof.adapters import jax as jax_adapter
-from backproof.contract import said
+from backproof.proof.contract import said
 from backproof.reference import activations as a
 from backproof.reference import heads as h
 from backproof.reference import pooling as p
@@ -69,7 +69,7 @@ NAMELESS: tuple[tuple[str, Callable[[Any], Any], Callable[[Any], Any], list[floa
     ("max of all", torch.max, jnp.max, [1.0, 1.0]),
     ("max along axis 0", lambda x: torch.max(x, 0).values, lambda x: jnp.max(x, 0), [1.0, 1.0]),
     ("median(x)", torch.median, jnp.median, [1.0, 2.0]),
-)  # fmt: skip
+)
 
 STEPS = (np.array([[[2.0**-10], [0.0]]]), np.array([[[0.0], [2.0**-10]]]))
 LOGITS = np.log(np.array([[[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]]))
@@ -81,7 +81,7 @@ def _attention_rows() -> tuple[Callable[[], Any], ...]:
     layer = ScaledDotProductAttention(mask="boolean")
     return (lambda: F.scaled_dot_product_attention(*map(torch.tensor, (q, k, v)), attn_mask=torch.tensor(mask))[0, 0],
             lambda: jax.nn.dot_product_attention(*(jnp.array(x)[:, :, None] for x in (q, k, v)), mask=mask[None, None])[0, 0, 0],
-            lambda: layer.forward({"attn_mask": mask}, q, k, v)[0][0, 0])  # fmt: skip
+            lambda: layer.forward({"attn_mask": mask}, q, k, v)[0][0, 0])
 
 
 def _window(x: Any, mode: str) -> Any:
@@ -98,47 +98,47 @@ def behaviours() -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any] | N
     yield "attention of a query that sees no key; the values are 3 and 5", *_attention_rows()
     yield ("average pooling of ones, length 6, kernel 3, stride 2, `ceil_mode`; jax: sums of `reduce_window`, `SAME`",
            lambda: F.avg_pool1d(torch.tensor([ONES]), 3, 2, ceil_mode=True), lambda: _window(ONES, "SAME"),
-           lambda: rule(p.AvgPool1d(3, stride=2, ceil_mode=True), ONES))  # fmt: skip
+           lambda: rule(p.AvgPool1d(3, stride=2, ceil_mode=True), ONES))
     yield ("the same with padding 1: the padding counts in the divisor, what lies beyond it does not",
            lambda: F.avg_pool1d(torch.tensor([ONES]), 3, 2, padding=1, ceil_mode=True), None,
-           lambda: rule(p.AvgPool1d(3, stride=2, padding=1, ceil_mode=True), ONES))  # fmt: skip
+           lambda: rule(p.AvgPool1d(3, stride=2, padding=1, ceil_mode=True), ONES))
     weight = [[[1.0, 10.0]]]
     yield ('`padding="same"`, even kernel (1, 10) over (1, 2, 3, 4)',
            lambda: F.conv1d(torch.tensor([FOUR]), torch.tensor(weight), padding="same"),
            lambda: jax.lax.conv(jnp.array([FOUR]), jnp.array(weight), (1,), "SAME"),
-           lambda: rule(Conv1d(1, 2, padding="same", bias=False), FOUR, params={"weight": weight}))  # fmt: skip
+           lambda: rule(Conv1d(1, 2, padding="same", bias=False), FOUR, params={"weight": weight}))
     yield ("the same with stride 2", lambda: F.conv1d(torch.tensor([FOUR]), torch.tensor(weight), stride=2, padding="same"),
            lambda: jax.lax.conv(jnp.array([FOUR]), jnp.array(weight), (2,), "SAME"),
-           lambda: rule(Conv1d(1, 2, stride=2, padding="same", bias=False), FOUR, params={"weight": weight}))  # fmt: skip
+           lambda: rule(Conv1d(1, 2, stride=2, padding="same", bias=False), FOUR, params={"weight": weight}))
     yield ("transposed convolution of (1, 0) with the kernel (1, 10)",
            lambda: F.conv_transpose1d(torch.tensor([[[1.0, 0.0]]]), torch.tensor(weight)),
            lambda: jax.lax.conv_transpose(jnp.array([[[1.0], [0.0]]]), jnp.array([[[1.0]], [[10.0]]]), (1,), "VALID")[..., 0],
-           None)  # fmt: skip
+           None)
     yield ("batch normalisation in training, one value to a channel",
            lambda: F.batch_norm(torch.tensor([[3.0]]), None, None, training=True),
-           lambda: jax.nn.standardize(jnp.array([[3.0]]), 0), lambda: rule(BatchNorm(affine=False), [3.0]))  # fmt: skip
+           lambda: jax.nn.standardize(jnp.array([[3.0]]), 0), lambda: rule(BatchNorm(affine=False), [3.0]))
     yield ("variance of (1, 2, 3), by its default", lambda: torch.tensor([1.0, 2.0, 3.0]).var(),
-           lambda: jnp.var(jnp.array([1.0, 2.0, 3.0])), None)  # fmt: skip
+           lambda: jnp.var(jnp.array([1.0, 2.0, 3.0])), None)
     yield ("cross entropy, mean, every target ignored (jax: by the lowering)",
            lambda: F.cross_entropy(torch.zeros(1, 2), torch.tensor([-100])),
            lambda: jax_adapter.HEADS[h.CrossEntropyLoss](h.CrossEntropyLoss(), jnp.zeros((1, 2)), jnp.array([-100])),
-           lambda: h.CrossEntropyLoss().forward({}, np.zeros((1, 2)), np.array([-100]))[0])  # fmt: skip
+           lambda: h.CrossEntropyLoss().forward({}, np.zeros((1, 2)), np.array([-100]))[0])
     yield ("CTC, sum over the classes of the gradient with respect to what it takes (torch: log-probabilities; reference: logits)",
            lambda: np.round(grad(_ctc, LOGITS.tolist()).sum(-1), 12), None,
-           lambda: np.round(CTCLoss(reduction="sum").forward({}, LOGITS, np.array([[1]]))[1](1.0).sum(-1), 12))  # fmt: skip
+           lambda: np.round(CTCLoss(reduction="sum").forward({}, LOGITS, np.array([[1]]))[1](1.0).sum(-1), 12))
     yield ("the same, by difference quotients of torch's loss",
            lambda: [float(_ctc(torch.tensor(LOGITS + step)) - _ctc(torch.tensor(LOGITS))) * 2**10 for step in STEPS],
-           None, None)  # fmt: skip
+           None, None)
     yield ("embedding of index 2 where there are 2", lambda: F.embedding(torch.tensor([2]), torch.ones(2, 1)),
            lambda: jnp.take(jnp.ones((2, 1)), jnp.array([2]), axis=0),
-           lambda: rule(Embedding(2, 1), 2, params={"weight": [[1.0], [1.0]]}))  # fmt: skip
+           lambda: rule(Embedding(2, 1), 2, params={"weight": [[1.0], [1.0]]}))
 
 
 def nameless() -> list[list[str]]:
     """Return a row for each function without a layer: its derivative at a point on torch and on jax."""
     with jax.enable_x64(new_val=True):
         return [[f"`{name}`", shown(x), answer(lambda f=f, x=x: grad(f, x)), answer(lambda g=g, x=x: jgrad(g, x))]
-                for name, f, g, x in NAMELESS]  # fmt: skip
+                for name, f, g, x in NAMELESS]
 
 
 def asked() -> list[list[str]]:

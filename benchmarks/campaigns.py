@@ -29,16 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from backproof.diff import compare_reports
-from backproof.folders import CAMPAIGN
-from backproof.ledger import Ledger
-from backproof.reading import read_report
+from backproof.compare.comparison import compare_reports
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.report import Tally
-from backproof.store import Examined, Store
+from backproof.report.folders import CAMPAIGN
+from backproof.report.ledger import Ledger
+from backproof.report.reading import read_report
+from backproof.report.report import Tally
+from backproof.verify.store import Examined, Store
 from document import conditions, note, table, write
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()", "verify"]
@@ -146,9 +146,9 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
     quiet: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     address = f"tcp://127.0.0.1:{port}"
     scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-                                  "--no-dashboard"], **quiet)  # fmt: skip
+                                  "--no-dashboard"], **quiet)
     members = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", str(workers),
-                                "--no-dashboard"], **quiet)  # fmt: skip
+                                "--no-dashboard"], **quiet)
     try:
         time.sleep(15)
         yield address
@@ -211,7 +211,7 @@ def workers(cases: int, rounds: int) -> str:
             measure(Path(name), {"4 of Dask": ("--scheduler", address)})
     one = best["1 local"]
     rows = [(choice, f"{found.rate:.1f}", f"{found.rate / one.rate:.2f}", f"{found.driver:.1f}",
-             f"{found.workers:.1f}" if "local" in choice else "-") for choice, found in best.items()]  # fmt: skip
+             f"{found.workers:.1f}" if "local" in choice else "-") for choice, found in best.items()]
     header = ("workers", "cases per second", "times 1 local", "driver, CPU ms per case", "workers, CPU ms per case")
     return (f"### Workers\n\nCases of all families on torch, {cases} in each run, the best of {rounds} runs in turn; 4 workers share "
             f"2 cores.\n\n{table(header, rows)}\n"
@@ -247,7 +247,7 @@ def stores() -> str:
             folder.mkdir()
             store = Store(folder / CAMPAIGN, write=True)
             store.keep(options={"adapters": ["torch"], "precisions": ["float64"], "cases": None, "seed": 0, "layers": None,
-                                "draws_per_network": 4, "jobs": 1}, environment={"python": "3.11"})  # fmt: skip
+                                "draws_per_network": 4, "jobs": 1}, environment={"python": "3.11"})
             store.connection.execute("PRAGMA synchronous = OFF")  # it is filled once
             for number in range(5000):
                 part = Ledger()
@@ -263,7 +263,7 @@ def stores() -> str:
         summed = timed(lambda: read_report(old))
         compared = timed(lambda: compare_reports(read_report(old), read_report(new), (old, new)))
     return (f"### Stores of 1,000,000 certificates ({size:.0f} MiB)\n\nOpened and summed up in {summed:.3f} s; two of them compared in "
-            f"{compared:.3f} s.\n")  # fmt: skip
+            f"{compared:.3f} s.\n")
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -282,7 +282,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     measures = {"kills": lambda: kills(given.times, given.cases or 400, given.seed), "memory": lambda: memory(given.cases or 100_000),
-                "workers": lambda: workers(given.cases or 400, given.rounds), "store": stores}  # fmt: skip
+                "workers": lambda: workers(given.cases or 400, given.rounds), "store": stores}
     text = measures[given.what]()
     text += f"\n{conditions()}"
     print(text)

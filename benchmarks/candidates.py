@@ -93,20 +93,20 @@ def on_torch() -> Iterator[tuple[str, Candidate]]:
     norm, kept = bp.LayerNorm(eps=1e-5), Kept()
     yield "LayerNorm", Candidate(_function(_norm, _norm_back), norm, params=((6,), (6,)))
     yield "LayerNorm ", Candidate(_function(_norm, lambda dy, *s: _norm_back(dy, *s, term=False)), norm, "a term of dx is missing",
-                                  ((6,), (6,)))  # fmt: skip
+                                  ((6,), (6,)))
     yield "LayerNorm  ", Candidate(_function(_norm, lambda dy, *s: _norm_back(dy, *s, single=True)), norm, "one entry of dx off by 1e-4",
-                                   ((6,), (6,)))  # fmt: skip
+                                   ((6,), (6,)))
     yield "ReLU", Candidate(_function(lambda x: (x.relu(), (x,)), lambda dy, x: dy * (x > 0)), bp.ReLU())
     yield "ReLU ", Candidate(_function(lambda x: (x.relu(), (x,)), lambda dy, x: dy * torch.where(x == 0, 2.0, (x > 0).to(dy.dtype))),
-                             bp.ReLU(), "the slope at 0 is 2")  # fmt: skip
+                             bp.ReLU(), "the slope at 0 is 2")
     yield "Tanh", Candidate(_function(lambda x: (y := x.tanh(), (y,)), lambda dy, y: dy * (1 - y * y)), bp.Tanh())
     yield "Tanh ", Candidate(_function(lambda x: (y := x.tanh(), (y,)), _strided), bp.Tanh(), "dy is read as if it were contiguous")
     yield "Tanh  ", Candidate(_function(lambda x: (y := x.tanh(), (y,)), lambda dy, y: 1 - y * y), bp.Tanh(), "dy is ignored")
     yield "Tanh   ", Candidate(_function(kept.forward, kept.backward), bp.Tanh(), "its output is kept on an object")
     yield "Softplus", Candidate(_function(lambda x: (torch.logaddexp(x, torch.zeros_like(x)), (x,)), lambda dy, x: dy * torch.sigmoid(x)),
-                                bp.Softplus())  # fmt: skip
+                                bp.Softplus())
     yield "Softplus ", Candidate(_function(lambda x: (torch.logaddexp(x, torch.zeros_like(x)), (x,)),
-                                           lambda dy, x: dy * x.exp() / (1 + x.exp())), bp.Softplus(), "overflows for large x")  # fmt: skip
+                                           lambda dy, x: dy * x.exp() / (1 + x.exp())), bp.Softplus(), "overflows for large x")
 
 
 def on_jax() -> Iterator[tuple[str, Candidate]]:
@@ -135,7 +135,7 @@ def _gradcheck(candidate: Candidate, *, fast: bool) -> bool:
     torch.manual_seed(0)
     inputs = tuple(torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in (SHAPE, *candidate.params))
     return bool(torch.autograd.gradcheck(lambda x, *p: candidate.call(x, **dict(zip("wb", p, strict=False))), inputs, raise_exception=False,
-                                         fast_mode=fast))  # fmt: skip
+                                         fast_mode=fast))
 
 
 def _check_grads(candidate: Candidate) -> bool:

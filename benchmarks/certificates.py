@@ -14,8 +14,8 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from backproof.certify import certify_layer, expected, expected_plain
-from backproof.probe import Probe
+from backproof.draw.probe import Probe
+from backproof.judge.certify import certify_layer, expected, expected_plain
 from backproof.reference import library
 from backproof.reference.layer import REGISTRY, Shape
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision
@@ -79,7 +79,7 @@ SETTINGS = [
     *_settings("losses", 128, ["CrossEntropyLoss()", "NLLLoss()"], (256,)),
     *_settings("losses", 128, ["CosineEmbeddingLoss()"], (2, 256)),
     *_settings("losses", 16, ["CTCLoss()"], (24, 32)),
-]  # fmt: skip
+]
 
 
 def step_of(setting: Setting, precision: Precision, seed: int = 0) -> LayerTrace:
@@ -115,7 +115,7 @@ def measure(setting: Setting, precision: Precision, runs: int) -> tuple[float, f
     if wrong:
         raise SystemExit(f"{setting}: {wrong[0].tensor} {wrong[0].verdict} {wrong[0].message}")
     plain, rounded, certificate = best(runs, lambda: expected_plain(step), lambda: expected(step, Arithmetic(precision)),
-                                       lambda: certify_layer(step, precision))  # fmt: skip
+                                       lambda: certify_layer(step, precision))
     return plain, rounded, certificate
 
 

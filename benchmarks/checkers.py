@@ -98,9 +98,9 @@ def summary(wrong: Sequence[Result], right: Sequence[Result], checkers: Sequence
         (c.title, caught(chosen(wrong, c)), refused(chosen(right, c, normal)), refused(chosen(right, c, lambda t: not normal(t))),
          seconds(c, middle), seconds(c, widest), seconds(c, widest, fresh=True))
         for c in checkers
-    ]  # fmt: skip
+    ]
     return table(("checker", "mistakes caught", "correct networks refused", "the same at kinks, zeros and saturation",
-                  f"ms per check, width {middle}", f"width {widest}", f"first check, width {widest}"), rows)  # fmt: skip
+                  f"ms per check, width {middle}", f"width {widest}", f"first check, width {widest}"), rows)
 
 
 def split(what: str, label: Callable[[Trial], str], results: Sequence[Result], rate: Callable[[Sequence[Result]], str]) -> str:
@@ -124,7 +124,7 @@ def details(wrong: Sequence[Result], right: Sequence[Result]) -> str:
         split("correct networks refused, by regime", lambda t: t.case.regime, right, refused),
         split("in the normal regime, by activation", lambda t: t.activation, normal, refused),
         split("in the normal regime, by width", lambda t: f"{t.width} x {t.width}", normal, refused),
-    ))  # fmt: skip
+    ))
 
 
 def ratios(results: Sequence[Result], checkers: Sequence[Checker]) -> str:
@@ -222,7 +222,7 @@ def main() -> None:
     asked += " --slow-large" * options.slow_large + f" --widths {options.widths}" * (tuple(widths) != WIDTHS)
     text = INTRODUCTION.format(command=f"python benchmarks/checkers.py {asked}", batch=BATCH, part=PART / 2, slow=SLOW_WIDTH,
                                wrong=len(mistakes), right=len(intact), message=message_cost(), structures=options.structures,
-                               seeds=options.seeds)  # fmt: skip
+                               seeds=options.seeds)
     text += f"{summary(wrong, right, checkers)}\n{details(wrong, right)}\n{ratios((*wrong, *right), checkers)}"
     if options.large:
         text += LARGE_INTRODUCTION.format(large=LARGE, trials=options.large, slow="1" if options.slow_large else "not run")

@@ -16,12 +16,12 @@ import torch
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import load, lowered
 from backproof.adapters import torch as torch_adapter
-from backproof.certify import Certificate, certify
-from backproof.examine import Examiner
+from backproof.judge.certify import Certificate, certify
 from backproof.reference.case import Case
 from backproof.reference.graph import by_wire
 from backproof.reference.network import Network
 from backproof.reference.rounding import precision_named
+from backproof.verify.examining import Examiner
 from jax.test_util import check_grads
 
 __all__ = ["CHECKERS", "JAX", "SLOW_WIDTH", "TORCH", "Answer", "Checker", "gradcheck"]

@@ -14,8 +14,9 @@ from typing import Any
 
 import backproof as bp
 import numpy as np
-from backproof.certify import expected, named
-from backproof.mistakes import MISTAKES as TABLE
+from backproof.judge.certify import expected, named
+from backproof.judge.mistakes import MISTAKES as TABLE
+from backproof.proof.setting import Setting
 from backproof.reference import library
 from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from backproof.reference.graph import Container, each
@@ -26,7 +27,6 @@ from backproof.reference.piecewise import PReLU
 from backproof.reference.rounding import Arithmetic, precision_named
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
-from backproof.setting import Setting
 from document import conditions, note, table, write
 
 Array = Any
@@ -182,7 +182,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("the largest entry zero", _entry_zeroed, ("single-entry",)),
     Kind("each row times a number of its own", _by_row, ("line-factors", "line-factor")),
     Kind("each entry times a random number", _disturbed, ("unknown",)),
-)  # fmt: skip
+)
 
 
 def subjects() -> Iterator[tuple[Any, tuple[tuple[int, ...], ...], tuple[str, ...]]]:
@@ -261,7 +261,7 @@ def same_numbers(code: str, made: list[tuple[Scene, Array]]) -> bool:
 
 
 OUTCOMES = {"named": "named", "equal": "named as a mistake of the same numbers", "unknown": "unknown", "wrongly": "named wrongly",
-            "missed": "not found"}  # fmt: skip
+            "missed": "not found"}
 """What a diagnosis is worth, best first."""
 
 
@@ -345,7 +345,7 @@ def section(found: Sequence[Trial]) -> str:
         tried = [len({one.kind.words for one in own if one.layer == layer}) for layer in dict.fromkeys(one.layer for one in own)]
         families.append([family, len(tried), f"{min(tried)} to {max(tried)}", *_row(own)])
     parts = [table(("mistake", *header), [*kinds, ["all", *_row(found)]]),
-             table(("family", "layers", "kinds of mistake", *header), families)]  # fmt: skip
+             table(("family", "layers", "kinds of mistake", *header), families)]
     bad = [one for one in found if one.worth in {"wrongly", "missed"}]
     parts += [f"{OUTCOMES[one.worth]}: {one.kind.words}, {one.tensor} of {one.layer}: {one.says}\n" for one in bad]
     return "\n".join(parts)

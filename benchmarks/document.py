@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from backproof.environment import environment
+from backproof.report.environment import environment
 
 __all__ = ["TARGET", "conditions", "milliseconds", "note", "share", "table", "typical", "write"]
 

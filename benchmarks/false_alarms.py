@@ -14,15 +14,15 @@ from itertools import islice
 from multiprocessing import get_context
 from time import perf_counter
 
-from backproof.examine import Examiner
-from backproof.finding import Finding
-from backproof.generate import DRAWS, structures
-from backproof.known import KnownList
-from backproof.ledger import Ledger
+from backproof.draw.structures import DRAWS, structures
+from backproof.judge.known import KnownList
 from backproof.reference.case import Case
 from backproof.reference.layer import REGISTRY
 from backproof.reference.values import REGIMES
-from backproof.report import Tally
+from backproof.report.finding import Finding
+from backproof.report.ledger import Ledger
+from backproof.report.report import Tally
+from backproof.verify.examining import Examiner
 from document import conditions, note, table, write
 
 Parts = list[tuple[str, Ledger]]
@@ -149,7 +149,7 @@ def main() -> None:
             wrong += new
     for finding in wrong:
         print(f"\nUNEXPLAINED {finding.title}, at {finding.index} of {finding.path}: {finding.actual!r} for {finding.expected!r} "
-              f"+- {finding.bound:.3g}\n{finding.case.to_json() if finding.case else ''}")  # fmt: skip
+              f"+- {finding.bound:.3g}\n{finding.case.to_json() if finding.case else ''}")
 
 if __name__ == "__main__":
     main()

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import backproof as bp
-from backproof.baseline import baseline_of, text_of
 from backproof.cli import main
-from backproof.reading import read_report
+from backproof.compare.baseline import baseline_of, text_of
+from backproof.report.reading import read_report
 
 SLOW = 120.0  # seconds: a campaign that goes on shrinks its findings
 STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear",
-                            "torch", "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})  # fmt: skip
+                            "torch", "x" * 5000, "\x00\x1b[2J\n::error::x", "é\u202e", [], {}, [[]], [None], {"": None})
 CASES = ("--adapter", "torch", "--cases", "1", "--layers", "ReLU", "--quiet", "--reports", "reports")
 
 
@@ -72,7 +72,7 @@ def samples(folder: Path) -> dict[str, bytes]:
         def run(self, case: bp.Case) -> bp.Trace:
             trace = torch.run(case)
             wrong = [replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / 2}) if "weight" in s.d_params else s
-                     for s in trace.layers]  # fmt: skip
+                     for s in trace.layers]
             return replace(trace, layers=tuple(wrong))
 
     report = bp.verify(adapters=[Mistaken()], cases=16, layers=["Linear", "LeakyReLU", "Hardsigmoid"], reports=folder / "made")
@@ -83,7 +83,7 @@ def samples(folder: Path) -> dict[str, bytes]:
         raise RuntimeError("the mistake was not found: there is no finding to mutate")
     good = {name: (folder / "good" / name).read_bytes() for name in ("campaign.sqlite", "report.json")}
     return {**good, **{name: (place / name).read_bytes() for name in ("case.json", "finding.json")},
-            "baseline.toml": text_of(baseline_of(read_report(folder / "good"))).encode()}  # fmt: skip
+            "baseline.toml": text_of(baseline_of(read_report(folder / "good"))).encode()}
 
 
 def mutated(rng: random.Random, data: bytes, *, is_json: bool) -> bytes:
@@ -161,7 +161,7 @@ def _digits(rng: random.Random, data: bytes) -> bytes:
 BYTES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
     _cut, _flipped, _spliced, _digits, lambda _, __: b"", lambda _, data: b"\xef\xbb\xbf" + data, lambda rng, _: rng.randbytes(200),
     lambda _, data: b"[" * 10_000 + data,
-)  # fmt: skip
+)
 
 
 def fault(arguments: list[str], folder: Path) -> str:

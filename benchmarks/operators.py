@@ -18,7 +18,7 @@ PLUMBING = frozenset((
     "contiguous", "device", "dtype", "enable_x64", "finfo", "flatten", "flip", "float32", "float64", "full", "indices", "inf",
     "moveaxis", "movedim", "new_zeros", "ones", "ones_like", "pad", "promote_types", "repeat", "reshape", "roll", "split", "stack",
     "swapaxes", "tensor", "to", "transpose", "tril", "triu", "type", "unbind", "zeros", "zeros_like", "append", "get", "upper",
-))  # fmt: skip
+))
 
 
 class _Operators(ast.NodeVisitor):

@@ -23,7 +23,7 @@ RUNS = {"default": ("torch", "jax:jit"), "torch": ("torch",)}
 def child(adapters: list[str], cases: int, seed: int) -> None:
     """Run `verify` in this process and print its figures as JSON."""
     from backproof.adapters import load  # the parent needs no framework
-    from backproof.run import verify
+    from backproof.verify.run import verify
 
     for name in adapters:
         load(name)
@@ -34,7 +34,7 @@ def child(adapters: list[str], cases: int, seed: int) -> None:
         wall = perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": dict(report.seconds), "wall": wall, "peak": peak, "before": before, "cases": report.cases,
-                      "compared": report.compared, "findings": [f.title for f in report.findings]}))  # fmt: skip
+                      "compared": report.compared, "findings": [f.title for f in report.findings]}))
 
 
 def run(adapters: tuple[str, ...], cases: int, seed: int = 0) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def shares(cases: int, seed: int) -> str:
         own = found["wall"] - frameworks
         seconds = [f"{s:.1f}" for s in (frameworks, harness, reporting, own - harness - reporting, found["wall"])]
         rows.append((name, found["cases"], f"{found['compared']:,}", *seconds, f"{100 * own / frameworks:.0f} %",
-                     f"{found['cases'] / found['wall']:.1f}"))  # fmt: skip
+                     f"{found['cases'] / found['wall']:.1f}"))
     return table(("adapters", "cases", "entries", "frameworks: s", "draw, reference, compare: s", "self-test, verdicts: s",
-                  "rest: s", "in all: s", "our own work / frameworks", "cases per s"), rows)  # fmt: skip
+                  "rest: s", "in all: s", "our own work / frameworks", "cases per s"), rows)
 
 
 def memory(name: str, cases: int, seed: int) -> str:

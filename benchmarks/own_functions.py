@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import Any
 
 import backproof as bp
-from backproof import strategies
 from backproof.adapters import own_function
+from backproof.draw import strategies
 from backproof.reference.head import pairs
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY
@@ -40,7 +40,7 @@ def scan(framework: str, cases: int) -> tuple[Counter[str], float]:
         note(f"{framework}: {counted['settings']} {like}")
         report = bp.check(own_function(framework, like), like, framework=framework, cases=cases, seed=seed, precisions=PRECISIONS)
         counted += Counter({"settings": 1, "layers": seed == 0 and not isinstance(like, Head), "heads": isinstance(like, Head),
-                            "entries": report.compared, "known": len(report.known), "unexplained": len(report.findings)})  # fmt: skip
+                            "entries": report.compared, "known": len(report.known), "unexplained": len(report.findings)})
         for finding in report.findings:
             print(f"UNEXPLAINED on {framework}: {finding.title}\n  {finding.case}\n  {finding.diagnosis.sentence}", flush=True)
     return counted, perf_counter() - start
@@ -70,9 +70,9 @@ def main() -> None:
     for framework in options.framework or ("torch", "jax"):
         counted, seconds = scan(framework, options.cases)
         rows.append((framework, *(f"{counted[name]:,}" for name in ("layers", "heads", "settings", "entries", "known", "unexplained")),
-                     f"{seconds:,.0f}"))  # fmt: skip
+                     f"{seconds:,.0f}"))
     text = INTRODUCTION.format(command=f"python benchmarks/own_functions.py --cases {options.cases}", cases=options.cases,
-                               precisions=", ".join(PRECISIONS))  # fmt: skip
+                               precisions=", ".join(PRECISIONS))
     text += f"{table(('framework', 'layers', 'heads', 'settings', 'entries compared', 'known', 'unexplained', 'seconds'), rows)}\n"
     text += conditions()
     print(text)

@@ -11,22 +11,22 @@ from time import perf_counter
 from typing import Any
 
 from backproof.adapters import load
-from backproof.finding import Finding
-from backproof.page import page
 from backproof.reference.activations import ReLU
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
-from backproof.report import Report
-from backproof.run import Run
+from backproof.report.finding import Finding
+from backproof.report.page import page
+from backproof.report.report import Report
+from backproof.verify.run import Run
 from document import conditions, milliseconds, table, write
 
 SIZES = (100, 1_000, 10_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+             "--disable-component-update", "--disable-sync"]
 TIMED = """async (change) => {
   const settled = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   await settled();
@@ -39,7 +39,7 @@ TIMED = """async (change) => {
   return [script, performance.now() - start, document.getElementById("shown").textContent];
 }"""
 CHANGES = {"filter by layer": ("layer", "Layer7"), "and by verdict": ("verdict", "imprecise"), "all again": ("verdict", ""),
-           "search, first": ("q", "dweight 12"), "search, again": ("q", "dweight 3")}  # fmt: skip
+           "search, first": ("q", "dweight 12"), "search, again": ("q", "dweight 3")}
 
 
 class Mistaken:
@@ -51,7 +51,7 @@ class Mistaken:
         trace = load("torch").run(case)
         return replace(trace, layers=tuple(
             replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / 2}) if "weight" in s.d_params else s
-            for s in trace.layers))  # fmt: skip
+            for s in trace.layers))
 
 
 def report_of(count: int) -> Report:
@@ -65,7 +65,7 @@ def report_of(count: int) -> Report:
 def _variant(finding: Finding, n: int) -> Finding:
     verdict = ("wrong", "imprecise", "nonfinite")[n % 3]
     return replace(finding, layer=f"Layer{n % 70}", adapter=("torch", "jax:jit", "torch:compile")[n % 5 % 3], verdict=verdict, count=n + 1,
-                   precision=("float64", "float32")[n % 2])  # fmt: skip
+                   precision=("float64", "float32")[n % 2])
 
 
 def measure(count: int, folder: Path) -> tuple[Any, ...]:

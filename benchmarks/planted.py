@@ -107,7 +107,7 @@ def _sigmoid(scene: Scene) -> dict[str, Array]:
 PLANTED: dict[type[Layer], tuple[type[Layer], Callable[[Scene], dict[str, Array]]]] = {
     PlantedLinear: (Linear, _linear), PlantedReLU: (a.ReLU, _relu), PlantedTanh: (a.Tanh, _tanh),
     PlantedSigmoid: (a.Sigmoid, _sigmoid),
-}  # fmt: skip
+}
 """Every layer that can hold a mistake: the layer it stands in for, and its right backward."""
 
 
@@ -186,7 +186,7 @@ MISTAKES: dict[str, Mistake] = {
     "rows-permuted": Mistake("the rows are shifted by one", _rows_permuted, ("dweight", "dx"), wide=True),
     "stale-mask": Mistake("the mask or slope of another example", _stale, (), ("dx",)),
     "upstream-ignored": Mistake("the upstream gradient is taken for all ones", _upstream_ignored, ("dweight",), ("dx",)),
-}  # fmt: skip
+}
 
 
 def _backward(scene: Scene) -> dict[str, Array]:

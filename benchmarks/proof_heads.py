@@ -27,7 +27,7 @@ NEAR = {"hinge", "cosine"}
 DEFINITIONS: dict[str, Callable[[Numbers], Numbers]] = {
     "linear": each(lambda x: x), "sigmoid": each(sigmoid), "softmax": softmax, "tanh": each(lambda x: x.tanh()),
     "log_softmax": lambda x: [a.log() for a in softmax(x)],
-}  # fmt: skip
+}
 
 
 def no_log_of_zero(weight: float, x: Any) -> Any:
@@ -58,7 +58,7 @@ LOSS: dict[str, Callable[[Numbers, np.ndarray], Any]] = {
     "kl": summed(lambda a, y: no_log_of_zero(y, arb(y)) - no_log_of_zero(y, a)),
     "kl_div": summed(lambda a, y: no_log_of_zero(y, arb(y)) - y * a), "soft_margin": summed(lambda a, y: (1 + (-y * a).exp()).log()),
     "hinge": summed(lambda a, y: 1 - y * a if y * a < 1 else arb(0)),
-}  # fmt: skip
+}
 
 
 def rows(head: Head, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -98,7 +98,7 @@ def errors(head: Head, z: np.ndarray, target: np.ndarray) -> tuple[float, float,
         unit = max(float(np.spacing(size(exact))), *(size(s) * d for s, d in zip(slopes, spacing, strict=True)))
         off = size(arb(float(value)) - exact) / unit
         offs = [size(arb(float(dz[k])) - slopes[k]) / max(float(np.spacing(size(slopes[k]))), *(size(curvature[j][k]) * spacing[j]
-                for j in range(SIZE))) for k in range(SIZE) if size(slopes[k]) > WIDTH]  # fmt: skip
+                for j in range(SIZE))) for k in range(SIZE) if size(slopes[k]) > WIDTH]
     return off, max(offs, default=0.0), step_excess(head, z, target) if np.max(np.abs(z)) <= MODERATE else 0.0
 
 

@@ -15,14 +15,14 @@ import torch
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import torch as torch_adapter
 from backproof.adapters.torch import to_numpy, to_torch
-from backproof.certify import Certificate, certify_layer, judge
-from backproof.contract import said
-from backproof.known import KnownList
+from backproof.judge.certify import Certificate, certify_layer, judge
+from backproof.judge.known import KnownList
+from backproof.proof.contract import said
+from backproof.proof.setting import Point, Setting
 from backproof.reference.layer import Backward, Layer, Params, Shape
 from backproof.reference.rounding import PRECISIONS, Array, Rounded
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
-from backproof.setting import Point, Setting
 
 __all__ = ["FRAMEWORKS", "Headed", "Tensors", "certified", "held", "on_jax", "on_torch", "trace_of"]
 
@@ -65,7 +65,7 @@ def held(point: Point, precision: str) -> Point:
 
 
 def _called(setting: Setting, lowerings: Mapping[type, Any], heads: Mapping[type, Any], convert: Callable[[np.ndarray], Any],
-            dtype: Any) -> Callable[..., Any]:  # fmt: skip
+            dtype: Any) -> Callable[..., Any]:
     """Return a setting's lowering as a function of parameters and inputs."""
     layer = setting.layer
     if not isinstance(layer, Headed):
@@ -93,7 +93,7 @@ def on_torch(setting: Setting, point: Point) -> dict[str, np.ndarray]:
     ys = y if isinstance(y, tuple) else (y,)
     torch.autograd.backward(ys, [to_torch(dy) for dy in point.dys])
     return _named(setting, map(to_numpy, ys), [to_numpy(x.grad) if x.is_floating_point() else None for x in xs],
-                  {name: to_numpy(given[name].grad) for name in setting.parameters})  # fmt: skip
+                  {name: to_numpy(given[name].grad) for name in setting.parameters})
 
 
 def on_jax(setting: Setting, point: Point) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ def on_jax(setting: Setting, point: Point) -> dict[str, np.ndarray]:
         d_moving, dparams = pullback(dys if isinstance(y, tuple) else dys[0])
         dxs = dict(zip(real, map(np.asarray, d_moving), strict=True))
         return _named(setting, map(np.asarray, y if isinstance(y, tuple) else (y,)), [dxs.get(k) for k in range(len(setting.below))],
-                      {name: np.asarray(d) for name, d in dparams.items()})  # fmt: skip
+                      {name: np.asarray(d) for name, d in dparams.items()})
 
 
 FRAMEWORKS: dict[str, Callable[[Setting, Point], dict[str, np.ndarray]]] = {"torch": on_torch, "jax": on_jax}
@@ -133,9 +133,9 @@ def trace_of(setting: Setting, point: Point, found: Tensors) -> LayerTrace:
         (z,), dtype = point.inputs, point.dys[0].dtype
         target = layer.target(z.shape)
         return LayerTrace("head", layer.head, (z, target if target.dtype.kind == "i" else target.astype(dtype)), one(layer.output_names),
-                          (found["dz"],), dys, {}, {})  # fmt: skip
+                          (found["dz"],), dys, {}, {})
     return LayerTrace("layer", layer, point.inputs, one(layer.output_names), tuple(found.get(f"d{name}") for name in layer.input_names),
-                      dys, point.params, {name: found[f"d{name}"] for name in setting.parameters})  # fmt: skip
+                      dys, point.params, {name: found[f"d{name}"] for name in setting.parameters})
 
 
 def certified(framework: str, setting: Setting, point: Point, precision: str) -> tuple[list[Certificate], tuple[str, ...]] | str:

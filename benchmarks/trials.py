@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from backproof.adapters import load
-from backproof.certify import tensors
+from backproof.judge.certify import tensors
 from backproof.reference import activations as a
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
@@ -74,7 +74,7 @@ def mistaken(widths: Sequence[int], structures: int, seeds: int, seed: int) -> I
                 masked = code == "stale-mask" and number % 2 == 0
                 network = _network(rng, width, a.ReLU if masked else activation, int(rng.integers(2, 4)))
                 places = [(i, t) for i, layer in enumerate(network.layers)
-                          for t in (mistake.linear if isinstance(layer, Linear) else mistake.activation)]  # fmt: skip
+                          for t in (mistake.linear if isinstance(layer, Linear) else mistake.activation)]
                 index, tensor = places[rng.integers(len(places))]
                 layer = network.layers[index]
                 wrong, right = (_with(network, index, _planted(layer, plant)) for plant in (Plant(code, tensor), None))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from backproof.adapters.jax.versions import enable_x64
-from backproof.known import Known, load_known
+from backproof.judge.known import Known, load_known
 from document import table
 from jax import lax
 from packaging.specifiers import SpecifierSet
@@ -362,7 +362,7 @@ def tables(record: Answers) -> str:
         else:
             same.append([question.name, right, cell(question, first[1])])
     return "\n".join((table(("what changed", "right", *STEPS, "changed in"), moved), f"The same in all {len(record)} versions:\n",
-                      table(("what did not", "right", "jax"), same)))  # fmt: skip
+                      table(("what did not", "right", "jax"), same)))
 
 
 def main() -> None:

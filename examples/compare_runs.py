@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import backproof as bp
-from backproof.comparison import as_text
-from backproof.diff import compare_reports
+from backproof.compare.comparison import compare_reports
+from backproof.compare.formats import as_text
 
 torch = bp.adapters.load("torch")
 
@@ -17,7 +17,7 @@ class Changed:
     def run(self, case: bp.Case) -> bp.Trace:
         trace = torch.run(case)
         wrong = [replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / 2}) if "weight" in s.d_params else s
-                 for s in trace.layers]  # fmt: skip
+                 for s in trace.layers]
         return replace(trace, layers=tuple(wrong))
 
 

@@ -15,7 +15,7 @@ class Mistaken:
     def run(self, case: bp.Case) -> bp.Trace:
         trace = torch.run(case)
         wrong = [replace(s, d_params={**s.d_params, "weight": s.d_params["weight"] / case.batch}) if "weight" in s.d_params else s
-                 for s in trace.layers]  # fmt: skip
+                 for s in trace.layers]
         return replace(trace, layers=tuple(wrong))
 
 

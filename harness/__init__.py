@@ -3,66 +3,75 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Public names and where they live. They are imported on first use, so that `import backproof` costs nothing.
+if TYPE_CHECKING:
+    from backproof.adapters import Adapter as Adapter
+    from backproof.check.checking import GradientMismatch as GradientMismatch
+    from backproof.check.checking import assert_gradients as assert_gradients
+    from backproof.check.checking import check as check
+    from backproof.gradients import check_gradients as check_gradients
+    from backproof.judge.certify import Certificate as Certificate
+    from backproof.proof.proving import Proof as Proof
+    from backproof.proof.proving import prove as prove
+    from backproof.reference.case import Case as Case
+    from backproof.reference.layer import Constant as Constant
+    from backproof.reference.layer import Layer as Layer
+    from backproof.reference.network import Network as Network
+    from backproof.reference.trace import LayerTrace as LayerTrace
+    from backproof.reference.trace import Trace as Trace
+    from backproof.report.finding import Finding as Finding
+    from backproof.report.report import Report as Report
+    from backproof.verify.run import verify as verify
+
+# Public names and where they live. They are imported on first use, so that `import backproof` costs nothing; every registered layer and
+# head is one too.
 _HOMES = {
-    "verify": ".run",
-    "check": ".checker",
-    "assert_gradients": ".checker",
-    "GradientMismatch": ".checker",
-    "check_gradients": ".handwritten",
-    "prove": ".proof",
-    "Proof": ".proof",
-    "Report": ".report",
-    "Finding": ".finding",
-    "Certificate": ".certify",
-    "Case": ".reference.case",
-    "Network": ".reference.network",
-    "Trace": ".reference.trace",
-    "LayerTrace": ".reference.trace",
-    "Layer": ".reference.layer",
-    "Constant": ".reference.layer",
-    "Adapter": ".adapters",
-    **{
-        name: f".reference.{module}"
-        for module, names in {
-            "linear": "Linear",
-            "activations": (
-                "Identity ReLU LeakyReLU PReLU ReLU6 ELU SELU CELU GELU SiLU Mish Sigmoid LogSigmoid Tanh Softplus Softsign Hardtanh "
-                "Hardsigmoid Hardswish Softmax LogSoftmax GLU SwiGLU"
-            ),
-            "convolution": "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d",
-            "pooling": "MaxPool1d MaxPool2d AvgPool1d AvgPool2d AdaptiveAvgPool2d GlobalAvgPool GlobalMaxPool Sum Mean",
-            "normalization": "BatchNorm LayerNorm RMSNorm GroupNorm InstanceNorm",
-            "attention": "ScaledDotProductAttention MultiheadAttention RotaryEmbedding",
-            "recurrent": "RNN GRU LSTM",
-            "indexing": "Embedding Dropout Gather ScatterAdd IndexSelect",
-            "reductions": "CumSum CumProd Prod LogSumExp Normalize",
-            "wiring": "Flatten Reshape Transpose Concatenate Add Multiply Fork",
-            "containers": "Sequential Residual Parallel Shared",
-            "head": "Head",
-            "heads": (
-                "MSELoss L1Loss HuberLoss SmoothL1Loss HingeLoss SoftMarginLoss BCEWithLogitsLoss KLDivLoss NLLLoss CrossEntropyLoss "
-                "CosineEmbeddingLoss"
-            ),
-            "ctc": "CTCLoss",
-        }.items()
-        for name in names.split()
-    },
+    "verify": "verify.run",
+    "check": "check.checking",
+    "assert_gradients": "check.checking",
+    "GradientMismatch": "check.checking",
+    "check_gradients": "gradients",
+    "prove": "proof.proving",
+    "Proof": "proof.proving",
+    "Report": "report.report",
+    "Finding": "report.finding",
+    "Certificate": "judge.certify",
+    "Case": "reference.case",
+    "Network": "reference.network",
+    "Trace": "reference.trace",
+    "LayerTrace": "reference.trace",
+    "Layer": "reference.layer",
+    "Constant": "reference.layer",
+    "Adapter": "adapters",
 }
-_MODULES = ("adapters", "strategies", "reference")
+_MODULES = {"adapters": "adapters", "strategies": "draw.strategies", "reference": "reference"}
 
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604  (the names stand in the table above)
+# Importing a submodule binds its name here, once. Where a room bears the name of its function, the function is what the name is for.
+for _room in ("check", "verify"):
+    import_module(f"{__name__}.{_room}")
+    del globals()[_room]
+del _room
+
+
+def _layers() -> dict[str, Any]:
+    """Return the layers and heads of the reference by name."""
+    import_module(f"{__name__}.reference.library")
+    registry: dict[str, Any] = import_module(f"{__name__}.reference.layer").REGISTRY
+    return {name: cls for name, cls in registry.items() if cls.__module__.startswith(f"{__name__}.reference.")}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return import_module(f"{__name__}.{_MODULES[name]}")
+    if name == "__all__":
+        return __dir__()
+    if name[:1].isupper() and (found := _layers().get(name)) is not None:
+        return found
     raise AttributeError(f"module 'backproof' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*_HOMES, *_MODULES, *_layers()])

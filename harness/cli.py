@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from backproof.draw.probe import Probe
+from backproof.reference.case import Case
+from backproof.report.report import Report
+from backproof.verify.replay import load_case, replay
 from click.core import ParameterSource
-
-from .probe import Probe
-from .reference.case import Case
-from .replay import load_case, replay
-from .report import Report
 
 __all__ = ["main"]
 
@@ -40,7 +39,7 @@ def _split(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    from .engine import cores  # noqa: PLC0415
+    from backproof.verify.executor import cores  # noqa: PLC0415
 
     if value == "auto":
         return cores()
@@ -75,15 +74,15 @@ def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int
 def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None, seed: int, precisions: tuple[str, ...],
            layers: list[str] | None, minutes: float | None, jobs: int, scheduler: str | None, timeout: float, memory: float | None,
            compilation_cache: bool, reports: str, resume: Path | None, keep: int | None, baseline: Path | None, junit: Path | None,
-           quiet: bool, strict: bool) -> None:  # fmt: skip
+           quiet: bool, strict: bool) -> None:
     """Check frameworks over random networks and write a report. Without --cases and --minutes, 200 cases."""
-    from .campaign import Campaign  # noqa: PLC0415
-    from .conclusion import Conclusion  # noqa: PLC0415
-    from .engine import Engine, Limits  # noqa: PLC0415
-    from .folders import keep as keep_newest  # noqa: PLC0415
-    from .progress import watch  # noqa: PLC0415
-    from .run import Run, run_all  # noqa: PLC0415
-    from .work import HARNESS  # noqa: PLC0415
+    from backproof.compare.outcome import Conclusion  # noqa: PLC0415
+    from backproof.report.folders import keep as keep_newest  # noqa: PLC0415
+    from backproof.verify.campaign import Campaign  # noqa: PLC0415
+    from backproof.verify.executor import Engine, Limits  # noqa: PLC0415
+    from backproof.verify.job import HARNESS  # noqa: PLC0415
+    from backproof.verify.progress import watch  # noqa: PLC0415
+    from backproof.verify.run import Run, run_all  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a job of CI leaves a report too
     if strict and baseline is None:
@@ -92,7 +91,7 @@ def verify(context: click.Context, adapters: tuple[str, ...], cases: int | None,
     limits = Limits(timeout, None if memory is None else int(memory * 2**30), compilation_cache)
     wanted = None if cases is None and minutes is not None else cases or 200
     made_of: dict[str, Any] = {"adapters": adapters or _installed() if resume is None else (), "seed": seed, "layers": layers,
-                               "precisions": precisions or ("float64", "float32")}  # fmt: skip
+                               "precisions": precisions or ("float64", "float32")}
     campaign = None
     if resume is not None:
         given = [f"--{name}" for name in made_of if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
@@ -123,7 +122,7 @@ def _installed() -> tuple[str, ...]:
 
     In CI an absent framework is an error: nothing is skipped there.
     """
-    from .adapters import MissingFrameworkError  # noqa: PLC0415
+    from backproof.adapters import MissingFrameworkError  # noqa: PLC0415
 
     found = []
     for name in ("torch", "jax:jit"):
@@ -154,17 +153,17 @@ def _installed() -> tuple[str, ...]:
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for each call, made in a process of its own.")
 @click.option("--reports", type=click.Path(file_okay=False), help="Where a report is written to; none is otherwise.")
 def check_command(candidate: str, like: str | None, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
-                  params: tuple[str, ...], shapes: tuple[str, ...], timeout: float | None, reports: str | None) -> None:  # fmt: skip
+                  params: tuple[str, ...], shapes: tuple[str, ...], timeout: float | None, reports: str | None) -> None:
     """Check a layer or head that you wrote: a function, a torch.nn.Module, or hand-written NumPy."""
-    from .checker import check  # noqa: PLC0415
-    from .reference import library  # noqa: PLC0415
-    from .reference.layer import parse  # noqa: PLC0415
+    from backproof.check.checking import check  # noqa: PLC0415
+    from backproof.reference import library  # noqa: PLC0415
+    from backproof.reference.layer import parse  # noqa: PLC0415
 
     library.load_all()
     given = {mine: theirs if like is not None else _shape("--param", theirs) for mine, theirs in map(_pair, params)}
     report = check(_imported(candidate), None if like is None else parse(like), framework=framework,
                    precisions=precisions or ("float64", "float32"), cases=cases, seed=seed, params=given, timeout=timeout,
-                   shapes=[tuple(_shape("--shape", one) for one in text.split("/")) for text in shapes] or None)  # fmt: skip
+                   shapes=[tuple(_shape("--shape", one) for one in text.split("/")) for text in shapes] or None)
     _show(report)
     if reports is not None:
         click.echo(f"report: {report.save(reports)}/report.md")
@@ -215,7 +214,7 @@ def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
 @click.option("--print", "only_print", is_flag=True, help="Print the path and open nothing.")
 def show(folder: Path, only_print: bool) -> None:
     """Open the newest report at or below FOLDER (default: reports) in a browser."""
-    from .show import newest, opened  # noqa: PLC0415
+    from backproof.report.show import newest, opened  # noqa: PLC0415
 
     page = newest(folder)
     click.echo(page)
@@ -224,7 +223,7 @@ def show(folder: Path, only_print: bool) -> None:
 
 
 def _checked_again(probe: Probe) -> Report:
-    from .checker import check_again  # noqa: PLC0415
+    from backproof.check.checking import check_again  # noqa: PLC0415
 
     if not probe.candidate:
         raise click.UsageError("the candidate of this finding stood in a script or a closure, and cannot be imported. Do: python repro.py")
@@ -239,9 +238,9 @@ def _checked_again(probe: Probe) -> Report:
 @click.option("--strict", is_flag=True, help="Fail on what is to be looked at too: conventions and margins that moved.")
 def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict: bool) -> None:
     """Compare two reports (files, their folders, or folders of which the newest counts): exit 1 where something got worse."""
-    from .comparison import FORMATS  # noqa: PLC0415
-    from .diff import compare_reports  # noqa: PLC0415
-    from .reading import read_report  # noqa: PLC0415
+    from backproof.compare.comparison import compare_reports  # noqa: PLC0415
+    from backproof.compare.formats import FORMATS  # noqa: PLC0415
+    from backproof.report.reading import read_report  # noqa: PLC0415
 
     found = compare_reports(read_report(old), read_report(new), (old, new))
     text = FORMATS[form](found)
@@ -258,8 +257,8 @@ def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where something else would be accepted.")
 def baseline_command(report: Path, file: Path, *, check: bool) -> None:
     """Accept what a report shows: write it into a baseline FILE and say what that changes."""
-    from .baseline import accepted, baseline_of, read_baseline, text_of  # noqa: PLC0415
-    from .reading import read_report  # noqa: PLC0415
+    from backproof.compare.baseline import accepted, baseline_of, read_baseline, text_of  # noqa: PLC0415
+    from backproof.report.reading import read_report  # noqa: PLC0415
 
     before = read_baseline(file) if file.exists() else None
     after = baseline_of(read_report(report), before)
@@ -276,9 +275,8 @@ def baseline_command(report: Path, file: Path, *, check: bool) -> None:
 
 
 def _show(report: Report, *, brief: bool = False) -> None:
+    from backproof.report.terminal import render, view  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
-
-    from .text import render, view  # noqa: PLC0415
 
     if sys.stdout.isatty() and not brief:
         Console().print(view(report))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .report import Report
+    from backproof.report.report import Report
 
 __all__ = ["Checks"]
 
@@ -39,7 +39,7 @@ class Checks:
         Options given here go before those of the marker, and these before those of the command line.
         """
         __tracebackhide__ = True
-        from .checker import GradientMismatch, check  # noqa: PLC0415  (a run of pytest without a check loads nothing)
+        from backproof.check.checking import GradientMismatch, check  # noqa: PLC0415  (a run of pytest without a check loads nothing)
 
         folder = options.pop("reports", self.reports)
         report = check(candidate, like, **{**self.defaults, **options})
@@ -63,7 +63,7 @@ def _headline(report: Report) -> str:
 
 
 def _rendered(report: Report) -> str:
-    from .text import render  # noqa: PLC0415
+    from backproof.report.terminal import render  # noqa: PLC0415
 
     columns = shutil.get_terminal_size((WIDEST + MARGIN, 24)).columns
     return render(report, min(WIDEST, max(NARROWEST, columns - MARGIN)), brief=True)
@@ -201,7 +201,7 @@ def _safe(nodeid: str) -> str:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Give pytest's summary the first line of what a check said, where pytest itself would repeat all of it: in CI."""
     report = yield
-    checker = sys.modules.get("backproof.checker")
+    checker = sys.modules.get("backproof.check.checking")
     crash = getattr(report.longrepr, "reprcrash", None)
     if checker is not None and crash is not None and call.excinfo is not None and call.excinfo.errisinstance(checker.GradientMismatch):
         crash.message = crash.message.partition("\n")[0]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .gated import GLU, LogSoftmax, Softmax, SwiGLU
-from .piecewise import Hardsigmoid, Hardswish, Hardtanh, Identity, LeakyReLU, PReLU, ReLU, ReLU6
-from .smooth import CELU, ELU, GELU, SELU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh
+from backproof.reference.gated import GLU, LogSoftmax, Softmax, SwiGLU
+from backproof.reference.piecewise import Hardsigmoid, Hardswish, Hardtanh, Identity, LeakyReLU, PReLU, ReLU, ReLU6
+from backproof.reference.smooth import CELU, ELU, GELU, SELU, LogSigmoid, Mish, Sigmoid, SiLU, Softplus, Softsign, Tanh
 
 __all__ = [
     "CELU", "ELU", "GELU", "GLU", "SELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid",
     "LogSoftmax", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "SwiGLU", "Tanh",
-]  # fmt: skip
+]

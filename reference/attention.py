@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-
-from .direction import Directed, numbers_of
-from .functions import affine, recomputed, sum_of_products
-from .fused import normalized_exp, weighted_difference
-from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
+from backproof.reference.direction import Directed, numbers_of
+from backproof.reference.functions import affine, recomputed, sum_of_products
+from backproof.reference.fused import normalized_exp, weighted_difference
+from backproof.reference.layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
 
 __all__ = ["MultiheadAttention", "RotaryEmbedding", "ScaledDotProductAttention"]
 
@@ -61,7 +60,7 @@ def _over_groups(a: Array, b: Array, groups: int) -> Array:
 
 
 def attend(query: Array, key: Array, value: Array, seen: np.ndarray | None, *, scale: float, added: Array | None = None,
-           groups: int = 1) -> tuple[Array, Pullback]:  # fmt: skip
+           groups: int = 1) -> tuple[Array, Pullback]:
     """Return what ScaledDotProductAttention defines, and its pullback; `seen` is None where every query sees every key.
 
     The queries may be those of several groups, one after the other. A rounded result holds the orders of evaluation in use.

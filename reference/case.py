@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .network import Network
-from .rounding import precision_named
-from .values import REGIMES, Values, draw
+from backproof.reference.network import Network
+from backproof.reference.rounding import precision_named
+from backproof.reference.values import REGIMES, Values, draw
 
 __all__ = ["Case"]
 

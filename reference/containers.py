@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .graph import Container, Place, Wires
-from .layer import Example, Layer, ShapeError, register
-from .linear import Linear
-from .smooth import Tanh
-from .wiring import Add, Concatenate, Multiply
+from backproof.reference.graph import Container, Place, Wires
+from backproof.reference.layer import Example, Layer, ShapeError, register
+from backproof.reference.linear import Linear
+from backproof.reference.smooth import Tanh
+from backproof.reference.wiring import Add, Concatenate, Multiply
 
 __all__ = ["Parallel", "Residual", "Sequential", "Shared"]
 
@@ -87,7 +87,7 @@ class Parallel(Container):
             shapes = tuple(place.graph.shapes[w] for w in inputs)
             raise ShapeError(self, shapes, f"one input or {len(self.branches)}, one for each branch")
         return tuple(wire for index, (branch, wires) in enumerate(zip(self.branches, fed, strict=True))
-                     for wire in place.inside(str(index), branch, wires))  # fmt: skip
+                     for wire in place.inside(str(index), branch, wires))
 
     @property
     def output_names(self) -> tuple[str, ...]:  # type: ignore[override]

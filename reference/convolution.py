@@ -14,10 +14,9 @@ from math import prod
 from typing import Any, ClassVar, cast
 
 import numpy as np
-
-from .functions import sum_of_products
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array
+from backproof.reference.functions import sum_of_products
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Window", "pairings", "spread", "windowed"]
 
@@ -270,7 +269,7 @@ class _Transposed(_Windows):
         options = (self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding)
         kernel, stride, padding, dilation, extra = (cast("Shape", sizes) for sizes in options)
         outputs = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1
-                        for i, k, s, p, d, e in zip(inputs, kernel, stride, padding, dilation, extra, strict=True))  # fmt: skip
+                        for i, k, s, p, d, e in zip(inputs, kernel, stride, padding, dilation, extra, strict=True))
         return Window(kernel, stride, padding, dilation, inputs=outputs, outputs=inputs)
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-
-from .functions import softmax, softplus
-from .gated import LogSoftmax
-from .head import Head, Pullback
-from .layer import Shape, ShapeError, register
-from .rounding import Array, either
+from backproof.reference.functions import softmax, softplus
+from backproof.reference.gated import LogSoftmax
+from backproof.reference.head import Head, Pullback
+from backproof.reference.layer import Shape, ShapeError, register
+from backproof.reference.rounding import Array, either
 
 __all__ = ["CTCLoss"]
 

@@ -21,9 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
-
-from .rounding import (
+from backproof.reference.rounding import (
     Arithmetic,
     Array,
     Overriding,
@@ -35,8 +33,9 @@ from .rounding import (
     quiet,
     running_product,
     running_sum,
-    scatter_add,  # fmt: skip
+    scatter_add,
 )
+from scipy import special
 
 __all__ = ["SATURATED", "Directed", "ball_of", "numbers_of", "steady", "sum_along"]
 
@@ -430,7 +429,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
     special.ndtr: _smooth(special.ndtr, _normal_pdf),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
-}  # fmt: skip
+}
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.max: _max, np.min: _min, np.where: _where, np.split: _split, np.concatenate: _joining(np.concatenate),
@@ -439,4 +438,4 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{f: _moving(f) for f in (np.sum, np.mean, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
                                np.broadcast_to, np.take_along_axis, np.flip, np.ravel, running_sum, scatter_add)},
     either: _either, added: _added, running_product: _running_product,
-}  # fmt: skip
+}

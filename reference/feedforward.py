@@ -24,10 +24,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from backproof.reference.functions import sigmoid, softmax
+from backproof.reference.rounding import Array
 from scipy import special
-
-from .functions import sigmoid, softmax
-from .rounding import Array
 
 __all__ = ["OUTPUTS", "ROUTES", "backpropagation", "cost", "forward_propagation"]
 

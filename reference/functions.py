@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
+from backproof.reference.direction import SATURATED, Directed, numbers_of, steady, sum_along
+from backproof.reference.fused import normalized_exp, weighted_difference
+from backproof.reference.rounding import Array, Rounded, added, either, inner, one_sum, quiet
 from scipy import special
-
-from .direction import SATURATED, Directed, numbers_of, steady, sum_along
-from .fused import normalized_exp, weighted_difference
-from .rounding import Array, Rounded, added, either, inner, one_sum, quiet
 
 __all__ = ["absolute", "affine", "distributed", "expm1", "log1p", "log_sigmoid", "normal_cdf", "normal_pdf", "recomputed",
            "sigmoid", "sigmoid_complement", "sign", "softmax", "softmax_pullback", "softplus", "softplus_slope", "sum_of_products"]

@@ -7,8 +7,7 @@ arrays of any kind. Balls that are far from overflow take the short way, to the 
 from __future__ import annotations
 
 import numpy as np
-
-from .rounding import BOUND_SLACK, NARROW, Array, Rounded, contracted, largest_of, quiet
+from backproof.reference.rounding import BOUND_SLACK, NARROW, Array, Rounded, contracted, largest_of, quiet
 
 __all__ = ["normalized_exp", "weighted_difference"]
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from .functions import distributed, log1p, sigmoid, sigmoid_complement, softmax, softmax_pullback
-from .fused import normalized_exp
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, largest_of
+from backproof.reference.functions import distributed, log1p, sigmoid, sigmoid_complement, softmax, softmax_pullback
+from backproof.reference.fused import normalized_exp
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array, Rounded, either, largest_of
 
 __all__ = ["GLU", "LogSoftmax", "Softmax", "SwiGLU"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from .layer import Backward, Constant, Layer, Params, Shape, ShapeError, each_shape
-from .rounding import Array
-from .wiring import Fork
+from backproof.reference.layer import Backward, Constant, Layer, Params, Shape, ShapeError, each_shape
+from backproof.reference.rounding import Array
+from backproof.reference.wiring import Fork
 
 __all__ = ["Container", "Graph", "Place", "Step", "by_path", "by_wire", "each"]
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-
-from .functions import sigmoid, softmax, softmax_pullback
-from .gated import LogSoftmax
-from .layer import Params, Shape, ShapeError, register
-from .losses import FUSED, LOSSES, PER_EXAMPLE, plain
-from .rounding import Array, either
+from backproof.reference.functions import sigmoid, softmax, softmax_pullback
+from backproof.reference.gated import LogSoftmax
+from backproof.reference.layer import Params, Shape, ShapeError, register
+from backproof.reference.losses import FUSED, LOSSES, PER_EXAMPLE, plain
+from backproof.reference.rounding import Array, either
 
 __all__ = ["OUTPUTS", "ROUTES", "Head", "HeadBackward", "Pullback", "check_weights", "pairs"]
 
@@ -56,14 +55,14 @@ def _log_softmax(z: Array) -> tuple[Array, Pullback]:
 
 OUTPUTS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
     "linear": _linear, "sigmoid": _sigmoid, "softmax": _softmax, "tanh": _tanh, "log_softmax": _log_softmax,
-}  # fmt: skip
+}
 
 ROUTES = ("fused", "general")
 
 WANTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "bce": ("probabilities", ("sigmoid",)), "cross_entropy": ("probabilities", ("softmax",)), "kl": ("probabilities", ("softmax",)),
     "nll": ("log-probabilities", ("log_softmax", "linear")), "kl_div": ("log-probabilities", ("log_softmax", "linear")),
-}  # fmt: skip
+}
 """What a loss needs its output to be, and the outputs that are; the other losses take any."""
 
 TARGETS = {"bce": "binary", "cross_entropy": "distribution", "kl": "distribution", "kl_div": "distribution", "nll": "classes",

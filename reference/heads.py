@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-
-from .head import OUTPUTS, ROUTES, Head, Pullback, check_weights, pairs
-from .layer import Shape, ShapeError, register
-from .losses import FUSED, LOSSES, PER_EXAMPLE, cosine_embedding
-from .rounding import Array
+from backproof.reference.head import OUTPUTS, ROUTES, Head, Pullback, check_weights, pairs
+from backproof.reference.layer import Shape, ShapeError, register
+from backproof.reference.losses import FUSED, LOSSES, PER_EXAMPLE, cosine_embedding
+from backproof.reference.rounding import Array
 
 __all__ = [
     "FUSED",

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from .layer import Backward, Constant, Example, Layer, Params, Shape, register
-from .reductions import axis_of, check_dim
-from .rounding import Array, scatter_add
+from backproof.reference.layer import Backward, Constant, Example, Layer, Params, Shape, register
+from backproof.reference.reductions import axis_of, check_dim
+from backproof.reference.rounding import Array, scatter_add
 
 __all__ = ["Dropout", "Embedding", "Gather", "IndexSelect", "ScatterAdd"]
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
-from .rounding import Array
+from backproof.reference.rounding import Array
 
 __all__ = ["Constant", "Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "each_shape", "parse", "register"]
 

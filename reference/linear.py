@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from .functions import affine
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array
+from backproof.reference.functions import affine
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array
 
 __all__ = ["Linear"]
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
-from .direction import numbers_of
-from .functions import absolute, sigmoid, sign, softplus, softplus_slope
-from .rounding import Array, Rounded, either
+from backproof.reference.direction import numbers_of
+from backproof.reference.functions import absolute, sigmoid, sign, softplus, softplus_slope
+from backproof.reference.rounding import Array, Rounded, either
 
 __all__ = ["FUSED", "LOSSES", "PER_EXAMPLE", "Loss", "cosine_embedding", "plain"]
 
@@ -170,7 +169,7 @@ def cosine_embedding(z: Array, y: Array, margin: float) -> tuple[Array, Array]:
 LOSSES: dict[str, Loss] = {
     "mse": mse, "half_squared_error": half_squared_error, "l1": l1, "huber": huber, "bce": bce, "cross_entropy": cross_entropy,
     "smooth_l1": smooth_l1, "hinge": hinge, "soft_margin": soft_margin, "nll": nll, "kl": kl, "kl_div": kl_div, "cosine": cosine,
-}  # fmt: skip
+}
 
 PER_EXAMPLE = ("cross_entropy", "half_squared_error", "nll", "kl", "cosine")
 """Losses that sum over the outputs of an example and take the mean over examples; the others take the mean over all entries."""
@@ -238,4 +237,4 @@ def _log_total(rest: Array, total: Array) -> Array:
 FUSED: dict[tuple[str, str], Loss] = {
     ("sigmoid", "bce"): _fused_bce, ("softmax", "cross_entropy"): _fused_cross_entropy, ("softmax", "kl"): _fused_kl,
     ("log_softmax", "nll"): _fused_cross_entropy,
-}  # fmt: skip
+}

@@ -26,9 +26,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-
-from .direction import Directed
-from .rounding import (
+from backproof.reference.direction import Directed
+from backproof.reference.rounding import (
     BOUND_SLACK,
     FLOAT32_LARGEST,
     REFERENCE_ROUNDOFF,
@@ -231,7 +230,7 @@ class Standardised:
                 w, size, others = weight.value, weight.magnitude, tuple(axis for axis in axes if axis not in shared)
                 along, magnitude, moved, sums, total = (
                     (a * factor).sum(axis=others, keepdims=True)
-                    for a, factor in zip(self._sums(dy, shared), (w, size, size, w, size), strict=True))  # fmt: skip
+                    for a, factor in zip(self._sums(dy, shared), (w, size, size, w, size), strict=True))
             if weight is not None:  # |g'| b + b_g (|unit| + b), b the bound of unit in sums
                 moved = moved + roundoff * (magnitude + moved) + tiny * self._size(axes)
             spread = arithmetic.roundoff * magnitude + (1 + arithmetic.roundoff) * moved + self._underflow(axes, value.shape)
@@ -390,7 +389,7 @@ def _plain(x: Array, axes: Axes, mean: Array | None, rstd: Array, *, constant: b
 
 
 def _groups(x: Rounded, axes: Axes, mean: Rounded | None, rstd: Rounded, deviation: Any, size: Any, *,
-            constant: bool = False) -> Standardised:  # fmt: skip
+            constant: bool = False) -> Standardised:
     """Return the groups of x, whose magnitudes are `size`, that standing `deviation` from the mean."""
     with quiet():
         count = _count(x, axes)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import library  # noqa: F401  (enrols the layers)
-from .graph import Graph, Step, by_path, by_wire
-from .layer import Constant, Layer, Shape, ShapeError, build, describe
-from .rounding import Array
-from .trace import Trace
+from backproof.reference import library  # noqa: F401  (enrols the layers)
+from backproof.reference.graph import Graph, Step, by_path, by_wire
+from backproof.reference.layer import Constant, Layer, Shape, ShapeError, build, describe
+from backproof.reference.rounding import Array
+from backproof.reference.trace import Trace
 
 __all__ = ["Network"]
 

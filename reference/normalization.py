@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from .layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
-from .moments import Axes, Standardised, given, root_mean_square, standardised
-from .rounding import Array, Rounded, either
+from backproof.reference.layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.moments import Axes, Standardised, given, root_mean_square, standardised
+from backproof.reference.rounding import Array, Rounded, either
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "Normalisation", "RMSNorm"]
 

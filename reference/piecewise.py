@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from .layer import Backward, Elementwise, Example, Params, Shape, ShapeError, register
-from .rounding import Array, either
+from backproof.reference.layer import Backward, Elementwise, Example, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array, either
 
 __all__ = ["Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "PReLU", "ReLU", "ReLU6"]
 

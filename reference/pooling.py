@@ -9,10 +9,9 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array
-from .windows import flat_places, gather, holders, knockout, present_first, shares, spread
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array
+from backproof.reference.windows import flat_places, gather, holders, knockout, present_first, shares, spread
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "GlobalAvgPool", "GlobalMaxPool", "MaxPool1d", "MaxPool2d", "Mean", "Sum",
            "average", "windows_of"]

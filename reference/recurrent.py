@@ -9,11 +9,10 @@ from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import numpy as np
-
-from .direction import Directed
-from .functions import sigmoid, sigmoid_complement, sum_of_products
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, either, largest_of, most_of, quiet
+from backproof.reference.direction import Directed
+from backproof.reference.functions import sigmoid, sigmoid_complement, sum_of_products
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array, Rounded, either, largest_of, most_of, quiet
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Pulled", "Recurrent", "Weights", "unrolled"]
 
@@ -184,7 +183,7 @@ class Retraced:
 
 
 def unrolled(layer: Recurrent, params: Params, inputs: Sequence[Array], cell: Cell,
-             kept: Retraced | None = None) -> tuple[Any, Backward]:  # fmt: skip
+             kept: Retraced | None = None) -> tuple[Any, Backward]:
     """Return the output of a recurrent layer made of some cell, and its backward: over layers, directions and time."""
     x, *initial = inputs
     batch, hidden, time = x.shape[0], layer.hidden_size, range(x.shape[1])
@@ -229,7 +228,7 @@ def _ordered(rows: list[Any], direction: int) -> list[Any]:
 
 
 def _direction(cell: Cell, weights: Weights, xs: list[Array], state: State, kept: Sequence[Rounded] = (),
-               reach: int = 0) -> tuple[list[Array], State, Callable[..., Any]]:  # fmt: skip
+               reach: int = 0) -> tuple[list[Array], State, Callable[..., Any]]:
     """Return the hidden states of one direction, its last state, and its backward.
 
     The backward returns the gradient of W_ih x at each time step, that of the initial state and those of the parameters.
@@ -277,7 +276,7 @@ def _parameters(weights: Weights, xs: list[Array], pulled: list[Pulled]) -> dict
     }
     if weights.bias_ih is not None:
         found |= {"bias_ih": sum_of_products([(ones, p.d_input) for p in pulled]),
-                  "bias_hh": sum_of_products([(ones, p.d_hidden) for p in pulled])}  # fmt: skip
+                  "bias_hh": sum_of_products([(ones, p.d_hidden) for p in pulled])}
     rows = weights.ih.shape[0] * width
     return {name: d.reshape((rows, -1) if name.startswith("weight") else (rows,)) for name, d in found.items()}
 

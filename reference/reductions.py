@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from .direction import Directed, ball_of
-from .functions import recomputed
-from .fused import normalized_exp
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, Rounded, difference, either, inner, largest_of, quiet, running_product, running_sum
+from backproof.reference.direction import Directed, ball_of
+from backproof.reference.functions import recomputed
+from backproof.reference.fused import normalized_exp
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array, Rounded, difference, either, inner, largest_of, quiet, running_product, running_sum
 
 __all__ = ["CumProd", "CumSum", "LogSumExp", "Normalize", "Prod", "axis_of", "check_dim"]
 

@@ -874,7 +874,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     # erfc(x / sqrt 2): the constant, the quotient, and then erfc's own
     special.ndtr: _elementary(special.ndtr, _gaussian(1 / math.sqrt(2 * math.pi), 0.5), 3.0),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
-}  # fmt: skip
+}
 
 
 def _arithmetic_of(*operands: Any) -> Arithmetic:
@@ -962,7 +962,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
     **{f: _structural(f) for f in (np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
                                    np.broadcast_to, np.take_along_axis, np.flip, np.ravel)},
-}  # fmt: skip
+}
 
 
 @_overridable
@@ -1062,11 +1062,11 @@ def running_sum(x: Array, axis: int, *, last: bool = False, backwards: bool = Fa
         return np.sum(x, axis=axis) if last else _accumulated(x, axis, backwards)
     with quiet():
         value, magnitude, *more = (np.sum(a, axis=axis) if last else _accumulated(a, axis, backwards)
-                                   for a in (x.value, x.magnitude, *([] if x.exact else [x.bounds()])))  # fmt: skip
+                                   for a in (x.value, x.magnitude, *([] if x.exact else [x.bounds()])))
         terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
         spread = more[0] if more else None
         return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread,
-                                       np.flip(terms) if backwards else terms)  # fmt: skip
+                                       np.flip(terms) if backwards else terms)
 
 
 def _accumulated(x: np.ndarray, axis: int, backwards: bool) -> np.ndarray:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from .direction import SATURATED
-from .functions import (
+from backproof.reference.direction import SATURATED
+from backproof.reference.functions import (
     absolute,
     distributed,
     expm1,
@@ -21,8 +20,8 @@ from .functions import (
     softplus,
     softplus_slope,
 )
-from .layer import Backward, Elementwise, Example, Params, register
-from .rounding import Array, either
+from backproof.reference.layer import Backward, Elementwise, Example, Params, register
+from backproof.reference.rounding import Array, either
 
 __all__ = ["CELU", "ELU", "GELU", "SELU", "LogSigmoid", "Mish", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from .network import Network
+    from backproof.reference.network import Network
 
 __all__ = ["HEAD_PATH", "LayerTrace", "Trace", "Wired"]
 
@@ -66,7 +66,7 @@ class Trace:
 
     @classmethod
     def assemble(cls, network: Network, *, wires: Mapping[str, Any], gradients: Mapping[str, Any], target: Any, upstream: Any,
-                 loss: Any) -> Trace:  # fmt: skip
+                 loss: Any) -> Trace:
         """Return the trace of a run from what a framework hands back: the array of every wire, and its gradient where it has one."""
 
         def one(items: tuple[Any, ...]) -> Any:
@@ -80,7 +80,7 @@ class Trace:
 
         steps = [LayerTrace(step.path, step.layer, of(wires, step.inputs), one(of(wires, step.outputs)), of(gradients, step.inputs),
                             one(of(gradients, step.outputs)), {name: wires[w] for name, w in step.params},
-                            trained(step.params)) for step in network.steps]  # fmt: skip
+                            trained(step.params)) for step in network.steps]
         z = network.output
         head = LayerTrace(HEAD_PATH, network.head, (wires[z], target), loss, (gradients.get(z),), upstream, {}, {})
         wired = (Wired(step.inputs, step.outputs, step.params) for step in network.steps)

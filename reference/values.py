@@ -8,13 +8,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from .graph import Graph, by_path, by_wire
-from .layer import Constant, Shape
-from .rounding import Precision, quiet
+from backproof.reference.graph import Graph, by_path, by_wire
+from backproof.reference.layer import Constant, Shape
+from backproof.reference.rounding import Precision, quiet
 
 if TYPE_CHECKING:
-    from .network import Network
+    from backproof.reference.network import Network
 
 __all__ = ["REGIMES", "Values", "draw", "sources", "store", "targets", "upstreams"]
 
@@ -133,7 +132,7 @@ def _kinks(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
     wires = _each(graph, 0, np.zeros, _scaled(rng))
     wires |= {copy: wires[copy.split("#")[0]] for step in graph.steps for _, copy in step.params if "#" in copy}
     knees = sorted({0.0, 1.0, -1.0, 3.0, 6.0}.union(*(step.layer.kinks({name: wires[w] for name, w in step.params if w in wires})
-                                                     for step in graph.steps)))  # fmt: skip
+                                                     for step in graph.steps)))
 
     def rule(name: str, shape: Shape) -> np.ndarray:
         if name == "bias":
@@ -187,7 +186,7 @@ def _log_uniform(rng: Rng, graph: Graph, batch: int, low: float, high: float) ->
 REGIMES: dict[str, Callable[[Rng, Graph, int, Precision], Numbers]] = {
     "normal": _normal, "zeros": _zeros, "kinks": _kinks, "ties": _ties, "saturated": _saturated, "tiny": _tiny,
     "wide-range": _wide_range, "trained": _normal,
-}  # fmt: skip
+}
 """Every value regime by name; `trained` starts from `normal` and takes gradient steps on real data."""
 
 

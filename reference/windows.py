@@ -9,9 +9,8 @@ import math
 from typing import Any
 
 import numpy as np
-
-from .layer import Shape
-from .rounding import Array, added
+from backproof.reference.layer import Shape
+from backproof.reference.rounding import Array, added
 
 __all__ = ["Match", "flat_places", "gather", "holders", "knockout", "present_first", "shares", "spread"]
 

@@ -8,9 +8,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-
-from .layer import Backward, Example, Layer, Params, Shape, ShapeError, register
-from .rounding import Array, added
+from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
+from backproof.reference.rounding import Array, added
 
 __all__ = ["Add", "Concatenate", "Flatten", "Fork", "Multiply", "Reshape", "Transpose"]
 

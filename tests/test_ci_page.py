@@ -15,11 +15,11 @@ from typing import Any
 import click
 import pytest
 import yaml
-from backproof.baseline import read_baseline
-from backproof.changes import WEIGHTS, Line
 from backproof.cli import cli
-from backproof.diff import compare_reports
-from backproof.reading import read_report
+from backproof.compare.baseline import read_baseline
+from backproof.compare.comparison import compare_reports
+from backproof.compare.rules import WEIGHTS, Line
+from backproof.report.reading import read_report
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_the_baseline_of_the_page_is_one(tmp_path: Path) -> None:
 def test_the_comparison_of_the_page_is_what_is_printed(tmp_path: Path) -> None:
     """Every line of it."""
     done = subprocess.run([sys.executable, str(ROOT / "examples" / "compare_runs.py")], capture_output=True, text=True, cwd=tmp_path,
-                          timeout=300, check=True)  # fmt: skip
+                          timeout=300, check=True)
     (shown,) = _blocks("text")
     assert [line.rstrip() for line in done.stdout.strip().splitlines()] == shown.strip().splitlines()
 

@@ -45,5 +45,5 @@ def test_no_row_outlives_its_layer() -> None:
 def test_the_conventions_are_measured_on_what_the_layers_are() -> None:
     """Both pages name the same versions."""
     told = {page: next(line for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines() if "Measured on" in line).split(
-        "Measured on ")[1].split(", on the CPU")[0] for page in ("layers.md", "conventions.md")}  # fmt: skip
+        "Measured on ")[1].split(", on the CPU")[0] for page in ("layers.md", "conventions.md")}
     assert told["layers.md"] == told["conventions.md"], "stale: run python benchmarks/conventions.py"

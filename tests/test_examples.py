@@ -33,7 +33,7 @@ def test_example_of_tests_passes(path: Path, tmp_path: Path) -> None:
 def test_the_notebook_names_its_mistake(tmp_path: Path) -> None:
     """The network of a notebook is reported with the factor that it forgets."""
     done = subprocess.run([sys.executable, str(ROOT / "examples" / "notebook_network.py")], capture_output=True, text=True, cwd=tmp_path,
-                          timeout=300, check=False)  # fmt: skip
+                          timeout=300, check=False)
     assert "db1 is 50 times what it should be, everywhere: a division by 50 is missing" in done.stdout
 
 
@@ -44,7 +44,7 @@ def test_the_page_on_custom_layers_shows_what_is_printed(tmp_path: Path) -> None
     printed: set[str] = set()
     for name in ("custom_autograd_function", "new_layer", "no_layer"):
         done = subprocess.run([sys.executable, str(ROOT / "examples" / f"{name}.py")], capture_output=True, text=True, cwd=tmp_path,
-                              timeout=300, check=False)  # fmt: skip
+                              timeout=300, check=False)
         printed |= {line.rstrip() for line in done.stdout.splitlines()}
     assert [line for line in shown if line not in printed] == []
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import backproof
 import pytest
+from backproof.draw.strategies import FAMILIES, heads
 from backproof.reference import network
 from backproof.reference.graph import Container
 from backproof.reference.layer import REGISTRY, Layer
-from backproof.strategies import FAMILIES, heads
 from hypothesis import find, settings
 
 assert network  # enrols every layer and head
@@ -98,14 +98,14 @@ def test_adapters_import_nothing_of_the_harness(path: Path) -> None:
     "import torch", "from jax import numpy", "from backproof.adapters import load", "from backproof import certify",
     "from ..adapters import load", "from .. import certify", "import sklearn", "def f():\n    import torch",
     "def f():\n    from sklearn import svm", "import backproof.verify",
-])  # fmt: skip
+])
 def test_the_reference_check_objects(line: str) -> None:
     """Each forbidden import in a file of `reference` is seen, at the top or inside a function."""
     assert misplaced_in_reference("linear.py", line) != []
 
 
 @pytest.mark.parametrize("line", ["from backproof.certify import judge", "from ..verify import verify", "import backproof.plant",
-                                  "from .. import report", "def f():\n    from backproof import finding"])  # fmt: skip
+                                  "from .. import report", "def f():\n    from backproof import finding"])
 def test_the_adapter_check_objects(line: str) -> None:
     """Each import of the harness in a file of `adapters` is seen."""
     assert misplaced_in_adapters(line) != []

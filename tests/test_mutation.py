@@ -80,7 +80,7 @@ def test_the_package_is_laid_out_as_installed(tmp_path: Path) -> None:
 
     A decorator that mutmut would stop at is applied at the end of the module.
     """
-    mutation.stage("harness/known/__init__.py", tmp_path)
+    mutation.stage("harness/judge/known/__init__.py", tmp_path)
     linear = tmp_path / "backproof" / "reference" / "linear.py"
     assert (tmp_path / "backproof" / "known" / "torch.toml").is_file()
     assert "def examples(cls) -> Iterator[Example]:  # pragma: no mutate block\n" in linear.read_text()
@@ -90,5 +90,5 @@ def test_the_package_is_laid_out_as_installed(tmp_path: Path) -> None:
     assert "running_sum = _overridable(running_sum)\n" in rounding
     assert 'only_mutate = ["backproof/known/__init__.py"]' in (tmp_path / "pyproject.toml").read_text()
     before = linear.stat().st_mtime_ns
-    mutation.stage("harness/known/__init__.py", tmp_path)
+    mutation.stage("harness/judge/known/__init__.py", tmp_path)
     assert linear.stat().st_mtime_ns == before

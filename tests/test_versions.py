@@ -54,7 +54,7 @@ def test_tox_installs_what_its_factor_names(framework: str, tmp_path: Path) -> N
     names = [f"verify-jax{factor}" for factor in factors()] if framework == "jax" else ["verify-torch"]
     done = subprocess.run([sys.executable, "-m", "tox", "config", "--workdir", tmp_path, "-e", ",".join(names), "-k", "deps", "set_env",
                            "commands"], cwd=ROOT, capture_output=True, text=True, check=True,
-                          env={"PATH": os.environ["PATH"], "TORCH": "torch==2.4.1"})  # fmt: skip
+                          env={"PATH": os.environ["PATH"], "TORCH": "torch==2.4.1"})
     for name, part in zip(names, done.stdout.split("[testenv:")[1:], strict=True):
         assert part.startswith(f"{name}]")
         assert "PIP_CONSTRAINT" not in part
@@ -116,7 +116,7 @@ def test_the_page_holds_the_answers(versions: ModuleType) -> None:
 
 @pytest.mark.parametrize(("given", "text"), [
     (1.0, "1"), (1.5, "1.5"), (2.0, "**2**"), (float("nan"), "**nan**"), ("ValueError: no", "**refused**"), ("-", "-"),
-])  # fmt: skip
+])
 def test_a_wrong_answer_is_bold(versions: ModuleType, given: float | str, text: str) -> None:
     """What rounding does not explain is in bold, also a refusal; what a version has no function for is a dash."""
     assert versions.cell(versions.Question("q", lambda: 0, 1.0, 0.5), given) == text

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from backproof.adapters import gathered, lowered
+from backproof.adapters.jax.versions import enable_x64
 from backproof.reference.case import Case
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from jax import Array
-
-from .versions import enable_x64
 
 Arrays = dict[str, Array]
 
@@ -27,7 +26,7 @@ def _gradient(network: Network) -> Callable[..., Any]:
 
     def function(leaves: Arrays, taps: Arrays, fixed: Arrays, target: Array, upstream: Array) -> Any:
         wires, loss = lowered(network, LOWERINGS, HEADS, {**leaves, **fixed}, target,
-                              lambda wire, y: y + taps[wire] if wire in taps else y)  # fmt: skip
+                              lambda wire, y: y + taps[wire] if wire in taps else y)
         return jnp.sum(loss * upstream), (loss, {wire: wires[wire] for wire in wires if wire not in leaves and wire not in fixed})
 
     return jax.grad(function, argnums=(0, 1), has_aux=True)
@@ -56,7 +55,7 @@ class Jax:
             result = self.program(case.network)(leaves, taps, fixed, values.target, values.upstream)
             (d_leaves, d_taps), (loss, wires) = jax.tree.map(np.asarray, result)
         return Trace.assemble(case.network, wires={**sources, **wires}, gradients={**d_leaves, **d_taps}, target=values.target,
-                              upstream=values.upstream, loss=loss)  # fmt: skip
+                              upstream=values.upstream, loss=loss)
 
 
 eager, jit = Jax("jax", _gradient, fused=False), Jax("jax:jit", _jitted, fused=True)

@@ -20,7 +20,7 @@ def scaled_dot_product_attention(layer: Any, params: Params, query: Array, key: 
     mask = params["attn_mask"][None, None] if layer.mask else None
     y = jax.nn.dot_product_attention(
         q, k, v, bias=mask if layer.mask == "additive" else None, mask=mask if layer.mask == "boolean" else None,
-        scale=size**-0.5 if layer.scale is None else layer.scale, is_causal=layer.is_causal)  # fmt: skip
+        scale=size**-0.5 if layer.scale is None else layer.scale, is_causal=layer.is_causal)
     return jnp.swapaxes(y[..., : value.shape[-1]], 1, 2).reshape(*query.shape[:-1], value.shape[-1])
 
 
@@ -72,7 +72,7 @@ def rotary_embedding(layer: Any, params: Params, x: Array) -> Array:
 LOWERINGS: dict[type, Callable[..., Array]] = {
     A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
     A.RotaryEmbedding: rotary_embedding,
-}  # fmt: skip
+}
 if not hasattr(jax.nn, "dot_product_attention"):  # it came with 0.4.31
     LOWERINGS |= {A.ScaledDotProductAttention: scaled_dot_product_attention_by_formula,
-                  A.MultiheadAttention: multihead_attention_by_formula}  # fmt: skip
+                  A.MultiheadAttention: multihead_attention_by_formula}

@@ -20,12 +20,11 @@ from backproof.adapters.calls import (
     Call,
     UnsupportedError,
     answered,
-    first_sentence,  # fmt: skip
+    first_sentence,
 )
-
-from .directional import directional
-from .forward import plain
-from .versions import enable_x64, quick_jit
+from backproof.adapters.jax.directional import directional
+from backproof.adapters.jax.forward import plain
+from backproof.adapters.jax.versions import enable_x64, quick_jit
 
 Candidate = Callable[..., Any]
 ARRAYS = (jax.Array, np.ndarray, np.generic)
@@ -33,7 +32,7 @@ ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 @lru_cache(maxsize=16)
 def _program(candidate: Candidate, mode: str, real: tuple[int, ...], trained: tuple[str, ...], batched: tuple[str, ...],
-             count: int) -> Callable[..., Any]:  # fmt: skip
+             count: int) -> Callable[..., Any]:
     """Return outputs and gradients as a function of the arrays; the draws of a structure share a compilation."""
 
     def called(inputs: Any, params: Any) -> tuple[Any, ...]:
@@ -70,7 +69,7 @@ class JaxDriver:
     selective = True
     compiles = True
     modes: Mapping[str, str] = {"eager": "outside of jax.jit", "vmap": "under jax.vmap", "checkpoint": "under jax.checkpoint",
-                               JVP: "in forward mode", DOUBLE: "when its backward is differentiated"}  # fmt: skip
+                               JVP: "in forward mode", DOUBLE: "when its backward is differentiated"}
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
@@ -91,7 +90,7 @@ class JaxDriver:
             ys, (dx, d_params) = jax.tree.map(np.asarray, result)
         found = dict(zip(real, dx, strict=True))
         return Answer(call.inputs, call.params, call.dys, tuple(ys), tuple(found.get(i) for i in range(len(call.inputs))),
-                      {name: d_params.get(name) for name in call.trained})  # fmt: skip
+                      {name: d_params.get(name) for name in call.trained})
 
 
 @lru_cache(maxsize=16)

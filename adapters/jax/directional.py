@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from backproof.adapters.calls import JVP, Answer, Call, UnsupportedError, answered, first_sentence
-
-from .versions import enable_x64, quick_jit
+from backproof.adapters.jax.versions import enable_x64, quick_jit
 
 __all__ = ["directional"]
 

@@ -119,4 +119,4 @@ LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     A.SELU: selu, A.CELU: celu, A.GELU: gelu, A.SiLU: silu, A.Mish: mish, A.Sigmoid: sigmoid, A.LogSigmoid: log_sigmoid,
     A.Tanh: tanh, A.Softplus: softplus, A.Softsign: softsign, A.Hardtanh: hardtanh, A.Hardsigmoid: hardsigmoid,
     A.Hardswish: hardswish, A.Softmax: softmax, A.LogSoftmax: log_softmax, A.GLU: glu, A.SwiGLU: swiglu,
-}  # fmt: skip
+}

@@ -127,4 +127,4 @@ HEADS: dict[type, Callable[[Any, Array, Array], Array]] = {
     H.Head: head, H.MSELoss: head, H.L1Loss: head, H.SoftMarginLoss: head, H.HuberLoss: huber_loss, H.SmoothL1Loss: smooth_l1_loss,
     H.HingeLoss: hinge_loss, H.BCEWithLogitsLoss: bce_with_logits_loss, H.KLDivLoss: kl_div_loss, H.NLLLoss: nll_loss,
     H.CrossEntropyLoss: cross_entropy_loss, H.CosineEmbeddingLoss: cosine_embedding_loss, CTCLoss: ctc_loss,
-}  # fmt: skip
+}

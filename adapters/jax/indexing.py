@@ -42,4 +42,4 @@ def index_select(layer: Any, params: Params, x: Array) -> Array:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     I.Embedding: embedding, I.Dropout: dropout, I.Gather: gather, I.ScatterAdd: scatter_add, I.IndexSelect: index_select,
-}  # fmt: skip
+}

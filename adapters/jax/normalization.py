@@ -60,4 +60,4 @@ def instance_norm(layer: Any, params: Params, x: Array) -> Array:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     N.BatchNorm: batch_norm, N.LayerNorm: layer_norm, N.RMSNorm: rms_norm, N.GroupNorm: group_norm, N.InstanceNorm: instance_norm,
-}  # fmt: skip
+}

@@ -48,7 +48,7 @@ def avg_pool(layer: Any, params: Params, x: Array) -> Array:
 def adaptive_avg_pool2d(layer: Any, params: Params, x: Array) -> Array:
     wanted = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
     rows, columns = ([(o * size // (out or size), -(-(o + 1) * size // (out or size))) for o in range(out or size)]
-                     for size, out in zip(x.shape[2:], wanted, strict=True))  # fmt: skip
+                     for size, out in zip(x.shape[2:], wanted, strict=True))
     means = [[x[:, :, top:bottom, left:right].mean(axis=(2, 3)) for left, right in columns] for top, bottom in rows]
     return jnp.stack([jnp.stack(row, axis=-1) for row in means], axis=-2)
 
@@ -73,4 +73,4 @@ LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     P.MaxPool1d: max_pool, P.MaxPool2d: max_pool, P.AvgPool1d: avg_pool, P.AvgPool2d: avg_pool,
     P.AdaptiveAvgPool2d: adaptive_avg_pool2d, P.GlobalAvgPool: global_avg_pool, P.GlobalMaxPool: global_max_pool,
     P.Sum: sum_, P.Mean: mean,
-}  # fmt: skip
+}

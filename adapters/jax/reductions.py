@@ -35,4 +35,4 @@ def normalize(layer: Any, params: Params, x: Array) -> Array:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     R.CumSum: cum_sum, R.CumProd: cum_prod, R.Prod: prod, R.LogSumExp: log_sum_exp, R.Normalize: normalize,
-}  # fmt: skip
+}

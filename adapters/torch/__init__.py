@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from backproof.adapters import gathered, lowered
+from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.reference.case import Case
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
 from torch import Tensor
-
-from .arrays import to_numpy, to_torch
 
 LOWERINGS, HEADS = (gathered(__name__, __path__, table) for table in ("LOWERINGS", "HEADS"))
 
@@ -53,7 +52,7 @@ def _tapped(network: Network) -> Callable[..., Any]:
 
     def function(leaves: dict[str, Tensor], taps: dict[str, Tensor], fixed: dict[str, Tensor], target: Tensor, upstream: Tensor) -> Any:
         wires, loss = lowered(network, LOWERINGS, HEADS, {**leaves, **fixed}, target,
-                              lambda wire, y: y + taps[wire] if wire in taps else y)  # fmt: skip
+                              lambda wire, y: y + taps[wire] if wire in taps else y)
         return torch.sum(loss * upstream), (loss, wires)
 
     return function
@@ -104,7 +103,7 @@ def _trace(case: Case, wires: dict[str, Tensor], gradients: dict[str, Any], targ
         return {wire: to_numpy(tensor) for wire, tensor in tensors.items()}
 
     return Trace.assemble(case.network, wires=arrays(wires), gradients=arrays(gradients), target=to_numpy(target),
-                          upstream=to_numpy(upstream), loss=to_numpy(loss))  # fmt: skip
+                          upstream=to_numpy(upstream), loss=to_numpy(loss))
 
 
 eager, func, compiled = Torch(), TorchFunc(), TorchCompile()

@@ -35,7 +35,7 @@ def multihead_attention(layer: Any, params: Params, x: Tensor) -> Tensor:
         query=x, key=x, value=x, embed_dim_to_check=layer.embed_dim, num_heads=layer.num_heads, in_proj_weight=params["in_proj_weight"],
         in_proj_bias=params.get("in_proj_bias"), bias_k=None, bias_v=None, add_zero_attn=False, dropout_p=0.0,
         out_proj_weight=params["out_proj_weight"], out_proj_bias=params.get("out_proj_bias"), need_weights=False,
-        attn_mask=causal, is_causal=layer.is_causal)  # fmt: skip
+        attn_mask=causal, is_causal=layer.is_causal)
     return y.transpose(0, 1)
 
 
@@ -51,4 +51,4 @@ def rotary_embedding(layer: Any, params: Params, x: Tensor) -> Tensor:
 LOWERINGS: dict[type, Callable[..., Tensor]] = {
     A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
     A.RotaryEmbedding: rotary_embedding,
-}  # fmt: skip
+}

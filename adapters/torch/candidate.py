@@ -18,14 +18,13 @@ from backproof.adapters.calls import (
     Call,
     UnsupportedError,
     answered,
-    first_sentence,  # fmt: skip
+    first_sentence,
 )
+from backproof.adapters.torch.arrays import to_numpy, to_torch
+from backproof.adapters.torch.directional import directional
+from backproof.adapters.torch.forward import autodiff
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-from .arrays import to_numpy, to_torch
-from .directional import directional
-from .forward import autodiff
 
 Candidate = Callable[..., Any]
 Given = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -66,7 +65,7 @@ def _expanded(t: Tensor) -> Tensor:
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     DENSE: lambda t: t, "transposed": _transposed, "stepped": _stepped, "channels last": _channels_inside,
     "rows expanded": _rows_expanded, "expanded": _expanded,
-}  # fmt: skip
+}
 
 
 def laid(t: Tensor, layout: str) -> Tensor:
@@ -177,7 +176,7 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
     PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
     AUTODIFF: _autodiff,
-}  # fmt: skip
+}
 OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
 
@@ -221,12 +220,12 @@ class TorchDriver:
                 raise UnsupportedError(first_sentence(error)) from error
             raise
         changed = tuple(name for (name, old), new in zip(before.items(), _bits(inputs, params, dys).values(), strict=True)
-                        if not torch.equal(old, new))  # fmt: skip
+                        if not torch.equal(old, new))
         found = dict(zip(keys, gradients, strict=True))
         return Answer(tuple(map(to_numpy, inputs)), {name: to_numpy(a) for name, a in params.items()}, tuple(map(to_numpy, dys)),
                       tuple(map(to_numpy, ys)),
                       tuple(_numbers(found.get(i)) for i in range(len(inputs))),
-                      {name: _numbers(found.get(name)) for name in call.trained}, changed)  # fmt: skip
+                      {name: _numbers(found.get(name)) for name in call.trained}, changed)
 
 
 def _numbers(gradient: Tensor | None) -> Any:

@@ -26,14 +26,14 @@ def conv3d(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 def conv_transpose1d(layer: Any, params: Params, x: Tensor) -> Tensor:
     return F.conv_transpose1d(x, params["weight"], params.get("bias"), layer.stride, layer.padding, layer.output_padding, layer.groups,
-                              layer.dilation)  # fmt: skip
+                              layer.dilation)
 
 
 def conv_transpose2d(layer: Any, params: Params, x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, params["weight"], params.get("bias"), layer.stride, layer.padding, layer.output_padding, layer.groups,
-                              layer.dilation)  # fmt: skip
+                              layer.dilation)
 
 
 LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     Conv1d: conv1d, Conv2d: conv2d, Conv3d: conv3d, ConvTranspose1d: conv_transpose1d, ConvTranspose2d: conv_transpose2d,
-}  # fmt: skip
+}

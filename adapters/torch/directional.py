@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from backproof.adapters.calls import JVP, Answer, Call, UnsupportedError, answered, first_sentence
+from backproof.adapters.torch.arrays import to_numpy, to_torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import BackwardCFunction
-
-from .arrays import to_numpy, to_torch
 
 __all__ = ["directional"]
 
@@ -23,7 +22,7 @@ Key = int | str
 FORWARD_AD: Any = forward_ad  # some of it has no types
 Found = dict[tuple[Key | None, int], Tensor]
 KEPT = ("its backward reads what its forward computed and kept, of which torch has no graph. Compute it in backward, or mark backward with "
-        "torch.autograd.function.once_differentiable, so that torch refuses")  # fmt: skip
+        "torch.autograd.function.once_differentiable, so that torch refuses")
 NO_FORWARD_MODE = re.compile(r"forward.?(mode )?AD|\bjvp\b|forward mode", re.IGNORECASE)
 
 
@@ -42,11 +41,11 @@ def directional(candidate: Candidate, call: Call) -> Answer:
     ys, found = (_forward_mode if call.mode == JVP else _twice)(run, arrays, tangents, dys)
     undefined = KEPT if call.mode != JVP and _keeps(ys, arrays) else ""
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {},
-                  derivatives={key: to_numpy(d) for key, d in found.items()}, undefined=undefined)  # fmt: skip
+                  derivatives={key: to_numpy(d) for key, d in found.items()}, undefined=undefined)
 
 
 def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
-                  dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:  # fmt: skip
+                  dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:
     """Move one array at a time."""
     _load()
     found: Found = {}
@@ -63,7 +62,7 @@ def _forward_mode(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tens
             raise
         ys = tuple(pair.primal for pair in pairs)
         found |= {(key, n): torch.zeros_like(y) if pair.tangent is None else pair.tangent for n, (y, pair) in
-                  enumerate(zip(ys, pairs, strict=True))}  # fmt: skip
+                  enumerate(zip(ys, pairs, strict=True))}
     return ys, found
 
 
@@ -89,13 +88,13 @@ def _keeps(ys: tuple[Tensor, ...], arrays: dict[Key, Tensor]) -> bool:
             held = (node.saved_tensors, *vars(node).values())
             kept = (a for one in held for a in (one if isinstance(one, (tuple, list)) else (one,)))
             if any(isinstance(a, Tensor) and a.is_floating_point() and not a.requires_grad and a.numel()
-                   and a.untyped_storage().data_ptr() not in given for a in kept):  # fmt: skip
+                   and a.untyped_storage().data_ptr() not in given for a in kept):
                 return True
     return False
 
 
 def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], tangents: dict[Key, Tensor],
-           dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:  # fmt: skip
+           dys: list[Tensor]) -> tuple[tuple[Tensor, ...], Found]:
     """Differentiate <u, dx> + <U, dparams> by the arrays and by what comes from above."""
     leaves = {key: arrays[key].requires_grad_() for key in tangents}
     above = [dy.requires_grad_() for dy in dys]

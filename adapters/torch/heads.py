@@ -70,7 +70,7 @@ def nll_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
 def cross_entropy_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
     weight = None if layer.weight is None else torch.tensor(layer.weight, dtype=z.dtype, device=z.device)
     return F.cross_entropy(z.movedim(-1, 1), target, weight, ignore_index=layer.ignore_index, reduction=layer.reduction,
-                           label_smoothing=layer.label_smoothing)  # fmt: skip
+                           label_smoothing=layer.label_smoothing)
 
 
 def cosine_embedding_loss(layer: Any, z: Tensor, target: Tensor) -> Tensor:
@@ -89,4 +89,4 @@ HEADS: dict[type, Callable[[Any, Tensor, Tensor], Tensor]] = {
     H.Head: head, H.MSELoss: head, H.L1Loss: head, H.SoftMarginLoss: head, H.HuberLoss: huber_loss, H.SmoothL1Loss: smooth_l1_loss,
     H.HingeLoss: hinge_loss, H.BCEWithLogitsLoss: bce_with_logits_loss, H.KLDivLoss: kl_div_loss, H.NLLLoss: nll_loss,
     H.CrossEntropyLoss: cross_entropy_loss, H.CosineEmbeddingLoss: cosine_embedding_loss, CTCLoss: ctc_loss,
-}  # fmt: skip
+}

@@ -37,4 +37,4 @@ def index_select(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     I.Embedding: embedding, I.Dropout: dropout, I.Gather: gather, I.ScatterAdd: scatter_add, I.IndexSelect: index_select,
-}  # fmt: skip
+}

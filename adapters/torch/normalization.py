@@ -35,4 +35,4 @@ def instance_norm(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     N.BatchNorm: batch_norm, N.LayerNorm: layer_norm, N.RMSNorm: rms_norm, N.GroupNorm: group_norm, N.InstanceNorm: instance_norm,
-}  # fmt: skip
+}

@@ -52,4 +52,4 @@ LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     P.MaxPool1d: max_pool1d, P.MaxPool2d: max_pool2d, P.AvgPool1d: avg_pool1d, P.AvgPool2d: avg_pool2d,
     P.AdaptiveAvgPool2d: adaptive_avg_pool2d, P.GlobalAvgPool: global_avg_pool, P.GlobalMaxPool: global_max_pool,
     P.Sum: sum_, P.Mean: mean,
-}  # fmt: skip
+}

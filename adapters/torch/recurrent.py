@@ -23,7 +23,7 @@ def rnn(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
     h_0 = states[0].transpose(0, 1).contiguous() if states else x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
     operator = torch.rnn_tanh if layer.nonlinearity == "tanh" else torch.rnn_relu
     output, h_n = operator(x, h_0, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
-                           bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
+                           bidirectional=layer.bidirectional, batch_first=True)
     return (output, h_n.transpose(0, 1)) if states else output
 
 
@@ -34,7 +34,7 @@ def gru(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
         flat = [params[f"{kind}_l{k}{d}"] for k in range(layer.num_layers) for d in directions for kind in kinds]
         h_0 = states[0].transpose(0, 1).contiguous() if states else x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
         output, h_n = torch.gru(x, h_0, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
-                                bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
+                                bidirectional=layer.bidirectional, batch_first=True)
         return (output, h_n.transpose(0, 1)) if states else output
     finals: list[Tensor] = []
     for k in range(layer.num_layers):
@@ -62,7 +62,7 @@ def lstm(layer: Any, params: Params, x: Tensor, *states: Tensor) -> Any:
     zeros = x.new_zeros(len(flat) // len(kinds), x.shape[0], layer.hidden_size)
     start = [state.transpose(0, 1).contiguous() for state in states] or [zeros, zeros]
     output, *last = torch.lstm(x, start, flat, has_biases=layer.bias, num_layers=layer.num_layers, dropout=0.0, train=True,
-                               bidirectional=layer.bidirectional, batch_first=True)  # fmt: skip
+                               bidirectional=layer.bidirectional, batch_first=True)
     return (output, *(state.transpose(0, 1) for state in last)) if states else output
 
 

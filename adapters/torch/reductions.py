@@ -35,4 +35,4 @@ def normalize(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     R.CumSum: cum_sum, R.CumProd: cum_prod, R.Prod: prod, R.LogSumExp: log_sum_exp, R.Normalize: normalize,
-}  # fmt: skip
+}

@@ -47,4 +47,4 @@ def fork(layer: Any, params: Params, x: Tensor) -> Any:
 LOWERINGS: dict[type, Callable[..., Any]] = {
     W.Flatten: flatten, W.Reshape: reshape, W.Transpose: transpose, W.Concatenate: concatenate, W.Add: add, W.Multiply: multiply,
     W.Fork: fork,
-}  # fmt: skip
+}

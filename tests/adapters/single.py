@@ -15,9 +15,9 @@ import torch
 from backproof.adapters.jax.versions import enable_x64, quick_jit
 from backproof.adapters.torch import to_numpy, to_torch
 from backproof.adapters.torch.candidate import LAYOUTS, laid
-from backproof.certify import Certificate, certify_layer, judge, tensors
-from backproof.classify import PARTNERS, Loss, classify
-from backproof.known import KnownList
+from backproof.judge.certify import Certificate, certify_layer, judge, tensors
+from backproof.judge.classify import PARTNERS, Loss, classify
+from backproof.judge.known import KnownList
 from backproof.reference.graph import each
 from backproof.reference.heads import Head
 from backproof.reference.layer import Constant, Layer, Shape, each_shape
@@ -82,7 +82,7 @@ class Numbers:
         knees = layer.kinks({name: a.astype(np.float64) for name, a in params.items()})
         sized = [(batch, *shape) for shape in shapes]
         inputs = tuple(drawn(rng, shape, regime, precision, knees) if below is None else rng.integers(below, size=shape)
-                       for shape, below in zip(sized, layer.index_below(), strict=True))  # fmt: skip
+                       for shape, below in zip(sized, layer.index_below(), strict=True))
         constants = {name: _constant(rng, constant, batch, precision) for name, constant in layer.constants(*shapes).items()}
         dys = tuple(drawn(rng, (batch, *shape), mild, precision) for shape in each_shape(layer.output_shape(*shapes)))
         return cls(inputs, params, constants, dys)
@@ -197,7 +197,7 @@ def _torch_trace(case: Single) -> LayerTrace:
     torch.autograd.backward(ys, dys)
     return _trace(case, map(to_numpy, inputs), map(to_numpy, ys), [to_numpy(x.grad) if x.requires_grad else None for x in inputs],
                   map(to_numpy, dys), {name: to_numpy(t) for name, t in {**params, **constants}.items()},
-                  {name: to_numpy(t.grad) for name, t in params.items()})  # fmt: skip
+                  {name: to_numpy(t.grad) for name, t in params.items()})
 
 
 @lru_cache(maxsize=4)
@@ -224,4 +224,4 @@ def _jax_trace(case: Single) -> LayerTrace:
         y, (dx, d_params) = jax.tree.map(np.asarray, result)
     by_place = dict(zip(real, dx, strict=True))
     return _trace(case, numbers.inputs, each(y), [by_place.get(i) for i in range(len(numbers.inputs))], numbers.dys,
-                  {**numbers.params, **numbers.constants}, d_params)  # fmt: skip
+                  {**numbers.params, **numbers.constants}, d_params)

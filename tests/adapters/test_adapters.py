@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from backproof.adapters import Adapter, MissingFrameworkError, load, names
 from backproof.adapters.jax import _jitted
-from backproof.certify import certify, tensors
+from backproof.judge.certify import certify, tensors
 from backproof.reference import activations
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
@@ -39,10 +39,10 @@ EVERY = Network((4,), tuple(layer for activation in ACTIVATIONS for layer in (Li
 TOKENS = Network((3,), (bp.Shared(bp.Embedding(5, 4), "words"), bp.Residual(bp.Sequential((bp.LayerNorm(), bp.MultiheadAttention(4, 2)))),
                         bp.Dropout(), bp.Parallel((bp.Identity(), bp.Sequential((bp.Flatten(), Linear(2), bp.Reshape((1, 2)))))),
                         bp.GRU(2, states=True), bp.Concatenate(1), Linear(4), bp.Shared(Linear(5, bias=False), "words")),
-                 CrossEntropyLoss(reduction="none"))  # fmt: skip
+                 CrossEntropyLoss(reduction="none"))
 UNIT = Network((1,), (Linear(1), bp.Tanh()), MSELoss())
 HEADS = (Head("linear", "l1", "sum"), Head("tanh", "huber"), Head("softmax", "half_squared_error"), Head("sigmoid", "bce", "sum"),
-         Head("softmax", "cross_entropy"), CrossEntropyLoss(label_smoothing=0.125), BCEWithLogitsLoss())  # fmt: skip
+         Head("softmax", "cross_entropy"), CrossEntropyLoss(label_smoothing=0.125), BCEWithLogitsLoss())
 
 AGREEING = [
     *(pytest.param(name, Case(MIXED, 3), id=f"{name}-mixed") for name in ADAPTERS),
@@ -51,14 +51,14 @@ AGREEING = [
     *(pytest.param(name, Case(UNIT, 3, batch=1), id=f"{name}-1x1") for name in ADAPTERS if name != "jax"),
     *(pytest.param(name, Case(Network((3,), (Linear(5),), head), 3), id=f"{name}-{head}")
       for name in ADAPTERS if name != "jax" for head in HEADS),
-]  # fmt: skip
+]
 """Eager jax compiles each primitive for each shape, for seconds a network: it runs one, and shares the lowerings of jax:jit."""
 
 EXCUSED = {
     ("torch", "float64", "Hardsigmoid", "dx"): "torch holds the constant 1/6 in single precision",
     **dict.fromkeys((("jax", "float64", "MultiheadAttention", tensor) for tensor in (
         "output", "dx", "din_proj_weight", "din_proj_bias", "dout_proj_weight")), "jax takes the softmax of attention in float32"),
-}  # fmt: skip
+}
 
 every_adapter = pytest.mark.parametrize("name", ADAPTERS)
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
@@ -92,7 +92,7 @@ def keeps_contract(trace: Trace, case: Case) -> None:
     """Raise AssertionError where a trace is not what `Trace` promises for a case."""
     network, values, dtype = case.network, case.values(), precision_named(case.precision).dtype
     assert [(step.path, step.layer) for step in trace.layers] == [
-        *((step.path, step.layer) for step in network.steps), (HEAD_PATH, network.head)]  # fmt: skip
+        *((step.path, step.layer) for step in network.steps), (HEAD_PATH, network.head)]
     floats = {name: array.dtype for name, array in arrays(trace) if name != f"{HEAD_PATH} input 1" or array.dtype.kind != "i"}
     assert set(floats.values()) == {dtype}, floats
     *steps, head = trace.layers

@@ -41,7 +41,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "delta": (1.0, 0.5), "beta": (1.0, 0.5, 0.0), "margin": (1.0, 0.25), "pos_weight": (None, (0.5, 2.0, 1.25)),
     "weight": (None, (0.5, 2.0, 1.25)), "label_smoothing": (0.0, 0.125), "ignore_index": (-100, -1), "log_target": (False, True),
     "blank": (0, 2), "zero_infinity": (True,),
-}  # fmt: skip
+}
 """What the options of heads are set to, every combination of them."""
 
 HEAD_SHAPES: dict[type, tuple[Shape, ...]] = {CosineEmbeddingLoss: ((2, 3), (2, 1)), CTCLoss: ((4, 3),)}
@@ -67,7 +67,7 @@ REFUSALS = (
     Refusal(Single("torch", InstanceNorm(affine=True), ((2, 3),), 0), "index 0 out of range", "the weight is repeated for no example"),
     Refusal(Single("torch", Reshape((2, -1, 1)), ((6,),), 0), "cannot reshape tensor of 0 elements", "-1 could be any size"),
     Refusal(Single("torch", CTCLoss(reduction="sum"), ((4, 3),), 0), "log_probs tensor must not be empty", "an empty batch"),
-)  # fmt: skip
+)
 """Exclusions. jax has no storage layouts either: its arrays have no strides."""
 
 LAYOUT_FAULTS = {
@@ -86,7 +86,7 @@ def settings(name: str) -> Iterator[tuple[Any, tuple[Shape, ...]]]:
     own = [f.name for f in fields(cls) if f.name not in {"output", "loss", "reduction"}]
     chosen = (dict(zip(own, values, strict=True)) for values in product(*(OPTIONS[option] for option in own)))
     heads = ([Head(output, loss, reduction) for (output, loss), reduction in product(pairs(), Head.reductions)] if cls is Head
-             else [cls(reduction=reduction, **options) for options in chosen for reduction in cls.reductions])  # fmt: skip
+             else [cls(reduction=reduction, **options) for options in chosen for reduction in cls.reductions])
     shapes = HEAD_SHAPES.get(cls, ((3,), (2, 3), (2, 2, 3)))
     yield from ((head, (shapes[index % len(shapes)],)) for index, head in enumerate(heads))
 
@@ -134,7 +134,7 @@ def test_torch_agrees_in_every_regime_and_precision(name: str) -> None:
     assert doubts(Single("torch", layer, shapes, regime=regime, precision=precision, seed=index)
                   for index, (layer, shapes) in enumerate(sample(name))
                   for precision in PRECISIONS
-                  for regime in regimes(index, precision)) == []  # fmt: skip
+                  for regime in regimes(index, precision)) == []
 
 
 @quietly
@@ -165,7 +165,7 @@ def test_torch_agrees_in_every_layout(name: str) -> None:
                   for layer, shapes in sample(name)
                   for batch, precision in ((1, "float32"), *((3, precision) for precision in PRECISIONS))
                   if (type(layer), batch) not in LAYOUT_FAULTS
-                  for layout, upstream in layouts(batch, precision)) == []  # fmt: skip
+                  for layout, upstream in layouts(batch, precision)) == []
 
 
 @quietly

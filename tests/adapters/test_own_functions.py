@@ -7,15 +7,15 @@ from typing import Any
 
 import backproof as bp
 import pytest
-from backproof import strategies
 from backproof.adapters import own_function
+from backproof.draw import strategies
 from backproof.reference.head import pairs
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch remarks on slow batching rules and on copies
 LAYERS = {framework: sorted(import_module(f"backproof.adapters.{framework}").LOWERINGS, key=lambda layer: layer.__name__)
-          for framework in ("torch", "jax")}  # fmt: skip
+          for framework in ("torch", "jax")}
 
 
 PRECISIONS = ("float64", "float32", "bfloat16", "float16")
@@ -50,7 +50,7 @@ def test_jaxs_own_functions_are_right(cls: type[Layer]) -> None:
 
 @pytest.mark.parametrize(("layer", "precision", "tensor"), [(bp.MultiheadAttention(4, 2), "float64", "double backward in_proj_weight"),
                                                            (bp.ScaledDotProductAttention(is_causal=True), "float64", "jvp query"),
-                                                           (bp.LogSoftmax(), "bfloat16", "dx")], ids=str)  # fmt: skip
+                                                           (bp.LogSoftmax(), "bfloat16", "dx")], ids=str)
 def test_what_is_known_of_jax_is_known_of_its_functions(layer: Layer, precision: str, tensor: str) -> None:
     """A derivative of attention along a direction is known by what its gradient is known by, held in float32 along that direction."""
     report = bp.check(own_function("jax", layer), layer, framework="jax", cases=4, precisions=precision)

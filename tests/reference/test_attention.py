@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected
-from backproof.mistakes.attention import MISTAKES
+from backproof.judge.certify import expected
+from backproof.judge.mistakes.attention import MISTAKES
 from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups
 from backproof.reference.functions import recomputed
 from backproof.reference.layer import Constant, ShapeError
@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 STEP = 1e-100  # of the complex step
 
 ALONE = [*ScaledDotProductAttention.examples(), (ScaledDotProductAttention(is_causal=True, mask="boolean"), (4, 2), (5, 2), (5, 1)),
-         (ScaledDotProductAttention(is_causal=True, mask="additive"), (2, 4, 2), (2, 3, 2), (2, 3, 1))]  # fmt: skip
+         (ScaledDotProductAttention(is_causal=True, mask="additive"), (2, 4, 2), (2, 3, 2), (2, 3, 1))]
 EVERY = [example for cls in (ScaledDotProductAttention, MultiheadAttention, RotaryEmbedding) for example in cls.examples()]
 each_precision = pytest.mark.parametrize("precision", PRECISIONS.values(), ids=list(PRECISIONS))
 
@@ -259,7 +259,7 @@ def test_balls_hold_the_mean_taken_from_a_stored_output() -> None:
     value, dy = np.stack([a, 3 * a], axis=-1)[None], np.array([[[3.0, -1.0]]])
     key = np.array([[[1.0], [2.0], [3.0]]])
     step = LayerTrace("it", ScaledDotProductAttention(), tuple(x.astype(np.float16) for x in (np.zeros((1, 1, 1)), key, value)), None, (),
-                      dy.astype(np.float16), {}, {})  # fmt: skip
+                      dy.astype(np.float16), {}, {})
     stored = (np.full((1, 1, 3), 1 / 3) @ value).astype(np.float16).astype(np.float64)
     mean = np.sum(dy * stored)
     dquery = -mean * np.mean(key)
@@ -310,7 +310,7 @@ def test_a_kept_logarithm_is_as_good_as_the_format_has_it() -> None:
 
 
 @pytest.mark.parametrize("example", [(MultiheadAttention(8, 4, 2, is_causal=True), (6, 8)), (RotaryEmbedding(), (6, 8)),
-                                     (ScaledDotProductAttention(is_causal=True), (6, 8), (6, 8), (6, 8))], ids=str)  # fmt: skip
+                                     (ScaledDotProductAttention(is_causal=True), (6, 8), (6, 8), (6, 8))], ids=str)
 def test_a_thousandth_leaves_the_balls(example: Any) -> None:
     """A float32 tensor that is off by 2^-10 is outside: nearly every entry that is not the small rest of large numbers."""
     step = step_of(*example, scale=0.5, dtype=np.float32)
@@ -326,7 +326,7 @@ def test_a_query_that_sees_no_key_gives_zero(mask: str) -> None:
     seen = np.array([[True] * 4, [False] * 4, [False, True, True, False]])
     step.params["attn_mask"] = seen if mask == "boolean" else np.where(seen, 0.5, -np.inf)  # type: ignore[index]
     without = LayerTrace("it", step.layer, (step.inputs[0][:, ::2], *step.inputs[1:]), None, (), step.d_output[:, ::2],
-                         {"attn_mask": step.params["attn_mask"][::2]}, {})  # fmt: skip
+                         {"attn_mask": step.params["attn_mask"][::2]}, {})
     plain, balls, rest = run(step), balls_of(step, "float32"), run(without)
     for name in ("output", "dquery"):
         assert not plain[name][:, 1].any()
@@ -438,7 +438,7 @@ def test_where_a_mistake_cannot_be_made_it_is_none(example: Any) -> None:
     (lambda: MultiheadAttention(4, 4, num_kv_heads=0), "wrong num_kv_heads: got 0"),
     (lambda: RotaryEmbedding(base=0.5), "wrong base: got 0.5, expected a finite number >= 1"),
     (lambda: RotaryEmbedding(base=math.inf), "wrong base: got inf, expected a finite number >= 1"),
-])  # fmt: skip
+])
 def test_wrong_options_are_named(make: Callable[[], Any], message: str) -> None:
     """An option that makes no layer is refused with what was got and what was expected."""
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
@@ -456,7 +456,7 @@ def test_wrong_options_are_named(make: Callable[[], Any], message: str) -> None:
     (MultiheadAttention(4, 2), ((0, 4),), r"got \(0, 4\), expected \(L, 4\), L at least 1"),
     (RotaryEmbedding(), ((3, 5),), r"got \(3, 5\), expected \(\.\.\., L, E\) with an even E"),
     (RotaryEmbedding(), ((2, 4, 3),), r"got \(2, 4, 3\), expected \(\.\.\., L, E\) with an even E"),
-])  # fmt: skip
+])
 def test_wrong_shapes_are_named(layer: Any, shapes: tuple[Any, ...], message: str) -> None:
     """A shape that the layer cannot take is refused with what was got and what was expected."""
     with pytest.raises(ShapeError, match=message):

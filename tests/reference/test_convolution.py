@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain, tensors
-from backproof.mistakes.convolution import MISTAKES
+from backproof.judge.certify import expected, expected_plain, tensors
+from backproof.judge.mistakes.convolution import MISTAKES
 from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from backproof.reference.layer import ShapeError, build, describe
 from backproof.reference.rounding import PRECISIONS, Arithmetic
@@ -137,7 +137,7 @@ def test_the_ball_holds_the_plain_result(layer: Any, shape: Any, precision: str)
     step = step_of(layer, shape)
     held = LayerTrace("x", layer, tuple(map(PRECISIONS[precision].held, step.inputs)), step.output, step.d_inputs,
                       PRECISIONS[precision].held(step.d_output), {k: PRECISIONS[precision].held(p) for k, p in step.params.items()},
-                      step.d_params)  # fmt: skip
+                      step.d_params)
     balls, plain = expected(held, Arithmetic(PRECISIONS[precision])), expected_plain(held)
     assert set(balls) == set(plain)
     assert all((np.abs(plain[name] - ball.value) <= ball.radius()).all() for name, ball in balls.items())
@@ -209,7 +209,7 @@ def test_an_empty_batch_has_no_output_and_zero_gradients(layer: Any, shape: Any)
     assert (y.shape, dx.shape) == (dy.shape, x.shape)
     assert all(d.shape == params[name].shape and not d.any() for name, d in dparams.items())
     y, backward = layer.forward({k: Arithmetic(PRECISIONS["float32"]).exact(p) for k, p in params.items()},
-                                Arithmetic(PRECISIONS["float32"]).exact(x))  # fmt: skip
+                                Arithmetic(PRECISIONS["float32"]).exact(x))
     assert y.shape == dy.shape
 
 
@@ -241,7 +241,7 @@ def test_same_keeps_the_sizes_and_puts_the_odd_zero_behind() -> None:
     (lambda: Conv1d(2, 3, dilation=0), "Conv1d: wrong dilation: got 0"),
     (lambda: ConvTranspose1d(2, 3, stride=2, output_padding=2), "ConvTranspose1d: wrong output_padding: got .*less than the stride or the"),
     (lambda: ConvTranspose1d(2, 3, padding="same"), "ConvTranspose1d: wrong padding: got 'same'"),
-])  # fmt: skip
+])
 def test_wrong_options_are_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
@@ -253,7 +253,7 @@ def test_wrong_options_are_refused(make: Callable[[], Any], message: str) -> Non
     (Conv1d(2, 3, groups=2), (3, 5), "expected a number of channels that is a multiple of groups = 2"),
     (Conv2d(2, 3, dilation=2), (1, 9, 4), r"got \(1, 9, 4\), expected sizes that, padded, hold the kernel with its dilation"),
     (ConvTranspose1d(2, 1, padding=2), (1, 4), "expected sizes of which the padding leaves something"),
-])  # fmt: skip
+])
 def test_wrong_shapes_are_refused(layer: Any, shape: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         layer.output_shape(shape)
@@ -266,7 +266,7 @@ def test_each_mistake_is_caught_in_the_tensors_it_names(layer: Any, shape: Any, 
     step, arithmetic = step_of(layer, shape), Arithmetic(PRECISIONS["float32"])
     right = expected(step, arithmetic)
     made = {name: (mistake.wrong(step, name, expected_plain), mistake.wrong(step, name, lambda s: expected(s, arithmetic)))
-            for name in right}  # fmt: skip
+            for name in right}
     touched = {name for name, (plain, _) in made.items() if plain is not None}
     transposed = hasattr(layer, "output_padding")
     assert bool(touched) == (mistake.code not in (FORWARD_ONLY if transposed else TRANSPOSED_ONLY))

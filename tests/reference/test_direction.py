@@ -30,7 +30,7 @@ class Run:
         self.layer, self.rng = layer, np.random.default_rng(seed)
         below = layer.index_below()
         self.inputs = [self.rng.standard_normal((3, *shape)) if n is None else self.rng.integers(n, size=(3, *shape))
-                       for shape, n in zip(shapes, below, strict=True)]  # fmt: skip
+                       for shape, n in zip(shapes, below, strict=True)]
         self.params = {name: self.rng.standard_normal(shape) for name, shape in layer.parameters(*shapes).items()}
         self.constants = {name: self._constant(c) for name, c in layer.constants(*shapes).items()}
         self.dys = [self.rng.standard_normal((3, *shape)) for shape in each_shape(layer.output_shape(*shapes))]
@@ -67,7 +67,7 @@ class Run:
         dx, d_params = backward(*(Directed.of(dy, arithmetic) for dy in self.dys))
         gradients = {**dict(enumerate(each(dx))), **d_params}
         return [arithmetic.lift(a) if not isinstance(a, Directed) else a.derivative() for a in each(y)], {
-            key: gradients[key].derivative() for key in self.moving}  # fmt: skip
+            key: gradients[key].derivative() for key in self.moving}
 
     def gradients(self) -> dict[int | str, Any]:
         """Return the gradients of the plain rule."""
@@ -82,7 +82,7 @@ def paired(derivatives: Any, others: Any) -> tuple[float, float, float]:
     pairs = list(zip(derivatives, others, strict=True))
     return (sum(float(np.sum(numbers_of(d) * o)) for d, o in pairs),
             sum(float(np.sum(d.radius() * np.abs(o))) for d, o in pairs if isinstance(d, Rounded)),
-            sum(float(np.sum(np.abs(numbers_of(d) * o))) for d, o in pairs))  # fmt: skip
+            sum(float(np.sum(np.abs(numbers_of(d) * o))) for d, o in pairs))
 
 
 @pytest.mark.parametrize(("cls", "number", "setting"), SETTINGS, ids=[f"{cls.__name__}-{n}" for cls, n, _ in SETTINGS])
@@ -152,7 +152,7 @@ def test_parts_added_up_apart_meet_more_roundings() -> None:
 
 
 @pytest.mark.parametrize("function", [lambda x: np.where(x > 0, x, 0), np.abs, lambda x: np.maximum(x, 0.0),
-                                      lambda x: np.max(np.stack([x, -x]), axis=0)])  # fmt: skip
+                                      lambda x: np.max(np.stack([x, -x]), axis=0)])
 def test_at_a_kink_there_is_no_derivative(function: Any) -> None:
     """There the bound is infinite, beside it as small as everywhere."""
     x = Directed.of(np.array([-1.0, 0.0, 1.0]), Arithmetic(FLOAT64, kinks="hull"), np.ones(3))

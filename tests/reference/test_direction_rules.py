@@ -70,7 +70,7 @@ def test_functions_of_two_arrays(name: str) -> None:
         (function(moving(X, V), moving(Y, W)), one + two, np.abs(one) + np.abs(two)),
         (function(moving(X, V), moving(Y)), one, np.abs(one)), (function(moving(X, V), Y), one, np.abs(one)),
         (function(moving(X), moving(Y, W)), two, np.abs(two)), (function(X, moving(Y, W)), two, np.abs(two)),
-    ):  # fmt: skip
+    ):
         check(found, slope, magnitude, most=150 if name == "logaddexp" else 40)  # of e^(x - value), which magnifies the value's rounding
         assert np.all(np.abs(found.value.value - value) <= found.value.radius())
     resting = function(moving(X), moving(Y))
@@ -142,7 +142,7 @@ def test_the_slope_of_logaddexp_may_be_formed_from_its_value() -> None:
     (np.tanh, np.linspace(-4, 4, 4001), lambda x: 4 * special.expit(2 * x) * special.expit(-2 * x)),
     (special.ndtr, np.linspace(-12, 4, 4001), lambda x: np.exp(-((x * np.float32(0.5**0.5)) ** 2)) / np.float32(math.sqrt(2 * math.pi))),
     (special.ndtr, np.linspace(-12, 4, 4001), lambda x: np.exp(-(x * x) / 2) / np.float32(math.sqrt(2 * math.pi))),
-], ids=["tanh by y", "tanh by s", "ndtr by erfc", "ndtr"])  # fmt: skip
+], ids=["tanh by y", "tanh by s", "ndtr by erfc", "ndtr"])
 def test_slopes_as_frameworks_form_them(function: Any, x: Any, formed: Any) -> None:
     """In single precision each form lies in the ball, which is not much wider than they differ."""
     single, v = x.astype(np.float32), np.full(x.shape, np.float32(1 / 3))
@@ -172,7 +172,7 @@ def test_a_sum_of_products_and_terms_holds_every_order() -> None:
         (affine(x, moving(np.full((1, n), 0.5)), np.array([4.0])), n * 0.5 / 2**10, n * 0.5 / 2**10, n + 4),
         (sum_of_products([(flat, flat.T), (x, weight.T)], [bias]), 1 + n * (0.5 - 2) / 2**10, 1 + n * 2.5 / 2**10, 2 * n + 4),
         (affine(np.ones((1, n)), np.ones((1, n)), bias), 1, 1, n + 4),
-    ):  # fmt: skip
+    ):
         same(found, [[slope]], [[magnitude]])
         assert found.value.value == number
         assert found.value.radius() >= n * U * number
@@ -202,7 +202,7 @@ MOVES: dict[str, Callable[[Any], Any]] = {
     "stack": lambda a: np.stack([a, a]), "stack last": lambda a: np.stack([a[0], a[1]], axis=-1),
     "split": lambda a: np.split(a, [1])[1], "split columns": lambda a: np.split(a, [1], axis=1)[1],
     "split in turn": lambda a: np.split(a, [1, 2], 1)[1],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -248,7 +248,7 @@ def test_comparisons_are_those_of_the_numbers(function: Any) -> None:
     (lambda x: np.max(x, axis=0, keepdims=True), [[-3.0, 7.0, -1.0]], (1, 3)),
     (np.min, 4.0, ()), (lambda x: np.min(x, axis=1), [5.0, 4.0], (2,)),
     (lambda x: np.min(x, axis=0, keepdims=True), [[2.0, 5.0, 4.0]], (1, 3)),
-])  # fmt: skip
+])
 def test_extrema_have_the_slope_of_the_winner(call: Any, slope: Any, shape: tuple[int, ...]) -> None:
     """The largest or smallest entry along an axis or of all, whose slope and magnitude are one entry's."""
     found = call(moving(TABLE, ALONG))
@@ -293,7 +293,7 @@ def test_running_products(x: Any, factor: Any) -> None:
         products = np.cumprod(a, axis=-1)
         same(rounding.running_product(moving(a), -1, moving(f, w)), products * w, abs(products * w))
         same(rounding.running_product(moving(a, v), -1, moving(f, w)), expected(a, v, f) + products * w,
-             expected(abs(a), abs(v), abs(f)) + abs(products * w))  # fmt: skip
+             expected(abs(a), abs(v), abs(f)) + abs(products * w))
     resting = rounding.running_product(moving(a), -1, *given)
     assert resting.slope is None
     assert np.array_equal(resting.value.value, np.cumprod(a, axis=-1) * f)

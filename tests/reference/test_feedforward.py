@@ -53,7 +53,7 @@ def draw(widths: tuple[int, ...], m: int, output: str, seed: int, whole: bool) -
 
 
 def column_form(module: Any, X: np.ndarray, Y: np.ndarray, parameters: Parameters, output: str,
-                route: str = "fused") -> dict[str, Any]:  # fmt: skip
+                route: str = "fused") -> dict[str, Any]:
     """Return cost, cache and gradients of the founding form, in one dictionary."""
     AL, cache = module.forward_propagation(X, parameters, output)
     assert AL is cache[f"A{len(parameters) // 2}"]
@@ -91,7 +91,7 @@ def layer_form(X: Any, Y: Any, parameters: Mapping[str, Any], output: str, one: 
         if index % 2 == 0:
             bias = step.d_params["bias"]
             results |= {f"Z{layer}": step.output.T, f"dW{layer}": step.d_params["weight"], f"db{layer}": bias.reshape(-1, 1),
-                        f"dZ{layer}": step.d_output.T * m, f"dA{layer - 1}": step.d_inputs[0].T * m}  # fmt: skip
+                        f"dZ{layer}": step.d_output.T * m, f"dA{layer - 1}": step.d_inputs[0].T * m}
         else:
             results[f"A{layer}"] = step.output.T
     return results
@@ -127,7 +127,7 @@ def rational(a: np.ndarray) -> np.ndarray:
 
 architectures = st.tuples(st.sampled_from(WIDTHS), *[st.sampled_from(WIDTHS)] * 4)
 drawn = given(widths=architectures, depth=st.integers(1, 4), m=st.sampled_from((1, 2, 7)), seed=st.integers(0, 10**6),
-              whole=st.booleans())  # fmt: skip
+              whole=st.booleans())
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -162,7 +162,7 @@ def test_equal_to_the_layer_form_exactly(widths: tuple[int, ...], depth: int, m:
 @settings(max_examples=40, deadline=None)
 @drawn
 def test_both_routes_to_the_last_dz_agree(output: str, widths: tuple[int, ...], depth: int, m: int, seed: int,
-                                          whole: bool) -> None:  # fmt: skip
+                                          whole: bool) -> None:
     """A - Y equals the loss's derivative pulled back through the output, and so do all gradients behind it.
 
     The general route divides by A and 1 - A, which are kept away from 0 here: its digits go as they near it.
@@ -200,7 +200,7 @@ BY_HAND = {
     "dZ2": [[-4, F(1, 2)]], "dW2": [[F(3, 8), -7]], "db2": [[F(-7, 4)]], "dA1": [[-8, 1], [4, F(-1, 2)]],
     "dZ1": [[0, 1], [4, F(-1, 2)]], "dW1": [[1, F(1, 2)], [F(3, 2), F(23, 4)]], "db1": [[F(1, 2)], [F(7, 4)]],
     "dA0": [[8, 0], [4, F(-3, 2)]],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -9,10 +9,10 @@ from typing import Any
 import flint
 import numpy as np
 import pytest
-from backproof.exact import balls, precise
 from backproof.reference import functions as f
 from backproof.reference.direction import Directed
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded, added, either, one_sum
+from backproof.truth.exact import balls, precise
 from flint import arb
 from scipy import special
 
@@ -33,7 +33,7 @@ TRUTH: tuple[tuple[Callable[[Any], Any], Callable[[Any], Any]], ...] = (
     (f.log1p, lambda x: (1 + x).log()),
     (f.absolute, abs),
     (lambda x: f.sigmoid_complement(x, f.sigmoid(x)), lambda x: 1 / (1 + x.exp())),
-)  # fmt: skip
+)
 
 
 NAMES = [getattr(function, "__name__", "?") for function, _ in TRUTH]
@@ -99,7 +99,7 @@ def _stored_sigmoid(x: Any) -> Any:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize(("function", "stored"), [(f.softplus, _stored_softplus), (f.expm1, _stored_expm1), (f.sigmoid, _stored_sigmoid)],
-                         ids=["softplus", "expm1", "sigmoid"])  # fmt: skip
+                         ids=["softplus", "expm1", "sigmoid"])
 def test_steps_stored_in_half_precision_stay_within_the_bound(function: Any, stored: Any, precision: str) -> None:
     """Formed step by step in the format, a function lies in the ball, which is a few roundings wide; so does what it is rounded to."""
     known = PRECISIONS[precision]
@@ -113,7 +113,7 @@ def test_steps_stored_in_half_precision_stay_within_the_bound(function: Any, sto
 
 
 @pytest.mark.parametrize(("function", "own"), [(f.softplus, lambda x: np.logaddexp(x, 0.0)), (f.expm1, np.expm1),
-                                               (f.sigmoid, special.expit)], ids=["softplus", "expm1", "sigmoid"])  # fmt: skip
+                                               (f.sigmoid, special.expit)], ids=["softplus", "expm1", "sigmoid"])
 def test_steps_are_not_stored_where_they_are_as_wide(function: Any, own: Any) -> None:
     """In float32 the bound is that of the function itself."""
     x = Arithmetic(PRECISIONS["float32"]).exact(np.linspace(-6, 6, 99))
@@ -137,7 +137,7 @@ SLOPES: tuple[tuple[Any, Any], ...] = (
     (f.sigmoid, lambda x: f.sigmoid(x) * f.sigmoid(-x)), (f.softplus, f.sigmoid), (f.log_sigmoid, lambda x: f.sigmoid(-x)),
     (f.normal_cdf, f.normal_pdf), (f.normal_pdf, lambda x: -x * f.normal_pdf(x)), (f.expm1, np.exp), (f.absolute, f.sign),
     (f.log1p, lambda x: 1 / (1 + x)),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("function", "slope"), SLOPES, ids=[function.__name__ for function, _ in SLOPES])

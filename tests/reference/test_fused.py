@@ -148,7 +148,7 @@ def test_weights_that_need_the_rules(short: list[bool]) -> None:
     lost = arithmetic.exact(np.array([[0.0, np.nan, 1.0]]))
     below = arithmetic.exact(np.array([[0.0, -1.0, -2.0]]))
     for x, top in ((wide, top_of(wide, -1)), (far, top_of(far, -1)), (lost, arithmetic.exact(np.zeros((1, 1)))),
-                   (below, arithmetic.exact(np.full((1, 1), 2.0))), (below, arithmetic.exact(np.full((1, 1), -150.0)))):  # fmt: skip
+                   (below, arithmetic.exact(np.full((1, 1), 2.0))), (below, arithmetic.exact(np.full((1, 1), -150.0)))):
         weights, total = normalized_exp(x, top, -1)
         expected = one_by_one(x, top, -1, None)
         assert np.array_equal(weights.bounds(), expected[0].bounds())
@@ -191,7 +191,7 @@ def test_differences_have_the_bound_of_their_rules(name: str, blurs: tuple[float
 @pytest.mark.parametrize("numbers", [
     ([1.0, 2.0], [3e38, 1.0], [-3e38], 1.0), ([0.0, 2.0], [3e38, 1.0], [-3e38], 1.0), ([1e30, 2.0], [1e30, 1.0], [0.0], 2.0**-100),
     ([1.0, 2.0], [np.nan, 1.0], [0.0], 1.0), ([1.0, 2.0], [1.0, 1.0], [0.0], 0.0), ([1e30, 1.0], [1e8, 1.0], [0.0], 3.0),
-])  # fmt: skip
+])
 def test_differences_that_need_the_rules(numbers: Any, short: list[bool]) -> None:
     """What may overflow on the way, though the result does not, is unknown; so is what is not a number."""
     arithmetic = Arithmetic(PRECISIONS["float32"])

@@ -48,15 +48,15 @@ STATISTICS = ("weight", "bias", "running_mean", "running_var")
 def test_every_step_names_its_wires() -> None:
     """A step has the wires of its inputs, outputs and parameters in the layer's order, constants last; every wire has its shape."""
     graph = Graph.of([("a", bp.Parallel((bp.Identity(), bp.Reshape((1, 2))))), ("b", bp.GRU(2, bias=False, states=True)), ("c", bp.Add())],
-                     {"x": (1, 2)})  # fmt: skip
+                     {"x": (1, 2)})
     names = ("weight_ih_l0", "weight_hh_l0")
     assert [(step.path, step.inputs, step.outputs, step.params) for step in graph.steps] == [
         ("x.fork", ("x",), ("x#0", "x#1"), ()), ("a.0", ("x#0",), ("a.0",), ()), ("a.1", ("x#1",), ("a.1",), ()),
         ("b", ("a.0", "a.1"), ("b:output", "b:h_n"), tuple((name, f"b.{name}") for name in names)),
         ("c", ("b:output", "b:h_n"), ("c",), ()),
-    ]  # fmt: skip
+    ]
     assert graph.shapes == {**dict.fromkeys(["x", "x#0", "x#1", "a.0", "a.1", "b:output", "b:h_n", "c"], (1, 2)),
-                            "b.weight_ih_l0": (6, 2), "b.weight_hh_l0": (6, 2)}  # fmt: skip
+                            "b.weight_ih_l0": (6, 2), "b.weight_hh_l0": (6, 2)}
     assert graph.stages == [("x",), ("a.0", "a.1"), ("b:output", "b:h_n"), ("c",)]
     assert (graph.inputs, graph.outputs, graph.leaves) == (("x",), ("c",), ("x", "b.weight_ih_l0", "b.weight_hh_l0"))
 
@@ -71,7 +71,7 @@ def test_constants_are_no_parameters() -> None:
     params = {step.path: dict(step.params) for step in graph.steps}
     assert params["layers.0"] == {name: f"layers.0.{name}" for name in STATISTICS}
     assert params["layers.2"] == {"weight": "@n.weight#1", "bias": "@n.bias#1", "running_mean": "@n.running_mean",
-                                  "running_var": "@n.running_var"}  # fmt: skip
+                                  "running_var": "@n.running_var"}
     assert graph.sources == ("x", *graph.parameters, *graph.constants)
     assert graph.shapes["@n.weight#1"] == graph.shapes["@n.weight"] == (2,)
 
@@ -98,7 +98,7 @@ def test_an_output_that_is_used_elsewhere_is_forked() -> None:
     (bp.Sequential((bp.Tanh(), bp.Linear(3))), ((2,),), (3,)),
     (bp.Sequential((bp.Multiply(),)), ((2,), (2,)), (2,)),
     (bp.Sequential((bp.Concatenate(inputs=3), bp.Parallel((bp.Tanh(), bp.Linear(1))))), ((2,), (1,), (1,)), ((4,), (1,))),
-])  # fmt: skip
+])
 def test_a_container_takes_and_returns_one_array_or_several(container: Layer, inputs: Any, outputs: Any) -> None:
     """One output and one gradient come as they are, several as a tuple, as with any layer."""
     rng = np.random.default_rng(0)
@@ -133,9 +133,9 @@ def test_paths_say_where_a_layer_stands() -> None:
     """Paths count through containers; a shared layer has a place, and parameters under its key."""
     paths = {step.path: step.layer for step in branched().steps if not isinstance(step.layer, bp.Fork)}
     assert list(paths) == ["layers.0", "layers.1.layer.0", "layers.1.layer.1", "layers.1.add", "layers.2.0.0", "layers.2.0.1",
-                           "layers.2.0.2", "layers.2.1", "layers.2.2"]  # fmt: skip
+                           "layers.2.0.2", "layers.2.1", "layers.2.2"]
     assert branched().parameters() == {"@w": {"weight": (3, 3)}, "layers.2.0.0": {"weight": (3, 3), "bias": (3,)},
-                                     "layers.2.2": {"weight": (3, 9), "bias": (3,)}}  # fmt: skip
+                                     "layers.2.2": {"weight": (3, 9), "bias": (3,)}}
     assert by_path(by_wire(branched().parameters())) == branched().parameters()
 
 
@@ -146,7 +146,7 @@ def test_gradients_of_a_network_are_its_complex_step() -> None:
     trace = network.run(params, x, target)
     found = {step.path: step for step in trace.layers}
     gradients = {"@w.weight": found["@w.weight.fork"].d_inputs[0], "layers.2.0.0.bias": found["layers.2.0.0"].d_params["bias"],
-                 "layers.2.2.weight": found["layers.2.2"].d_params["weight"]}  # fmt: skip
+                 "layers.2.2.weight": found["layers.2.2"].d_params["weight"]}
     for wire, gradient in gradients.items():
         path, _, name = wire.rpartition(".")
         for index in np.ndindex(gradient.shape):
@@ -209,7 +209,7 @@ def test_whole_numbers_are_known_as_such() -> None:
     ((bp.Transpose(1, 2),), "expected axes 1 and 2 behind the batch axis"),
     ((bp.Reshape((2, -1)),), r"Reshape\(shape=\(2, -1\)\): wrong input shape: got \(3,\), expected 2 entries or a multiple"),
     ((bp.Parallel((bp.Identity(), bp.Flatten())), bp.Concatenate(2)), "expected an axis 2 behind the batch axis"),
-])  # fmt: skip
+])
 def test_what_does_not_fit_is_named(layers: tuple[Layer, ...], message: str) -> None:
     """A wrong shape names the layer, what it got and what it takes."""
     with pytest.raises(ShapeError, match=message):
@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_named(layers: tuple[Layer, ...], message: str) -> 
     (lambda: bp.Fork(0), "Fork: wrong number of copies: got 0"),
     (lambda: bp.Reshape((-1, -1)), r"Reshape: wrong shape: got \(-1, -1\)"),
     (lambda: bp.Reshape((2, -2)), r"Reshape: wrong shape: got \(2, -2\), expected sizes of which one may be -1"),
-])  # fmt: skip
+])
 def test_wrong_options_are_named(make: Any, message: str) -> None:
     """An option that makes no sense is refused when the layer is made."""
     with pytest.raises(ValueError, match=message):
@@ -245,7 +245,7 @@ def test_wrong_options_are_named(make: Any, message: str) -> None:
     (bp.Concatenate(1), ((2, 3), (2, 1)), "expected the same sizes but along axis 1"),
     (bp.Concatenate(), ((3,), (1, 3)), "expected the same sizes but along axis -1"),
     (bp.Multiply(), ((2, 3), (2,)), r"^Multiply\(\): wrong input shape: got \(\(2, 3\), \(2,\)\), expected sizes that are equal or 1"),
-])  # fmt: skip
+])
 def test_a_wrong_shape_is_refused(layer: Layer, shapes: Any, message: str) -> None:
     """What a layer cannot take is named."""
     with pytest.raises(ShapeError, match=message):
@@ -256,7 +256,7 @@ def test_a_wrong_shape_is_refused(layer: Layer, shapes: Any, message: str) -> No
     (bp.Flatten(), ((2, 3, 4),), (24,)), (bp.Reshape((2, -1)), ((0,),), (2, 0)), (bp.Transpose(1, 3), ((2, 3, 4),), (4, 3, 2)),
     (bp.Transpose(-1, 1), ((2, 3, 4),), (4, 3, 2)), (bp.Concatenate(1), ((2, 3), (4, 3)), (6, 3)),
     (bp.Concatenate(2), ((2, 3), (2, 1)), (2, 4)), (bp.Concatenate(-3, 3), ((1, 2, 3),) * 3, (3, 2, 3)), (bp.Add(), ((2,), (3, 1)), (3, 2)),
-])  # fmt: skip
+])
 def test_shapes_that_come_out(layer: Layer, shapes: Any, expected: Any) -> None:
     """Axes count from either end, the batch axis among them."""
     assert layer.output_shape(*shapes) == expected

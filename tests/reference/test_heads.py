@@ -45,7 +45,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "HuberLoss": [{}, {"delta": 0.3}], "SmoothL1Loss": [{}, {"beta": 0.3}, {"beta": 0.0}], "HingeLoss": [{}, {"margin": 0.5}],
     "KLDivLoss": [{}, {"log_target": True}, {"reduction": "batchmean"}], "CosineEmbeddingLoss": [{}, {"margin": 0.25}],
     "CTCLoss": [{}, {"blank": 1}],
-}  # fmt: skip
+}
 """Options to try beyond the defaults, by class."""
 
 
@@ -123,7 +123,7 @@ def draw_target(head: Head, shape: tuple[int, ...], rng: np.random.Generator) ->
 
 
 def ball_of(head: Head, z: np.ndarray, target: np.ndarray, upstream: Any = 1.0, route: str = "fused",
-            kinks: str = "own") -> tuple[Rounded, Rounded]:  # fmt: skip
+            kinks: str = "own") -> tuple[Rounded, Rounded]:
     """Return loss and dz in rounded float64 arithmetic."""
     arithmetic = Arithmetic(FLOAT64, kinks=kinks)
     wrapped = target if target.dtype.kind == "i" else arithmetic.exact(target)
@@ -202,7 +202,7 @@ def test_the_general_route_of_log_probabilities_keeps_its_digits() -> None:
     (Head(), "real"), (Head("sigmoid", "bce"), "binary"), (Head("softmax", "kl"), "distribution"), (Head("linear", "hinge"), "sign"),
     (Head("log_softmax", "nll"), "classes"), (KLDivLoss(log_target=True), "log_distribution"), (KLDivLoss(), "distribution"),
     (CTCLoss(), "ctc"), (CrossEntropyLoss(), "classes"), (BCEWithLogitsLoss(), "binary"), (CosineEmbeddingLoss(), "sign"),
-], ids=lambda of: named(of) if isinstance(of, Head) else of)  # fmt: skip
+], ids=lambda of: named(of) if isinstance(of, Head) else of)
 def test_targets_are_of_the_kind_that_a_head_says(head: Head, kind: str) -> None:
     """The kind is one of those that targets are drawn by."""
     assert head.target_kind() == kind
@@ -316,14 +316,14 @@ def each(rule: Callable[[Any, Any], Any]) -> Callable[[Row, Row], Any]:
 
 MP_OUTPUTS: dict[str, Callable[[Row], Row]] = {
     "linear": list, "sigmoid": mp_sigmoid, "softmax": mp_softmax, "tanh": mp_tanh, "log_softmax": mp_log_softmax,
-}  # fmt: skip
+}
 MP_LOSSES: dict[str, Callable[[Row, Any], Any]] = {
     "mse": each(lambda a, y: (a - y) ** 2), "half_squared_error": each(lambda a, y: (a - y) ** 2 / 2), "l1": each(mp_l1),
     "huber": each(mp_huber), "smooth_l1": each(mp_huber), "bce": each(mp_bce), "cosine": mp_cosine, "kl": each(mp_kl),
     "cross_entropy": each(lambda a, y: -y * mpmath.log(a)), "nll": lambda a, y: -a[y],
     "kl_div": each(lambda a, y: y * (mpmath.log(y) - a) if y else 0 * a), "hinge": each(lambda a, y: max(0 * a, 1 - y * a, key=mpmath.re)),
     "soft_margin": each(lambda a, y: mpmath.log(1 + mpmath.exp(-y * a))),
-}  # fmt: skip
+}
 DIGITS = 900  # 1 - s(1000) is 1e-435
 
 
@@ -463,7 +463,7 @@ Rule = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
 MISTAKES: dict[str, Callable[[Any], Any]] = {
     "off by a millionth": lambda d: d * (1 + 2.0**-20), "negated": lambda d: -d, "halved": lambda d: d / 2,
     "dropped": lambda d: 0 * d, "rows swapped": lambda d: d[::-1],
-}  # fmt: skip
+}
 
 
 def planted(rule: Any, mistake: Callable[[Any], Any], table: str) -> Any:
@@ -581,7 +581,7 @@ def test_configuration_mistakes_are_named(make: Callable[[], Head], message: str
 @pytest.mark.parametrize(("cls", "option", "numbers"), [
     (CosineEmbeddingLoss, "margin", (-1.0, 1.0)), (CrossEntropyLoss, "label_smoothing", (0.0, 1.0)), (H.SmoothL1Loss, "beta", (0.0,)),
     (CTCLoss, "blank", (0, 1)),
-])  # fmt: skip
+])
 def test_the_ends_of_a_range_are_allowed(cls: Any, option: str, numbers: tuple[float, ...]) -> None:
     """A number at the edge of what an option may be is taken as it is."""
     assert tuple(getattr(cls(**{option: number}), option) for number in numbers) == numbers
@@ -596,7 +596,7 @@ def test_the_ends_of_a_range_are_allowed(cls: Any, option: str, numbers: tuple[f
     (NLLLoss(weight=(1.0, 2.0)), (2, 3), r"got \(2, 3\), expected 2 classes, one for each weight"),
     (BCEWithLogitsLoss(pos_weight=(1.0, 2.0)), (2, 3), r"got \(2, 3\), expected 2 outputs, one for each pos_weight"),
     *((head, (), r"got \(\), expected at least one axis of outputs") for head in (CrossEntropyLoss(), BCEWithLogitsLoss())),
-])  # fmt: skip
+])
 def test_shapes_that_a_head_cannot_take(head: Head, shape: tuple[int, ...], message: str) -> None:
     """A network output of a wrong shape is refused before anything is computed."""
     with pytest.raises(ShapeError, match=message):

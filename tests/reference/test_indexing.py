@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain
-from backproof.mistakes.indexing import MISTAKES
+from backproof.judge.certify import expected, expected_plain
+from backproof.judge.mistakes.indexing import MISTAKES
 from backproof.reference.indexing import Dropout, Embedding, Gather, IndexSelect, ScatterAdd
 from backproof.reference.layer import Constant, Layer, Shape, ShapeError
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
@@ -108,7 +108,7 @@ def test_sums_over_repeated_indices_may_be_stored_at_each_step() -> None:
 
 
 @pytest.mark.parametrize(("layer", "tensor"), [(Embedding(1, 1), "dweight"), (Gather(1, 3), "dx"), (IndexSelect(1, 3), "dx"),
-                                               (ScatterAdd(1, 1), "output")], ids=str)  # fmt: skip
+                                               (ScatterAdd(1, 1), "output")], ids=str)
 def test_what_meets_in_a_place_may_be_stored_at_each_step(layer: Any, tensor: str) -> None:
     """256 + 1 - 256 is 0 where bfloat16 stores the first sum."""
     terms = np.array([[256.0, 1.0, -256.0]])
@@ -232,7 +232,7 @@ def test_wrong_axis_or_size(cls: type[Any]) -> None:
 SHAPES: dict[type, tuple[Any, Shape]] = {
     Embedding: (Embedding(3, 2, padding_idx=1), (6,)), Dropout: (Dropout(0.25), (6,)), Gather: (Gather(1, 6), (3, 2)),
     ScatterAdd: (ScatterAdd(1, 3), (6, 2)), IndexSelect: (IndexSelect(1, 6), (3, 2)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[m.code for m in MISTAKES])

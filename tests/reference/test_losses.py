@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain
-from backproof.mistakes.losses import MISTAKES
+from backproof.judge.certify import expected, expected_plain
+from backproof.judge.mistakes.losses import MISTAKES
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.functions import softplus
@@ -66,7 +66,7 @@ every_setting = pytest.mark.parametrize(("head", "z", "target"), SETTINGS, ids=[
 
 
 def balls(head: Head, z: np.ndarray, target: np.ndarray, upstream: Any = 1.0, precision: str = "float64",
-          kinks: str = "own") -> tuple[Rounded, Rounded]:  # fmt: skip
+          kinks: str = "own") -> tuple[Rounded, Rounded]:
     """Return loss and dz in rounded arithmetic."""
     arithmetic = Arithmetic(PRECISIONS[precision], kinks=kinks)
     loss, backward = head.forward({}, arithmetic.exact(z), target if target.dtype.kind == "i" else arithmetic.exact(target))

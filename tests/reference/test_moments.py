@@ -115,7 +115,7 @@ every_setting = pytest.mark.parametrize(("precision", "scale", "part"), [
     ("float32", 1.0, 0.0), ("float32", 1.0, 1e-6), ("float32", 1e-30, 1e-6), ("float32", 3e-34, 1e-6), ("bfloat16", 8.0, 1e-3),
     ("float32", 3e-34, 0.0), ("bfloat16", 8.0, 0.0),
     ("float16", 1.0, 0.0), ("float16", 1.0, 1e-3),
-])  # fmt: skip
+])
 every_kind = pytest.mark.parametrize("centred", [True, False], ids=["standardised", "root mean square"])
 
 
@@ -220,7 +220,7 @@ def test_exact_entries_with_other_gradients_have_the_bounds_of_their_steps(entri
     for make in (standardised, root_mean_square):
         fast = make(x, (1,), EPS)
         slow = Standardised(fast.count, (1,), fast.mean, fast.rstd, Rounded(fast.unit.value, fast.unit.bound, arithmetic),
-                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)  # fmt: skip
+                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)
         for dy_part, weight_part in ((0.0, 0.0), (1e-3, 0.0), (0.0, 1e-3), (1e-3, 1e-3)):
             dy, weight = (drawn(arithmetic, seed, 1.0, part)[:, :entries] for seed, part in ((1, dy_part), (2, weight_part)))
             for w in (None, weight):
@@ -247,7 +247,7 @@ def test_derivatives_of_standardised_entries_allow_the_fused_form() -> None:
 
 
 @pytest.mark.parametrize(("precision", "largest"), [("float32", FLOAT32_LARGEST), ("float16", FLOAT32_LARGEST),
-                                                    ("float64", float(np.finfo(np.float64).max))])  # fmt: skip
+                                                    ("float64", float(np.finfo(np.float64).max))])
 @pytest.mark.parametrize(("part", "known"), [(0.99, True), (0.9999999, False), (1.01, False)])
 def test_sums_are_known_up_to_the_largest_number(precision: str, largest: float, part: float, known: bool) -> None:
     """A mean is unknown once the sum, or what it is off by, may pass the largest number: of float32 where sums are wide."""
@@ -264,7 +264,7 @@ def test_sums_are_known_up_to_the_largest_number(precision: str, largest: float,
 @pytest.mark.parametrize(("precision", "largest", "part", "known"), [
     ("float32", FLOAT32_LARGEST, 0.4999, True), ("float32", FLOAT32_LARGEST, 0.50001, False), ("float16", 65504.0, 0.499, True),
     ("float16", 65504.0, 0.4999, False),
-])  # fmt: skip
+])
 def test_a_difference_is_known_up_to_half_the_largest_number(precision: str, largest: float, part: float, known: bool) -> None:
     """x - mean may be stored, and so must fit the format."""
     arithmetic = Arithmetic(PRECISIONS[precision])
@@ -274,11 +274,11 @@ def test_a_difference_is_known_up_to_half_the_largest_number(precision: str, lar
 
 
 @pytest.mark.parametrize(("precision", "largest", "margin"), [("float32", FLOAT32_LARGEST, 1e-4), ("bfloat16", FLOAT32_LARGEST, 0.05),
-                                                              ("float64", float(np.finfo(np.float64).max), 1e-4)])  # fmt: skip
+                                                              ("float64", float(np.finfo(np.float64).max), 1e-4)])
 @pytest.mark.parametrize(("centred", "part", "reach", "times"), [(True, 0.0, 0.0, 2.0), (True, 0.25, 0.0, 2.75), (True, 0.0, 1.0, 2.5),
-                                                                 (False, 0.0, 1.0, 1.5), (False, 0.25, 0.0, 2.0)])  # fmt: skip
+                                                                 (False, 0.0, 1.0, 1.5), (False, 0.25, 0.0, 2.0)])
 def test_terms_of_dx_that_may_overflow_leave_it_unknown(precision: str, largest: float, margin: float, centred: bool, part: float,
-                                                        reach: float, times: float) -> None:  # fmt: skip
+                                                        reach: float, times: float) -> None:
     """rstd times |dy|, the mean, unit and x times the projection, all times n, add up to the largest number at most, though they cancel."""
     arithmetic, rstd = Arithmetic(PRECISIONS[precision]), 4.0
     unit, mean = arithmetic.exact(np.array([[1.0, -1.0]])), arithmetic.exact(np.zeros((1, 1))) if centred else None
@@ -456,7 +456,7 @@ def test_sums_of_exact_numbers_have_the_bounds_of_their_terms(precision: str, sc
     for make in (standardised, root_mean_square):
         fast = make(x, axes, EPS)
         slow = Standardised(fast.count, axes, fast.mean, fast.rstd, Rounded(fast.unit.value, fast.unit.bound, arithmetic),
-                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)  # fmt: skip
+                            Rounded(fast.summed.value, fast.summed.bound, arithmetic), fast.reach)
         for along in ((0,), (0, 2), (1, 2), (0, 1, 2)):
             for name in ("gradient", "total"):
                 found, wanted = (getattr(groups, name)(dy, along) for groups in (fast, slow))

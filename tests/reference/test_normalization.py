@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain
-from backproof.mistakes.mistake import Mistake
-from backproof.mistakes.normalization import MISTAKES
+from backproof.judge.certify import expected, expected_plain
+from backproof.judge.mistakes.mistake import Mistake
+from backproof.judge.mistakes.normalization import MISTAKES
 from backproof.reference.layer import Shape, ShapeError
 from backproof.reference.moments import standardised
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum, _weight_gradient
@@ -23,10 +23,10 @@ EXAMPLES: tuple[tuple[Any, Shape], ...] = (
     *(example for cls in LAYERS for example in cls.examples()),
     (BatchNorm(), (5, 4, 3)), (LayerNorm(axes=3), (3, 2, 4)), (RMSNorm(), (3, 17)), (GroupNorm(3), (6, 2, 5)),
     (InstanceNorm(affine=True), (2, 9)),
-)  # fmt: skip
+)
 WIDE: tuple[tuple[Any, Shape], ...] = (
     (BatchNorm(), (3, 7)), (LayerNorm(), (64,)), (RMSNorm(), (64,)), (GroupNorm(2), (4, 9)), (InstanceNorm(affine=True), (2, 30)),
-)  # fmt: skip
+)
 
 every_example = pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])
 every_wide = pytest.mark.parametrize(("layer", "shape"), WIDE, ids=[type(layer).__name__ for layer, _ in WIDE])
@@ -225,7 +225,7 @@ def multiplied_out(x: Rows, mean: Rows, r: Rows, w: Rows, b: Rows, dy: Rows) -> 
 
 
 def candidate(step: LayerTrace, moments: Callable[[Rows], tuple[Rows, Rows]],
-              form: Callable[..., tuple[Rows, Rows, Rows]]) -> dict[str, Rows]:  # fmt: skip
+              form: Callable[..., tuple[Rows, Rows, Rows]]) -> dict[str, Rows]:
     mean, variance = moments(step.inputs[0])
     r = F(1) / np.sqrt(variance + F(step.layer.eps))
     y, dx, dweight = form(step.inputs[0], mean, r, step.params["weight"], step.params["bias"], step.d_output)
@@ -320,7 +320,7 @@ def test_sums_that_nothing_stores_in_between_are_one_sum() -> None:
     (BatchNorm(), ["weight", "bias"]), (BatchNorm(affine=False), []), (GroupNorm(2, affine=False), []), (InstanceNorm(), []),
     (InstanceNorm(affine=True), ["weight", "bias"]), (LayerNorm(), ["weight", "bias"]), (LayerNorm(bias=False), ["weight"]),
     (LayerNorm(elementwise_affine=False), []), (RMSNorm(), ["weight"]), (RMSNorm(elementwise_affine=False), []),
-], ids=str)  # fmt: skip
+], ids=str)
 def test_options_say_which_parameters_there_are(layer: Any, names: list[str]) -> None:
     """What is switched off is no parameter."""
     assert [*layer.parameters((4, 3))] == names
@@ -335,7 +335,7 @@ def test_norms_coincide_where_their_groups_do() -> None:
         return y, backward(dy)[0]
 
     pairs = ((GroupNorm(1, affine=False), LayerNorm(elementwise_affine=False, axes=2)),
-             (GroupNorm(4, affine=False), InstanceNorm()), (BatchNorm(affine=False), InstanceNorm()))  # fmt: skip
+             (GroupNorm(4, affine=False), InstanceNorm()), (BatchNorm(affine=False), InstanceNorm()))
     for one, other in pairs:
         for a, b in zip(both(one), both(other), strict=True):
             assert np.max(np.abs(a - b)) < 1e-13, (one, other)
@@ -384,7 +384,7 @@ def test_nothing_is_summed_over_an_empty_batch(layer: Any, shape: Shape) -> None
     (lambda: RMSNorm().output_shape(()), ShapeError, "expected an axis of features"),
     (lambda: InstanceNorm().output_shape((3,)), ShapeError, "more than one entry of space"),
     (lambda: InstanceNorm().output_shape((3, 1, 1)), ShapeError, "more than one entry of space"),
-])  # fmt: skip
+])
 def test_bad_settings_are_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     """A setting or shape that makes no sense is named."""
     with pytest.raises(error, match=message):
@@ -396,7 +396,7 @@ def test_bad_settings_are_refused(call: Callable[[], Any], error: type[Exception
 PLANTED: tuple[tuple[Any, Shape], ...] = (
     (BatchNorm(eps=0.1), (3, 4)), (BatchNorm(eps=0.1, training=False), (3, 4)), (LayerNorm(eps=0.1), (5,)), (RMSNorm(eps=0.1), (5,)),
     (GroupNorm(2, eps=0.1), (4, 3)), (InstanceNorm(eps=0.1, affine=True), (2, 4)),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.code for mistake in MISTAKES])
@@ -428,7 +428,7 @@ def test_mistakes_have_no_meaning_where_they_change_nothing() -> None:
     nowhere = {"statistics-over-batch": (LayerNorm(), (4,)), "norm-weight-missing": (LayerNorm(elementwise_affine=False), (4,)),
                "groups-interleaved": (GroupNorm(1), (4, 2)), "variance-unbiased": (LayerNorm(), (1,)),
                "batch-statistics-in-evaluation": (BatchNorm(), (4, 2)), "statistics-not-over-space": (BatchNorm(), (4,)),
-               "statistics-held-constant": (BatchNorm(training=False), (4,))}  # fmt: skip
+               "statistics-held-constant": (BatchNorm(training=False), (4,))}
     for mistake in MISTAKES:
         if mistake.code in nowhere:
             layer, shape = nowhere[mistake.code]

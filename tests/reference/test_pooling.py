@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain
-from backproof.mistakes.mistake import Mistake
-from backproof.mistakes.pooling import MISTAKES
+from backproof.judge.certify import expected, expected_plain
+from backproof.judge.mistakes.mistake import Mistake
+from backproof.judge.mistakes.pooling import MISTAKES
 from backproof.reference.layer import Layer, Shape, ShapeError, build, describe
 from backproof.reference.pooling import (
     AdaptiveAvgPool2d,
@@ -41,7 +41,7 @@ SLIDING: tuple[tuple[Any, Shape], ...] = (
     (AvgPool1d(3, 2, ceil_mode=True), (1, 7)),
     (MaxPool2d(3, 2, 1, ceil_mode=True), (3, 6, 9)),
     (AvgPool2d((3, 2), (2, 3), (1, 0), ceil_mode=True), (3, 6, 9)),
-)  # fmt: skip
+)
 
 every_example = pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])
 every_sliding = pytest.mark.parametrize(("layer", "shape"), SLIDING, ids=[f"{layer}-{shape}" for layer, shape in SLIDING])
@@ -69,7 +69,7 @@ def slid(layer: Any, shape: Shape) -> Iterator[tuple[tuple[int, ...], list[tuple
     given = (layer.kernel_size, layer.stride or layer.kernel_size, layer.padding, getattr(layer, "dilation", 1))
     options = [both(option, axes) for option in given]
     per_axis = [[(start, [start + j * d for j in range(k)], p) for start in starts(n, k, s, p, d, layer.ceil_mode)]
-                for n, k, s, p, d in zip(shape[1:], *options, strict=True)]  # fmt: skip
+                for n, k, s, p, d in zip(shape[1:], *options, strict=True)]
     for index in np.ndindex(*(len(windows) for windows in per_axis)):
         chosen = [windows[i] for windows, i in zip(per_axis, index, strict=True)]
         inside = [[q for q in places if 0 <= q < n] for (_, places, _), n in zip(chosen, shape[1:], strict=True)]
@@ -133,7 +133,7 @@ def test_sliding_windows_follow_the_definition(layer: Any, shape: Shape, ties: b
     (AvgPool1d(3, 2, 1), [1, 3, 5], [1 / 3, 2 / 3, 1 / 3, 2 / 3, 1 / 3, 1 / 3]),
     (MaxPool1d(3, 2, 1, ceil_mode=True), [2, 4, 6, 6], [0, 1, 0, 1, 0, 2]),
     (MaxPool1d(2, 3, ceil_mode=True), [2, 5], [0, 1, 0, 0, 1, 0]),
-])  # fmt: skip
+])
 def test_divisors_and_ceil_mode_by_hand(layer: Any, expected_y: list[float], expected_dx: list[float]) -> None:
     """Only what lies in the padded input counts; a window that would start behind the input is none."""
     y, backward = layer.forward({}, np.arange(1.0, 7.0).reshape((1, 1, 6)))
@@ -224,7 +224,7 @@ def test_a_channel_hands_on_what_it_is_given(layer: Any, shape: Shape) -> None:
     ([0, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0], [2, 2, 2, 2]),
     ([1, 1, 2, 2], [0, 0, 2, 0], [0, 0, 0, 0], [0, 0, 2, 2]),
     ([1, 1, 2, 0], [0, 0, 2, 0], [0, 0, 2, 0], [0, 0, 2, 0]),
-])  # fmt: skip
+])
 def test_ties_share_the_gradient_in_any_way(layer: Any, x: list[int], own: list[int], low: list[int], high: list[int]) -> None:
     """Own choice the first; as a hull, every largest entry may get anything from nothing to all, and no other entry anything."""
     array = np.reshape(np.asarray(x, dtype=float), (1, 1, 4))
@@ -306,7 +306,7 @@ def test_exact_arithmetic_stays_exact() -> None:
     (lambda: AdaptiveAvgPool2d((1, 2, 3)), "AdaptiveAvgPool2d: wrong output_size"),
     (lambda: Sum(0), "Sum: wrong dim: got 0, expected an axis other than the batch axis"),
     (lambda: Mean(0), "Mean: wrong dim: got 0"),
-])  # fmt: skip
+])
 def test_a_wrong_configuration_is_refused(make: Any, message: str) -> None:
     """The message says what is wrong, what came and what was expected."""
     with pytest.raises(ValueError, match=message):
@@ -328,7 +328,7 @@ def test_a_wrong_configuration_is_refused(make: Any, message: str) -> None:
     (GlobalMaxPool(), (3, 0), "no empty one"),
     (Sum(2), (3,), "expected an axis 2 behind the batch axis"),
     (Mean(-2), (3,), "expected an axis -2 behind the batch axis"),
-])  # fmt: skip
+])
 def test_a_wrong_shape_is_refused(layer: Any, shape: Shape, message: str) -> None:
     """An input the layer cannot take raises ShapeError, and a window of nothing but padding is one of them."""
     with pytest.raises(ShapeError, match=message):
@@ -366,7 +366,7 @@ def caught(mistake: Mistake, layer: Any, shape: Shape) -> set[str]:
     return {name for name, value in wrong.items() if np.any(np.abs(value - balls[name].value) > balls[name].radius())}
 
 
-OUTSIDE = [m for m in MISTAKES if m.code != "tied-all-full"]  # which a hull holds entry by entry: see tests/harness/test_mistakes.py
+OUTSIDE = [m for m in MISTAKES if m.code != "tied-all-full"]  # which a hull holds entry by entry: see tests/judge/test_mistakes.py
 
 
 @pytest.mark.parametrize("mistake", OUTSIDE, ids=[m.code for m in OUTSIDE])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.mistakes.recurrent import MISTAKES
+from backproof.judge.mistakes.recurrent import MISTAKES
 from backproof.reference.direction import Directed
 from backproof.reference.functions import sum_of_products
 from backproof.reference.layer import ShapeError, build, describe
@@ -223,7 +223,7 @@ def test_both_forms_of_the_gru_mean_are_inside() -> None:
     dz, dn, dh = mixed_pullback(dy_ball, 1 - z_ball, z_ball, n_ball, h_ball)
     one = np.float32(1)
     for value, target in (((one - z) * n + z * h, ball), (n + z * (h - n), ball), (dy * (h - n), dz), (dy * h - dy * n, dz),
-                          (dy * (one - z), dn), (dy - dy * z, dn), (dy * z, dh)):  # fmt: skip
+                          (dy * (one - z), dn), (dy - dy * z, dn), (dy * z, dh)):
         assert inside(value.astype(np.float64), target).all()
     assert not inside(ball.value * (1 + 2.0**-10), ball).all()
 
@@ -236,7 +236,7 @@ def test_the_bound_of_the_gru_mean_counts_its_roundings() -> None:
     dz, dn, _ = mixed_pullback(*(arithmetic.exact(np.array(v)) for v in (dy, 1 - z, z, n, h)))
     u = arithmetic.roundoff
     for got, own, roundings, magnitude in ((ball, 0.0, 3, n + z * (-h + n)), (dz, 2 * u * dy * (n - h), 2, dy * (-h + n)),
-                                           (dn, u * dy * (1 - z), 2, dy * (1 + z))):  # fmt: skip
+                                           (dn, u * dy * (1 - z), 2, dy * (1 + z))):
         other = roundings * u / (1 - roundings * u) * magnitude
         assert 0.9999 * (own + other) <= got.radius() <= 1.0001 * (own + other)
 
@@ -359,7 +359,7 @@ MESSAGES: tuple[tuple[Callable[[], object], type[Exception], str], ...] = (
     (lambda: GRU(2).output_shape((3,)), ShapeError, r"got \(3,\), expected \(time, features\), both at least 1"),
     (lambda: GRU(2).output_shape((0, 3)), ShapeError, r"got \(0, 3\), expected \(time, features\), both at least 1"),
     (lambda: LSTM(2, states=True).output_shape((3, 1), (1, 2), (2, 2)), ShapeError, r"got \(2, 2\), expected \(1, 2\) of a state"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), MESSAGES, ids=[message[:40] for _, _, message in MESSAGES])

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.certify import expected, expected_plain
-from backproof.mistakes.reductions import MISTAKES
+from backproof.judge.certify import expected, expected_plain
+from backproof.judge.mistakes.reductions import MISTAKES
 from backproof.reference import rounding
 from backproof.reference.layer import Layer, Shape, ShapeError
 from backproof.reference.reductions import CumProd, CumSum, LogSumExp, Normalize, Prod, _over
@@ -220,7 +220,7 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "terms known exactly": ("            bound += spread\n        return Rounded(value, _limited(magnitude",
                             "            bound += 0\n        return Rounded(value, _limited(magnitude",
                             lambda m: (m.running_sum(_ball(m, [1.0, 1.0], [0.5, 0.5]), 0), 3.0)),
-}  # fmt: skip
+}
 """A snippet of the bounds, a wrong one, and a number that the last ball must hold."""
 
 
@@ -409,7 +409,7 @@ def test_log_sum_exp_in_every_order() -> None:
 def test_running_sums_backwards(axis: int, bound: float) -> None:
     """From the other end it is the running sum of the array turned about, value and bound, in memory as it is read."""
     x = Rounded(np.random.default_rng(7).standard_normal((3, 5)), np.full((3, 5), bound) if bound else np.zeros(()),
-                Arithmetic(PRECISIONS["float32"]))  # fmt: skip
+                Arithmetic(PRECISIONS["float32"]))
     found, turned = running_sum(x, axis, backwards=True), np.flip(running_sum(np.flip(x, axis), axis), axis)
     assert np.array_equal(found.value, turned.value)
     assert np.array_equal(found.bound, turned.bounds())

@@ -64,7 +64,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "either": lambda x, y: either(x * x - y * y, (x - y) * (x + y)),
     "join": lambda x, y: np.stack([np.concatenate([x, y])[1 : SIZE + 1], y.T])[0],
     "split": lambda x: np.concatenate([*np.split(x, [1])[::-1]]),
-}  # fmt: skip
+}
 BINARY = {"add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum", "logaddexp", "where", "either", "join"}
 
 EXACT: dict[str, Callable[..., Any]] = {
@@ -76,7 +76,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     "max": lambda x: np.broadcast_to(np.frompyfunc(arb.max, 2, 1).reduce(x, axis=-1, keepdims=True), x.shape),
     "min": lambda x: np.broadcast_to(np.frompyfunc(arb.min, 2, 1).reduce(x, axis=-1, keepdims=True), x.shape),
     "relu": lambda x: np.where(x > 0, x, arb(0.01) * x), "either": lambda x, y: x * x - y * y,
-}  # fmt: skip
+}
 
 
 def _truncated(x: np.ndarray, bits: int) -> Any:
@@ -343,7 +343,7 @@ MISTAKES: dict[str, Mistake] = {
                              lambda m, a: (m.either(a.exact([1.0]), a.exact([2.0])), 2.0)),
     "not a number decided": Mistake("~(np.abs(x.value - y.value) > reach)", "(np.abs(x.value - y.value) <= reach)", "float32",
                                     _of(lambda x: np.where(x > 0, 1.0, 0.0), [np.nan], [np.inf], 1.0)),
-}  # fmt: skip
+}
 
 
 def _with(right: str, wrong: str) -> ModuleType:

@@ -222,7 +222,7 @@ def test_open_comparisons_take_the_hull(kinks: str) -> None:
 COMPARISONS: list[tuple[Callable[[Any, Any], Any], list[bool]]] = [
     (np.greater, [False, False, True]), (np.greater_equal, [False, True, True]), (np.less, [True, False, False]),
     (np.less_equal, [True, True, False]), (np.equal, [False, True, False]), (np.not_equal, [True, False, True]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("compare", "answers"), COMPARISONS, ids=[f.__name__ for f, _ in COMPARISONS])
@@ -295,7 +295,7 @@ def test_moves_carry_their_bounds() -> None:
         lambda a: a[::-1, None, 1], lambda a: np.take_along_axis(a, index, 1), lambda a: a.reshape(3, 2), lambda a: a.T,
         lambda a: a.reshape((6,)), lambda a: a[0, 0], lambda a: a.transpose(1, 0), lambda a: np.stack([a, a]),
         lambda a: np.concatenate([a, a], axis=1), lambda a: np.split(a, 3, axis=1)[1],
-    ]  # fmt: skip
+    ]
     for move in moves:
         moved = move(x)
         assert np.array_equal(moved.value, move(x.value))

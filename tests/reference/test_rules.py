@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof import reference
-from backproof.exact import Ball, balls, precise, stepped
-from backproof.mistakes.mistake import Faulty
-from backproof.proof import prove
+from backproof.judge.mistakes.mistake import Faulty
+from backproof.proof.proving import prove
+from backproof.proof.setting import Point, Setting
 from backproof.reference import activations as a
 from backproof.reference.gated import DOMINANT, _may_dominate
 from backproof.reference.layer import REGISTRY, Backward, Elementwise, Layer, Params, ShapeError, build, describe
 from backproof.reference.normalization import InstanceNorm, RMSNorm
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Array, Rounded
-from backproof.setting import Point, Setting
+from backproof.truth.exact import Ball, balls, precise, stepped
 from scipy import special
 
 PROOF = Path(__file__).parents[2] / "benchmarks" / "proof.py"
@@ -348,7 +348,7 @@ def test_a_share_at_the_edge_of_dominance() -> None:
 
 @pytest.mark.parametrize(("share", "bound", "may"), [
     (0.5, 0.125, False), (0.5, 0.25, True), (0.5, np.nan, True), (0.75, 0.0, True), (DOMINANT, 0.0, False),
-])  # fmt: skip
+])
 def test_what_may_be_dominant(share: float, bound: float, may: bool) -> None:
     """A share beyond 0.7, or a ball that reaches beyond; of other numbers than floats nothing is known."""
     shares = np.array([0.25, share])
@@ -366,7 +366,7 @@ OWN: tuple[tuple[Layer, Mapping[float, float]], ...] = (
     (a.ReLU(), {0: 0}), (a.LeakyReLU(-0.5), {0: -0.5}), (a.PReLU(), {0: 0.25}), (a.ReLU6(), {0: 0, 6: 0}),
     (a.Hardtanh(-0.25, 2.0), {-0.25: 0, 2: 0}), (a.Hardsigmoid(), {-3: 0, 3: 0}), (a.Hardswish(), {-3: 0, 3: 1}),
     (a.ELU(1.6), {0: 1.6}), (a.SELU(), {0: 1.0507009873554804934193349852946 * 1.6732632423543772848170429916717}),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("layer", "slopes"), OWN, ids=[str(layer) for layer, _ in OWN])
@@ -423,7 +423,7 @@ MESSAGES: tuple[tuple[Callable[[], object], type[Exception], str], ...] = (
     (lambda: a.Softmax(2).output_shape((3,)), ShapeError, r"got \(3,\), expected an axis 2 behind the batch axis"),
     (lambda: a.GLU().output_shape((3,)), ShapeError, r"GLU\(\): wrong input shape: got \(3,\), expected an even last axis"),
     (lambda: a.SwiGLU().output_shape(()), ShapeError, r"SwiGLU\(\): wrong input shape: got \(\), expected an even last axis"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), MESSAGES, ids=[message[:40] for _, _, message in MESSAGES])

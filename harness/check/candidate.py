@@ -1,0 +1,112 @@
+"""A candidate as the user gave it: a function, a module or a torch Function, made into a function that a driver can call."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backproof.adapters.calls import Driver, driver
+from backproof.reference.heads import Head
+from backproof.reference.layer import Shape
+
+__all__ = ["Candidate", "check_signature"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it.
+
+    `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each with the reference's.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    driver: Driver
+    address: str = ""
+    names: tuple[tuple[str, str], ...] = ()
+    own: Mapping[str, Shape] | None = None
+    """The shapes of a module's own parameters, by the reference's names."""
+
+    @classmethod
+    def of(cls, given: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
+        """Return a candidate as the user gave it; raise TypeError or ValueError for one that cannot be called."""
+        name = getattr(given, "__qualname__", None) or type(given).__name__
+        names = tuple(params.items())
+        if _is_module(given):
+            if framework not in (None, "torch"):
+                raise ValueError(f"framework: got {framework!r} for a torch.nn.Module, expected 'torch'")
+            from backproof.adapters.torch.candidate import from_module  # noqa: PLC0415  (torch is imported where it is used)
+
+            own = {name: tuple(p.shape) for name, p in given.named_parameters()}
+            if strange := sorted(set(params) - set(own)):
+                raise ValueError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
+            theirs = {params.get(name, name): shape for name, shape in own.items()}
+            return cls(_renamed(from_module(given), params), name, driver("torch"), _address(given), names, theirs)
+        if framework is None:
+            raise ValueError("framework: got none, and the candidate is no torch.nn.Module. Write framework='torch', 'jax' or 'numpy'")
+        if not callable(given):
+            raise TypeError(f"the candidate is a function or a torch.nn.Module: got {given!r}")
+        if isinstance(given, type) and hasattr(given, "apply") and hasattr(given, "backward"):
+            given = given.apply  # a torch.autograd.Function
+        if name.endswith(".apply") or isinstance(getattr(given, "__self__", None), type):
+            name = getattr(given.__self__, "__name__", name)
+        name = name.rpartition("<locals>.")[2].replace("<lambda>", "lambda")
+        return cls(_renamed(given, params), name, driver(framework), _address(given), names)
+
+
+def _is_module(given: Any) -> bool:
+    return any(cls.__module__ == "torch.nn.modules.module" and cls.__name__ == "Module" for cls in type(given).__mro__)
+
+
+def _address(given: Any) -> str:
+    """Return MODULE:NAME of what another process can import; nothing for a lambda, a closure, or what stands in the script itself."""
+    name, module = getattr(given, "__qualname__", ""), getattr(given, "__module__", "")
+    owner = getattr(given, "__self__", None)
+    if isinstance(owner, type) and (address := _address(owner)):  # a method of a class, as MyFunction.apply
+        return f"{address}.{given.__name__}"
+    home = sys.modules.get(module)
+    return f"{module}:{name}" if module != "__main__" and home is not None and getattr(home, name, None) is given else ""
+
+
+def _renamed(function: Callable[..., Any], params: Mapping[str, str]) -> Callable[..., Any]:
+    """Return the function with its own names of parameters in place of the reference's; those of its gradients too, in NumPy."""
+    if not params:
+        return function
+    back = {theirs: own for own, theirs in params.items()}
+
+    def called(*inputs: Any, **given: Any) -> Any:
+        y = function(*inputs, **{back.get(name, name): a for name, a in given.items()})
+        if not (isinstance(y, tuple) and len(y) == 2 and callable(y[1])):
+            return y
+
+        def backward(*dys: Any) -> Any:
+            found = y[1](*dys)
+            if isinstance(found, tuple) and isinstance(found[-1], Mapping):
+                return (*found[:-1], {params.get(name, name): d for name, d in found[-1].items()})
+            return found
+
+        return y[0], backward
+
+    called.__wrapped__ = function  # type: ignore[attr-defined]  # whose signature is the one to check
+    return called
+
+
+def check_signature(candidate: Candidate, like: Any, shapes: tuple[Shape, ...]) -> None:
+    """Raise TypeError for a function that cannot be called with the layer's inputs and parameters."""
+    head = isinstance(like, Head)
+    inputs = ("z", "target") if head else like.input_names
+    mine = {theirs: own for own, theirs in candidate.names}
+    names = [] if head else [mine.get(name, name) for name in (*like.parameters(*shapes), *like.constants(*shapes))]
+    try:
+        signature = inspect.signature(candidate.function)
+        signature.bind(*inputs, **dict.fromkeys(names))
+    except ValueError:  # a builtin tells nothing of its arguments
+        return
+    except TypeError as error:
+        call = ", ".join((*inputs, *(f"{name}=..." for name in names)))
+        mapped = f'params={{"my_name": "{names[0] if names else "weight"}"}}'
+        raise TypeError(f"{candidate.name}{signature} cannot be called as candidate({call}): {error}. Give it these arguments, or map its "
+                        f"own names of parameters: {mapped}") from error

@@ -1,0 +1,176 @@
+"""Hypothesis strategies for layers and their arrays, networks and cases. They construct what fits; nothing is drawn and thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from backproof.draw.architectures import ARCHITECTURES, fitting, stack
+from backproof.draw.families import FAMILIES
+from backproof.proof.setting import SHAPES
+from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.case import Case
+from backproof.reference.ctc import CTCLoss
+from backproof.reference.head import Head, pairs
+from backproof.reference.layer import Layer, Shape
+from backproof.reference.network import Network
+from backproof.reference.normalization import BatchNorm, GroupNorm
+from backproof.reference.rounding import PRECISIONS
+from backproof.reference.values import REGIMES
+from hypothesis import strategies as st
+
+__all__ = ["BATCHES", "FAMILIES", "Arrays", "arrays_for", "batches", "cases", "each_input", "heads", "layers", "lone", "networks"]
+
+BATCHES = (1, 2, 3, 4, 7, 16, 33)
+VERIFIED = ("float64", "float32")
+
+
+def layers(shape: Shape | None = None, families: Sequence[str] | None = None) -> st.SearchStrategy[Layer]:
+    """Draw a layer of the named families or of all; with a shape (batch axis left out), one that takes real numbers of that shape.
+
+    Raises ValueError for an unknown family, and where none of the families takes the shape.
+    """
+    names = checked(families)
+    takes = {name: [s for s in SHAPES if s and FAMILIES[name].fits(s)] for name in names}
+    if shape is not None:
+        takes = {name: [shape] for name in fitting(shape, names)}
+    if not takes:
+        raise ValueError(f"no layer of {', '.join(families or ())} takes an input of shape {shape}")
+    return st.sampled_from([*takes]).flatmap(lambda name: st.sampled_from(takes[name]).flatmap(FAMILIES[name].draw))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What one call of a layer takes: `inputs`, `params` by name and an upstream gradient for each output, drawn in a value regime.
+
+    A head's inputs are z and the target. All are the caller's own, in the format of the precision asked for.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    params: Mapping[str, np.ndarray]
+    upstream: tuple[np.ndarray, ...]
+    regime: str
+
+
+def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precision: str = "float64") -> st.SearchStrategy[Arrays]:
+    """Draw the arrays that a layer or head takes, in every value regime and batch size, over all shapes known to fit or those given.
+
+    `shapes` are alternatives, batch axis left out; a layer of several inputs has a tuple of shapes in each. Examples shrink to a batch of
+    1, small shapes and normal numbers. Raises ValueError where no shape is known, and for an unknown precision.
+    """
+    from backproof.draw.probe import VALUES, Probe, shapes_for  # noqa: PLC0415  (probes draw their batches from here)
+
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
+    found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
+    if not found:
+        raise ValueError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
+    found.sort(key=lambda each: sum(map(prod, each)))
+
+    @st.composite
+    def drawn(draw: Any) -> Arrays:
+        own = draw(st.sampled_from(found))
+        least = 2 if isinstance(layer, Layer) and lone(layer, own[0]) else 1
+        batch = draw(st.sampled_from([n for n in BATCHES if n >= least]))
+        regime = draw(st.sampled_from(VALUES))
+        call = Probe(layer, own, batch, draw(st.integers(0, 2**32 - 1)), regime, precision).call()
+        params = {name: np.array(a) for name, a in call.params.items()}
+        return Arrays(tuple(map(np.array, call.inputs)), params, tuple(map(np.array, call.dys)), regime)
+
+    return drawn()
+
+
+def each_input(shapes: Any) -> tuple[Shape, ...]:
+    """Return the shapes of one call's inputs; a single input's may be given as it is."""
+    found = tuple(shapes)
+    return tuple(map(tuple, found)) if found and not isinstance(found[0], int) else (found,)
+
+
+def checked(families: Sequence[str] | None) -> Sequence[str]:
+    """Return the families named, or all of them; raise ValueError for an unknown one."""
+    unknown = [name for name in families or () if name not in FAMILIES]
+    if unknown:
+        raise ValueError(f"unknown layer: got {', '.join(unknown)}, expected one of {', '.join(sorted(FAMILIES))}")
+    return tuple(families) if families else tuple(FAMILIES)
+
+
+def heads(shape: Shape = (4,), among: Sequence[str] = ()) -> st.SearchStrategy[Head]:
+    """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions.
+
+    Of the heads named in `among` one is drawn where any of them takes the shape.
+    """
+    found = _heads(shape)
+    turned = [found[name] for name in among if name in found]
+    plain = [found[name] for name in found if name not in OWN_SHAPES and name != "Head"]
+    groups = [found["Head"], st.one_of(plain), *(found[name] for name in OWN_SHAPES if name in found)]
+    return st.sampled_from(turned or groups).flatmap(lambda group: group)
+
+
+OWN_SHAPES = ("CosineEmbeddingLoss", "CTCLoss")
+
+
+def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
+    reductions = st.sampled_from(Head.reductions)
+    weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
+    found: dict[str, st.SearchStrategy[Head]] = {
+        "Head": st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
+        **{cls.__name__: st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)},
+        "HuberLoss": st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
+        "SmoothL1Loss": st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
+        "HingeLoss": st.builds(H.HingeLoss, reduction=reductions, margin=st.sampled_from((1.0, 0.25))),
+        "BCEWithLogitsLoss": st.builds(H.BCEWithLogitsLoss, reduction=reductions, pos_weight=weights),
+        "KLDivLoss": st.builds(H.KLDivLoss, reduction=st.sampled_from(H.KLDivLoss.reductions), log_target=st.booleans()),
+        "NLLLoss": st.builds(H.NLLLoss, reduction=reductions, weight=weights),
+        "CrossEntropyLoss": st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)),
+                                      weight=weights),
+    }
+    if len(shape) == 2 and shape[0] == 2:
+        found["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
+    if len(shape) == 2 and shape[1] > 1:
+        found["CTCLoss"] = st.builds(CTCLoss, reduction=reductions)
+    return found
+
+
+HEADS = tuple(_heads((2, 2)))
+"""The heads by name."""
+
+
+@st.composite
+def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 8, rare: Sequence[str] = ()) -> Network:
+    """Draw a network with any head: half of them as people build them, the others of layers as they come, up to `max_depth`.
+
+    Named families restrict the layers, and then all networks are stacks of those. With `rare`, names of layers and heads, it is a stack
+    that begins with one of those layers, and where one of those heads takes its output it ends with it.
+    """
+    first = [name for name in rare if name in FAMILIES]
+    usual = families is None and not first and draw(st.booleans())
+    input_shape, drawn = draw(draw(st.sampled_from(ARCHITECTURES))() if usual else stack(checked(families), max_depth, first))
+    network = Network(input_shape, drawn, H.MSELoss())
+    return Network(input_shape, drawn, draw(heads(network.output_shape, rare)))
+
+
+def batches(network: Network) -> st.SearchStrategy[int]:
+    """Draw a batch size from 1 upward; from 2 where a group of a normalisation would have a single entry, which torch refuses."""
+    least = 2 if any(lone(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps) else 1
+    return st.sampled_from([n for n in BATCHES if n >= least])
+
+
+def lone(layer: Layer, shape: Shape) -> bool:
+    """Say whether a batch of 1 would leave a group of a normalisation a single entry."""
+    if isinstance(layer, BatchNorm):
+        return layer.training and prod(shape[1:]) == 1
+    return isinstance(layer, GroupNorm) and prod(shape) == layer.num_groups
+
+
+@st.composite
+def cases(draw: Any, families: Sequence[str] | None = None, precisions: Sequence[str] = VERIFIED) -> Case:
+    """Draw a case: a network, a seed, a value regime, a batch size from 1 upward and a precision."""
+    unknown = [p for p in precisions if p not in PRECISIONS]
+    if unknown:
+        raise ValueError(f"unknown precision: got {', '.join(unknown)}, expected one of {', '.join(PRECISIONS)}")
+    network = draw(networks(families))
+    return Case(network, draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from(tuple(REGIMES))), draw(batches(network)),
+                draw(st.sampled_from(tuple(precisions))))

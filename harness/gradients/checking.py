@@ -1,0 +1,169 @@
+"""The check of all gradients of a model: what rounding does to them, the verdict on each, and what a wrong one is called."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from backproof.gradients.conduct import Conduct, comparable
+from backproof.gradients.explanation import explained, within_single
+from backproof.gradients.model import Model, d
+from backproof.gradients.one import NAMED, SUMS, One
+from backproof.gradients.record import ADAPTER, Record
+from backproof.gradients.truth import Slopes, stand_in
+from backproof.judge.certify import Certificate, judge
+from backproof.judge.diagnosis import Diagnosis
+from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
+from backproof.report.finding import Finding
+from backproof.report.report import Tally
+from backproof.truth.random_rounding import FLOAT64, SIZES, error_size
+
+__all__ = ["Check"]
+
+
+class Check:
+    """The check of a model: its record fills as it runs."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.slopes, self.record = model, Slopes(model), Record(model)
+        self.unmeasured: set[str] = set()
+
+    def run(self) -> None:
+        """Check the functions themselves, then each gradient."""
+        model = self.model
+        conduct = Conduct(self.slopes, self.record)
+        conduct.shared()
+        model.base = value = float(np.real(model.value(model.given)))
+        given = model.answers(model.given) if math.isfinite(value) else {}
+        repeats = conduct.repeats(value, given)
+        conduct.mutation()
+        if not (repeats and self._rounding() and conduct.stale()):
+            reason = "the loss is no function of the parameters that has a derivative"
+            self.record.skipped[reason] += sum(a.size for a in model.given.values())
+            return
+        for name, extra in dict(model.extra).items():
+            self.record.skipped[f"{name} is the gradient of no parameter: expected {', '.join(map(d, model.given))}"] += np.size(extra)
+        judged = [name for name, array in given.items() if conduct.well_formed(name, array)]
+        if not judged:
+            return
+        wide = self._wide(given)
+        self._carried(wide, judged)
+        responses = self._responses(wide, judged, SIZES)
+        own = self._responses(wide, judged, (error_size(model.precision),)) if model.precision is not FLOAT64 else {}
+        for name in judged:
+            self._judge(name, given[name], wide[name], responses[name], own.get(name, []))
+
+    def _rounding(self) -> bool:
+        """Measure what rounding does to the loss; say whether it is finite in float64 too."""
+        model = self.model
+        model.base = float(np.real(model.value(model.exact)))
+        if not math.isfinite(model.base):
+            sentence = f"loss is not finite in float64: got {model.base}, expected a number; no derivative can be taken of it"
+            self.record.problem("nonfinite", "loss", "nonfinite", sentence, entries=(1, 1), actual=model.base)
+            return False
+        model.noise = model.moves(lambda p: float(np.real(model.value(p))), model.base) + error_size(FLOAT64) * abs(model.base)
+        return True
+
+    def _carried(self, wide: dict[str, Any], names: list[str]) -> None:
+        """Note whose bound cannot be measured, since a function drops the class of its arrays, as np.array does."""
+        loss, gradients = self.model.carries(self.model.value), self.model.carries(self.model.answers_anyhow) or {}
+        for name in names:
+            moves = comparable(gradients.get(name), wide[name]) and not np.array_equal(gradients[name], wide[name])
+            if loss is None or np.real(loss) == self.model.base or (not moves and wide[name].any()):
+                self._leave_unmeasured(name, wide[name].size)
+
+    def _leave_unmeasured(self, name: str, size: int) -> None:
+        if name not in self.unmeasured:
+            self.unmeasured.add(name)
+            self.record.skipped[f"{d(name)} beyond half its digits, as no rounding could be measured in the functions"] += size
+
+    # The comparison.
+
+    def _wide(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the gradients of the same parameters in float64, where the functions carry it."""
+        if self.model.precision is FLOAT64:
+            return given
+        found = self.model.answers(self.model.exact)
+        return {name: array if comparable(array, given[name]) and array.dtype.itemsize >= 8 else given[name]
+                for name, array in found.items()}
+
+    def _responses(self, center: dict[str, Any], names: list[str], sizes: tuple[float, ...]) -> dict[str, list[np.ndarray]]:
+        """Return by name what the gradients move by under random errors of the first size that leaves them finite.
+
+        Those of float64's sizes are scaled to its rounding.
+        """
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for size in sizes:
+            missing = [name for name in names if not found[name]]
+            runs = self.model.noisy(size, self.model.answers_anyhow) if missing else []
+            scale = error_size(FLOAT64) / size if size in SIZES else 1.0
+            for name in missing:
+                off = [scale * (np.asarray(run[name], dtype=np.float64) - center[name]) for run in runs
+                       if comparable(run[name], center[name])]
+                found[name] = [one for one in off if np.isfinite(one).all()]
+                if not found[name] and size == sizes[-1]:
+                    self._leave_unmeasured(name, center[name].size)
+        return found
+
+    def _judge(self, name: str, given: np.ndarray, wide: np.ndarray, responses: list[np.ndarray], own: list[np.ndarray]) -> None:
+        """Judge a gradient where the formula shows best, then what its own format loses."""
+        if not given.size:
+            self.record.skipped[f"{name} has no entries"] += 0
+            return
+        coarse = wide.dtype.itemsize < 8
+        precision = PRECISIONS[wide.dtype.name] if coarse else FLOAT64
+        size = math.sqrt(precision.store) if name in self.unmeasured else error_size(precision)
+        one = One(self.slopes, self.record.skipped, name, wide.astype(np.float64), own if coarse else responses, size)
+        certificate = one.certificate()
+        self.record.truths[name] = one.truth.method + (f" ({one.truth.reason})" if one.truth.reason else "")
+        if certificate.verdict == "agrees" and own and not coarse and name not in self.unmeasured:
+            certificate = self._judged_in_own_format(certificate, name, given, wide, own)
+        else:
+            self._add(certificate, name, one)
+        if certificate.verdict == "agrees":
+            one.plant(self.record.self_test)
+        key = (ADAPTER, self.model.given[name].dtype.name, "Handwritten", d(name))
+        self.record.tallies.setdefault(key, Tally()).merge(Tally.of(certificate))
+        if certificate.inconclusive:
+            self.record.skipped["inconclusive: the truth is less certain than its size"] += certificate.inconclusive
+        if one.elsewhere:
+            self.record.skipped[f"{d(name)} one by one, only in {SUMS} random sums over all its entries"] += one.elsewhere
+
+    def _judged_in_own_format(self, found: Certificate, name: str, given: np.ndarray, wide: np.ndarray,
+                              own: list[np.ndarray]) -> Certificate:
+        """Judge what a gradient in its own format differs by from the same in float64, which agrees with the truth."""
+        precision = PRECISIONS.get(given.dtype.name, FLOAT64)
+        largest = float(np.max(np.abs(wide)))
+        bound = max((float(np.max(np.abs(r))) for r in own), default=0.0) + error_size(precision) * largest + precision.underflow
+        ball = Rounded(wide.astype(np.float64), np.full(wide.shape, bound), Arithmetic(FLOAT64))
+        certificate = judge(stand_in(self.model, name, ball), d(name), given.astype(np.float64), ball, FLOAT64)
+        if not certificate.failed:
+            return found
+        off = float(np.max(np.abs(given - wide))) / (largest or 1.0)
+        sentence = (f"the formula is right in float64, and in {given.dtype} {d(name)} is off by {off:.2g} of its largest entry, "
+                    f"{certificate.excess:.3g} times what rounding explains")
+        digits = math.log10(max(off / precision.store, 1.0))
+        self.record.findings.append(self._finding(certificate, name, "imprecise", Diagnosis("digits-lost", sentence), digits=digits))
+        return certificate
+
+    def _add(self, certificate: Certificate, name: str, one: One) -> None:
+        if certificate.verdict == "convention":
+            diagnosis = Diagnosis("kink", f"the loss has no derivative there, and {d(name)} lies between those nearby")
+            self.record.conventions.append(self._finding(certificate, name, "convention", diagnosis))
+        elif certificate.failed:
+            small = within_single(certificate)
+            diagnosis = explained(one, certificate)
+            small = small and diagnosis.code != "single-entry"
+            if small and diagnosis.code in {"unknown", "single-precision-constant"}:
+                sentence = (f"{d(name)} is right to single precision only: a small constant, as in log(A + 1e-8), or one held in float32 "
+                            "is in one of the two functions and not in the other")
+                diagnosis = Diagnosis("small-constant", sentence)
+            more = f"; the search stopped at {NAMED} wrong entries" if one.stopped else ""
+            diagnosis = replace(diagnosis, sentence=f"{diagnosis.sentence}{more} (true values by {one.truth.method})")
+            self.record.findings.append(self._finding(certificate, name, "imprecise" if small else "wrong", diagnosis))
+
+    def _finding(self, certificate: Certificate, name: str, verdict: str, diagnosis: Diagnosis, **extra: Any) -> Finding:
+        return Finding.of(certificate, adapter=ADAPTER, precision=self.model.given[name].dtype.name, verdict=verdict, diagnosis=diagnosis,
+                          case=None, step=None, **extra)

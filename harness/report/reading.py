@@ -1,0 +1,208 @@
+"""Reports read back from disk, as the data that docs/report.md describes. What is none ends in one ValueError that names file and field."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
+
+from backproof.report.finding import VERDICTS
+from backproof.report.folders import CAMPAIGN, REPORT, newest
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic_core import PydanticCustomError, from_json
+from typing_extensions import TypedDict
+
+__all__ = ["LARGEST", "OPEN", "Count", "checked", "read_bytes", "read_json", "read_report"]
+
+LARGEST = 64 * 2**20  # bytes; a report is far below
+
+
+def _number(value: Any) -> Any:
+    """Accept what `finding.number` writes."""
+    if isinstance(value, str) and value in {"inf", "-inf", "nan"}:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023 and math.isfinite(value):
+        return value
+    raise PydanticCustomError("number", "Input should be a number, 'inf', '-inf' or 'nan'")
+
+
+Number = Annotated[Any, AfterValidator(_number)]
+Count = Annotated[int, Field(ge=0, le=2**63)]
+Verdict = Literal[*VERDICTS]  # type: ignore[valid-type]  # mypy reads no table
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+OPEN = ConfigDict(strict=True, extra="allow")  # a later version may say more
+
+
+@with_config(OPEN)
+class _Entries(TypedDict):
+    outside: Count
+    total: Count
+
+
+@with_config(OPEN)
+class _Diagnosis(TypedDict):
+    code: str
+    sentence: str
+    equation: str
+    condition: NotRequired[str]
+
+
+@with_config(OPEN)
+class _Finding(TypedDict):
+    adapter: str
+    precision: str
+    layer: str
+    path: str
+    tensor: str
+    verdict: Verdict
+    excess: Number
+    entries: _Entries
+    index: list[Count]
+    actual: Number
+    expected: Number
+    bound: Number
+    diagnosis: _Diagnosis
+    count: Count
+    digits_lost: Number
+    known: str
+    suspects_reference: bool
+    options: dict[str, Any]
+    case: dict[str, Any] | None
+
+
+@with_config(OPEN)
+class _Tally(TypedDict):
+    adapter: str
+    precision: str
+    layer: str
+    tensor: str
+    compared: Count
+    conventions: Count
+    inconclusive: Count
+    outside: Count
+    margin: Number
+
+
+@with_config(OPEN)
+class _SelfTest(TypedDict):
+    planted: Count
+    caught: Count
+    blamed: Count
+    hidden: Count
+    missed: list[str]
+    by_mistake: dict[str, Count]
+
+
+@with_config(OPEN)
+class _Options(TypedDict):
+    adapters: list[str]
+    precisions: list[str]
+    cases: NotRequired[Count | None]
+    seed: NotRequired[Count]
+    layers: NotRequired[list[str] | None]
+    draws_per_network: NotRequired[Annotated[int, Field(ge=1, le=2**63)]]
+
+
+@with_config(OPEN)
+class _Report(TypedDict):
+    schema: Literal[1]
+    ok: bool
+    verdict: Verdict
+    interrupted: bool
+    cases: Count
+    compared: Count
+    margin: Number
+    options: _Options
+    findings: list[_Finding]
+    known: list[_Finding]
+    conventions: list[_Finding]
+    stale: list[str]
+    skipped: dict[str, Count]
+    self_test: _SelfTest
+    tallies: list[_Tally]
+    coverage: dict[str, dict[str, Count]]
+    seconds: dict[str, Finite]
+    environment: dict[str, str]
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """Return the data of a report: of a report.json, of a report's folder, or of the newest report in a folder of them.
+
+    A campaign in progress is summed up from its store. Raises ValueError for what is no report, OSError for what cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _file_in(path)
+    if path.suffix == Path(CAMPAIGN).suffix:
+        from backproof.verify.store import summary  # noqa: PLC0415  (only a campaign needs its store)
+
+        return summary(path)
+    return checked(_schema(), read_json(path), path)
+
+
+def _file_in(folder: Path) -> Path:
+    """Return the file to read in a report's folder, or in the newest report below it."""
+    found = folder if any((folder / name).is_file() for name in (REPORT, CAMPAIGN)) else newest(folder)
+    if found is None:
+        raise ValueError(f"{folder}: no report there: expected {REPORT} or {CAMPAIGN}, in it or in a folder below it")
+    return found / (REPORT if (found / REPORT).is_file() else CAMPAIGN)
+
+
+@lru_cache(maxsize=1)
+def _schema() -> TypeAdapter[Any]:
+    return TypeAdapter(_Report)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; raise ValueError, naming the file, where it is none or too large."""
+    try:
+        return from_json(read_bytes(path), allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file that is no larger than any of ours."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(found.st_mode) else 'something else'}")
+    if found.st_size > LARGEST:
+        raise ValueError(f"{path}: too large: got {found.st_size} bytes, expected at most {LARGEST}")
+    return path.read_bytes()
+
+
+def checked(schema: TypeAdapter[Any], data: Any, path: Path) -> Any:
+    """Return data that fits a schema; raise ValueError that names the file, the first field that does not, and what it should be."""
+    try:
+        return schema.validate_python(data)
+    except ValidationError as error:
+        first, count = error.errors(include_url=False, include_context=False)[0], error.error_count()
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        raise ValueError(f"{path}: {_where(first['loc'])}{_fault(first)}{more}") from None
+
+
+def _where(place: tuple[int | str, ...]) -> str:
+    """Return a field as a person writes it: findings[3].verdict."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{reprlib.repr(part)[1:-1]}" for part in place]
+    return f"{''.join(parts).removeprefix('.')}: " if parts else ""
+
+
+def _fault(error: Any) -> str:
+    if error["type"] == "missing":
+        return "the field is missing"
+    wanted = error["msg"].removeprefix("Input should be ")
+    choices = "one of " if error["type"] == "literal_error" and "," in wanted else ""
+    return f"got {_shown(error['input'])}, expected {choices}{wanted}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"an integer of {value.bit_length()} bits"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else reprlib.repr(value)

@@ -1,0 +1,141 @@
+"""Arithmetic with random errors, and with a complex step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+import numpy as np
+from backproof.reference.rounding import PRECISIONS, Precision
+from backproof.truth.exact import Lifted, Stepped
+
+__all__ = ["FLOAT64", "HALF", "SIZES", "Noisy", "NoisyStep", "Step", "disturbed", "drawn", "error_size", "errors"]
+
+FLOAT64 = PRECISIONS["float64"]
+HALF = 2.0**-27  # half the digits of float64: where an answer is linear in the error, and far above the rounding that is there anyway
+SIZES = (HALF, 2 * FLOAT64.ulps * FLOAT64.store)  # of the errors: the second where the first makes numbers infinite, as near log(0)
+
+_NOISE: ContextVar[tuple[int, float]] = ContextVar("noise")
+"""Number of the draw, and size of the error."""
+
+EXACT = {np.maximum, np.minimum, np.fmax, np.fmin, np.negative, np.positive, np.absolute, np.fabs, np.sign, np.floor, np.ceil, np.rint,
+         np.trunc, np.copysign, np.conjugate}
+PRODUCTS = {getattr(np, name) for name in ("matmul", "vecdot", "matvec", "vecmat") if hasattr(np, name)}
+CONTRACTIONS = {np.dot, np.inner, np.vdot, np.einsum}
+
+
+@contextmanager
+def errors(draw: int, size: float) -> Iterator[None]:
+    """Let the operations of noisy arrays have the errors of a draw, of a size relative to their results."""
+    token = _NOISE.set((draw, size))
+    try:
+        yield
+    finally:
+        _NOISE.reset(token)
+
+
+def drawn(x: np.ndarray, draw: int) -> np.ndarray:
+    """Return numbers in [-1, 1) that depend on |x| and the draw alone: what is computed twice gets the same error, and ties stay ties."""
+    bits = np.abs(np.asarray(x, dtype=np.float64)).reshape(-1).view(np.uint64)
+    with np.errstate(over="ignore"):
+        bits = bits + np.uint64((draw + 1) * 0x9E3779B97F4A7C15 % 2**64)  # splitmix64 (Steele, Lea, Flood 2014)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits ^= bits >> np.uint64(31)
+    return ((bits >> np.uint64(11)) * 2.0**-52 - 1).reshape(x.shape)
+
+
+def disturbed(value: np.ndarray, magnitude: Any = None) -> Any:
+    """Return an array, each of its parts off by a random part of a magnitude, which is its own where none is given."""
+    draw, size = _NOISE.get()
+    if value.dtype.kind == "c":
+        parts = (None, None) if magnitude is None else (np.real(magnitude), np.imag(magnitude))
+        return disturbed(value.real, parts[0]) + 1j * disturbed(value.imag, parts[1])
+    return value + size * drawn(value, draw) * np.abs(value if magnitude is None else magnitude)
+
+
+def _parts(x: Any) -> Any:
+    """Return the magnitudes of an array, those of a complex one by real and imaginary part."""
+    plain = np.asarray(x)
+    return np.abs(plain.real) + 1j * np.abs(plain.imag) if plain.dtype.kind == "c" else plain if plain.dtype.kind == "b" else np.abs(plain)
+
+
+def _magnitude(ufunc: Any, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return what the rounding of a result is relative to, None where that is the result."""
+    options = {k: v for k, v in options.items() if k != "out"}
+    if ufunc is np.add and method in {"reduce", "accumulate", "reduceat"}:
+        return getattr(ufunc, method)(_parts(inputs[0]), *inputs[1:], **options)
+    if method != "__call__" or len(inputs) != 2:
+        return None
+    if ufunc in PRODUCTS or (ufunc is np.multiply and any(np.iscomplexobj(x) for x in inputs)):
+        return ufunc(_parts(inputs[0]), _parts(inputs[1]), **options)
+    if ufunc is np.divide and np.iscomplexobj(inputs[1]):  # (a + ib) / (c + id) has the imaginary part (bc - ad) / (cc + dd)
+        return _parts(inputs[0]) * _parts(inputs[1]) / np.abs(np.asarray(inputs[1])) ** 2
+    return None
+
+
+class _Traced(Lifted):
+    """An array that stays of its class also as a single number, and in the dot product."""
+
+    def _lifted(self, result: Any) -> Any:
+        if isinstance(result, np.inexact) and result.dtype.kind == self.kind:
+            result = np.asarray(result)
+        return super()._lifted(result)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._lifted(super().__getitem__(key))
+
+    def dot(self, other: Any, out: Any = None) -> Any:
+        return np.dot(self, other)
+
+
+class Noisy(_Traced):
+    """An array of which every operation has a random error."""
+
+    kind = "f"
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        plain = tuple(np.asarray(x) if isinstance(x, Lifted) else x for x in inputs)
+        magnitude = None if ufunc in EXACT else _magnitude(ufunc, method, plain, kwargs)  # before the result takes the place of an input
+        result = super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        if ufunc in EXACT or not isinstance(result, np.ndarray) or result.dtype.kind not in "fc":
+            return result
+        return self._with_error(result, magnitude, in_place="out" in kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function not in CONTRACTIONS or kwargs.get("out") is not None:
+            return super().__array_function__(function, types, args, kwargs)
+        plain = [np.asarray(x) if isinstance(x, np.ndarray) else x for x in args]
+        magnitude = function(*(_parts(x) if isinstance(x, np.ndarray) else x for x in plain), **kwargs)
+        return self._with_error(np.asarray(function(*plain, **kwargs)), magnitude, in_place=False)
+
+    def _with_error(self, result: Any, magnitude: Any, *, in_place: bool) -> Any:
+        plain = np.asarray(result)
+        off = disturbed(plain, magnitude)
+        if in_place:
+            plain[...] = off
+            return result
+        return self._lifted(np.asarray(off))
+
+
+class Step(_Traced, Stepped):
+    """A complex step; a number that is turned into a float, as by `return float(cost)`, is remembered whole."""
+
+    last: ClassVar[complex | None] = None
+
+    def __float__(self) -> float:
+        Step.last = complex(np.asarray(self).item())
+        return Step.last.real
+
+
+class NoisyStep(Noisy, Step):
+    """A complex step of which every operation has a random error."""
+
+    kind = "c"
+
+
+def error_size(precision: Precision) -> float:
+    """Return the size of the random errors that stand for the rounding of a precision."""
+    return 2 * precision.ulps * precision.store

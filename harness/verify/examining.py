@@ -1,0 +1,393 @@
+"""One case through every adapter: run, certify, classify what fails, and enter it into a ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from backproof.adapters import Adapter, load
+from backproof.draw.coverage import reached
+from backproof.draw.shrinking import shrink
+from backproof.judge.certify import Certificate, certify, certify_end_to_end, expected, judge, tensors
+from backproof.judge.classify import PARTNERS, Loss, classify
+from backproof.judge.diagnosis import Diagnosis, diagnose, digits_lost, source_of
+from backproof.judge.known import Known, KnownList
+from backproof.proof.setting import Setting
+from backproof.reference.case import Case
+from backproof.reference.heads import Head, MSELoss
+from backproof.reference.network import Network
+from backproof.reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
+from backproof.reference.trace import HEAD_PATH, LayerTrace, Trace
+from backproof.report.finding import Finding
+from backproof.report.ledger import Ledger
+from backproof.report.report import SelfTest
+from backproof.verify.options import options_that_decide, variants
+from backproof.verify.planting import Planter
+
+__all__ = ["Examiner", "Outcome"]
+
+REPEAT_EVERY = 8  # one case in eight is run twice
+OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
+EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
+END_TO_END = "end-to-end "  # before the name of a tensor that was compared with a whole run of the reference
+
+Outcomes = dict[tuple[str, str], "Outcome"]
+"""What one case gave, by adapter and precision."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case on one adapter in one precision: its trace and certificates, or the exception it raised."""
+
+    adapter: Adapter
+    case: Case
+    trace: Trace | None
+    certificates: tuple[Certificate, ...]
+    error: str = ""
+
+    def step(self, path: str) -> LayerTrace:
+        if self.trace is None:
+            raise LookupError(f"no trace: {self.error}")
+        return next(s for s in self.trace.layers if s.path == path)
+
+    def certificate(self, path: str, tensor: str) -> Certificate | None:
+        return next((c for c in self.certificates if (c.path, c.tensor) == (path, tensor)), None)
+
+
+def _fused(adapter: Adapter) -> bool:
+    return bool(getattr(adapter, "fused", False))
+
+
+class Examiner:
+    """Examines cases on some adapters in some precisions. Everything it learns goes into `ledger`."""
+
+    def __init__(self, adapters: Sequence[str | Adapter], precisions: Sequence[str], seed: int) -> None:
+        if not adapters:
+            raise ValueError("verify needs at least one adapter: got none")
+        if not precisions:
+            raise ValueError("verify needs at least one precision: got none")
+        self.adapters = [load(a) if isinstance(a, str) else a for a in adapters]
+        self.precisions = [precision_named(p) for p in precisions]
+        self.seed = seed
+        self.known = KnownList()
+        self.ledger = Ledger()
+
+    def structure(self, index: int, cases: Sequence[Case]) -> Ledger:
+        """Examine the cases of one structure and return their ledger, which depends on nothing examined before."""
+        return Ledger.of(self.draws(index, cases))
+
+    def draws(self, index: int, cases: Sequence[Case]) -> Iterator[Ledger]:
+        """Examine the cases of one structure and yield the ledger of each; the last holds what the self-test of all of them gave."""
+        test = SelfTest()
+        planter = Planter((self.seed, index), test)
+        for offset, case in enumerate(cases):
+            self.ledger = Ledger()
+            self._examine(case, planter, repeat=(index * len(cases) + offset) % REPEAT_EVERY == 0)
+            if offset == len(cases) - 1:
+                self.ledger.self_test = test
+            yield self.ledger
+
+    def _examine(self, case: Case, planter: Planter, *, repeat: bool) -> None:
+        """Run one case everywhere and enter what comes of it into the ledger."""
+        outcomes = {(a.name, p.name): self.outcome(a, replace(case, precision=p.name)) for a in self.adapters for p in self.precisions}
+        start = time.perf_counter()
+        spent = self.ledger.seconds["frameworks"]
+        for outcome in outcomes.values():
+            self._count(outcome, planter)
+        for outcome in outcomes.values():
+            self._judge(outcome, outcomes)
+        if repeat:
+            for outcome in outcomes.values():
+                self._repeat(outcome)
+        self.ledger.cases += 1
+        self.ledger.seconds["reporting"] += time.perf_counter() - start - (self.ledger.seconds["frameworks"] - spent)
+
+    def outcome(self, adapter: Adapter, case: Case) -> Outcome:
+        """Run a case on an adapter and certify its trace; an exception becomes an outcome too."""
+        trace, error = self._trace(adapter, case)
+        if trace is None:
+            return Outcome(adapter, case, None, (), error)
+        start = time.perf_counter()
+        certificates = certify(trace, precision_named(case.precision), fused=_fused(adapter))
+        if case.precision == "float64" and not any(c.failed for c in certificates):
+            certificates += [replace(c, tensor=END_TO_END + c.tensor)
+                             for c in certify_end_to_end(trace, case, precision_named(case.precision))]
+        if case.precision != "float64" and not any(c.failed for c in certificates):
+            certificates += _miswired(trace, case)
+        self.ledger.seconds["harness"] += time.perf_counter() - start
+        return Outcome(adapter, case, trace, tuple(certificates))
+
+    def _trace(self, adapter: Adapter, case: Case) -> tuple[Trace | None, str]:
+        """Draw the values of a case and run it, each on its own clock; return the trace, or what was raised."""
+        start = time.perf_counter()
+        case.values()
+        drawn = time.perf_counter()
+        self.ledger.seconds["harness"] += drawn - start
+        try:
+            trace = adapter.run(case)
+        except Exception as error:  # noqa: BLE001  (whatever a framework raises is a finding, not a crash of the run)
+            lines = str(error).strip().splitlines()
+            return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        finally:
+            self.ledger.seconds["frameworks"] += time.perf_counter() - drawn
+        if not isinstance(trace, Trace):
+            return None, f"the adapter returned {type(trace).__name__}, expected a Trace"
+        got, wanted = [s.path for s in trace.layers], [*(step.path for step in case.network.steps), HEAD_PATH]
+        return (trace, "") if got == wanted else (None, f"the trace has the layers {got}, expected {wanted}")
+
+    def _count(self, outcome: Outcome, planter: Planter) -> None:
+        ledger, case = self.ledger, outcome.case
+        for certificate in outcome.certificates:
+            ledger.count(outcome.adapter.name, case.precision, certificate)
+        ledger.reach("regimes", case.regime)
+        if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
+            return
+        for what, names in reached(case).items():
+            for name in names:
+                ledger.reach(what, name)
+        for step in outcome.trace.layers:
+            ledger.reached.update(self.known.reached(outcome.adapter.name, case.precision, step))
+        if case.precision == "float64" and any(c.failed for c in outcome.certificates):
+            ledger.skipped["end to end: a layer of the network differs locally"] += 1
+        clean = not any(c.failed for c in outcome.certificates)
+        if clean and case.regime in EXACT_REGIMES:
+            planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
+                          fused=_fused(outcome.adapter))
+
+    def _judge(self, outcome: Outcome, outcomes: Outcomes) -> None:
+        """Enter every certificate that did not agree as a finding, a known discrepancy or a convention."""
+        if outcome.trace is None:
+            self._enter_error(outcome)
+            return
+        for certificate in outcome.certificates:
+            if certificate.verdict == "convention":
+                step = outcome.step(certificate.path)
+                self._enter(outcome, certificate, step, "convention", Diagnosis("subgradient", _convention(certificate, step)))
+            elif certificate.failed:
+                self._judge_failure(outcome, certificate, outcomes)
+
+    def _excused(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, list[Known]]:
+        """Judge a failed certificate again without the entries that are known; return it with the discrepancies met."""
+        if certificate.actual is None or certificate.ball is None or certificate.verdict == "error":
+            return certificate, []
+        precision = precision_named(outcome.case.precision)
+        excused, met = self.known.explain(outcome.adapter.name, precision.name, step, verdict, certificate)
+        return (judge(step, certificate.tensor, certificate.actual, certificate.ball, precision, excused) if met else certificate), met
+
+    def _judge_failure(self, outcome: Outcome, whole: Certificate, outcomes: Outcomes) -> None:
+        precision = precision_named(outcome.case.precision)
+        step = outcome.step(whole.path)
+        loss = Loss.of(step, whole, precision)
+        verdict = self._verdict(outcome, whole, loss, outcomes)
+        certificate, met = self._excused(outcome, whole, step, verdict)
+        self.ledger.met.update(entry.id for entry in met)
+        known = "" if not met or certificate.failed else " ".join(entry.reason for entry in met)
+        if known:
+            certificate = whole
+        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict, known)
+        if self.ledger.seen(key):
+            return
+        suspect = not known and self._suspects_reference(outcome, certificate, outcomes)
+        self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, digits=loss.digits, known=known,
+                                               suspects_reference=suspect)
+
+    def _finding(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, **extra: Any) -> Finding:
+        precision = precision_named(outcome.case.precision)
+        diagnosis = extra.pop("diagnosis", None)
+        if diagnosis is None:
+            lost = verdict == "imprecise"
+            diagnosis = digits_lost(step, certificate, extra["digits"]) if lost else diagnose(step, certificate, precision)
+        return Finding.of(certificate, adapter=outcome.adapter.name, precision=precision.name, verdict=verdict, diagnosis=diagnosis,
+                          case=outcome.case, step=step, **extra)
+
+    def _enter(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, diagnosis: Diagnosis) -> None:
+        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict)
+        if not self.ledger.seen(key):
+            self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, diagnosis=diagnosis)
+
+    def _enter_error(self, outcome: Outcome) -> None:
+        layers = (step.layer for step in outcome.case.network.steps)
+        known = self.known.raised(outcome.adapter.name, outcome.case.precision, layers, outcome.error)
+        self.ledger.enter_error(replace(_raised(outcome), known=known.reason if known else ""))
+
+    def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: Outcomes) -> str:
+        if certificate.verdict != "outside":
+            return certificate.verdict
+        if certificate.tensor.startswith(END_TO_END):
+            return "wrong"  # every layer agreed by itself, so that no rounding explains it
+        precision = outcome.case.precision
+        return classify(loss, self._partner_loss(outcome, certificate, outcomes), precision_named(precision),
+                        precision_named(PARTNERS[precision]))
+
+    def _partner_loss(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> Loss | None:
+        """Measure the same tensor in the partner precision, running the case there unless that was done."""
+        name = PARTNERS[outcome.case.precision]
+        partner = outcomes.get((outcome.adapter.name, name)) or self.outcome(outcome.adapter, replace(outcome.case, precision=name))
+        twin = partner.certificate(certificate.path, certificate.tensor)
+        return Loss.of(partner.step(certificate.path), twin, precision_named(name)) if twin is not None else None
+
+    def _suspects_reference(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> bool:
+        """Say whether another framework is off by the same amounts: then the reference is the suspect."""
+        mine = outcome.adapter.name.split(":")[0]
+        for (name, precision), other in outcomes.items():
+            if name.split(":")[0] == mine or precision != outcome.case.precision:
+                continue
+            twin = other.certificate(certificate.path, certificate.tensor)
+            if twin is None or not twin.failed or twin.actual is None or twin.ball is None or certificate.ball is None:
+                continue
+            with quiet():
+                ours = certificate.actual.astype(np.float64) - certificate.ball.value  # type: ignore[union-attr]
+                theirs = twin.actual.astype(np.float64) - twin.ball.value
+                slack = certificate.ball.radius() + twin.ball.radius()
+                if ours.shape == theirs.shape and bool((np.abs(ours - theirs) <= slack).all()):
+                    return True
+        return False
+
+    def shrunk(self, finding: Finding) -> Finding:
+        """Return a finding on the smallest case that shows it, with the options that it needs."""
+        return self.with_options(self.smallest(finding))
+
+    def smallest(self, finding: Finding) -> Finding:
+        """Rebuild a finding on the smallest case that shows it, by the same cause."""
+        adapter = next(a for a in self.adapters if a.name == finding.adapter)
+        found: dict[Case, Finding] = {}
+
+        def shows(case: Case) -> bool:
+            again = self._again(self.outcome(adapter, case), finding)
+            if again is None or finding.diagnosis.code not in {"unknown", again.diagnosis.code}:
+                return False
+            found[case] = again
+            return True
+
+        if finding.case is None or finding.verdict == "nondeterministic":
+            return finding
+        smallest = found.get(shrink(finding.case, shows), finding)
+        return replace(smallest, count=finding.count)
+
+    def with_options(self, finding: Finding) -> Finding:
+        """Return a finding with the options of its layer that it needs, where a simple rule says which, in its diagnosis."""
+        step, case, stop = finding.step, finding.case, time.monotonic() + OPTIONS_SECONDS
+        if step is None or not isinstance(case, Case) or isinstance(step.layer, Head) or finding.known:
+            return finding
+        adapter = next(a for a in self.adapters if a.name == finding.adapter)
+
+        def shows(setting: Setting) -> bool | None:
+            """Say whether the layer alone is off; None where its tensor is missing or zero anyway."""
+            alone = replace(case, network=Network(setting.shapes[0], (setting.layer,), MSELoss()), batch=max(OPTIONS_BATCH, case.batch))
+            outcomes = [self.outcome(adapter, replace(alone, seed=seed)) for seed in (case.seed, 0, 1)]
+            if any(self._again(outcome, finding) is not None for outcome in outcomes):
+                return True
+            traced = (tensors(outcome.trace.layers[0]).get(finding.tensor) for outcome in outcomes if outcome.trace is not None)
+            return False if any(array is not None and array.any() for array in traced) else None
+
+        shown: dict[Setting, bool] = {}
+        own = Setting(step.layer, tuple(x.shape[1:] for x in step.inputs))
+        for setting in variants(own):
+            found = None
+            with suppress(ValueError, IndexError):  # a shape that no network begins with
+                found = shows(setting)
+            if found is not None:
+                shown[setting] = found
+            if time.monotonic() > stop or (setting == own and not found):  # late, or it needs its neighbours to show
+                break
+        return replace(finding, diagnosis=replace(finding.diagnosis, condition=options_that_decide(shown)))
+
+    def _again(self, outcome: Outcome, finding: Finding) -> Finding | None:
+        """Return the finding as this outcome shows it, or None where it does not."""
+        if outcome.trace is None:
+            return _raised(outcome) if outcome.error == finding.diagnosis.sentence else None
+        for certificate in outcome.certificates:
+            if (type(certificate.layer).__name__, certificate.tensor) != (finding.layer, finding.tensor) or not certificate.failed:
+                continue
+            step = outcome.step(certificate.path)
+            loss = Loss.of(step, certificate, precision_named(outcome.case.precision))
+            if self._verdict(outcome, certificate, loss, {}) == finding.verdict:
+                rest, _ = self._excused(outcome, certificate, step, finding.verdict)
+                if not rest.failed:
+                    continue
+                return self._finding(outcome, rest, step, finding.verdict, digits=loss.digits,
+                                     suspects_reference=finding.suspects_reference)
+        return None
+
+    def _repeat(self, outcome: Outcome) -> None:
+        """Run a case again: the same numbers must come back, bit for bit."""
+        if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
+            return
+        again, error = self._trace(outcome.adapter, outcome.case)
+        if again is None:
+            self._enter_error(replace(outcome, trace=None, error=error))
+            return
+        precision = precision_named(outcome.case.precision)
+        for first, second in zip(outcome.trace.layers, again.layers, strict=True):
+            one, two = tensors(first), tensors(second)
+            for name, array in one.items():
+                if array.tobytes() == two[name].tobytes():
+                    continue
+                ball = judge(first, name, array, _points(two[name], precision), precision)
+                certificate = replace(ball, verdict="nondeterministic")
+                sentence = f"two runs of one case differ in {certificate.outside} entries of {name}"
+                self._enter(outcome, certificate, first, "nondeterministic", Diagnosis("nondeterministic", sentence))
+                return
+
+
+def _miswired(trace: Trace, case: Case) -> list[Certificate]:
+    """Return an error for each number that did not come where it belongs.
+
+    The network's input, parameters, target and upstream gradient are the case's own, bit for bit; what a layer is handed lies
+    within the bound of what its neighbour produces. In float64 the end-to-end comparison says so; no coarser precision has
+    a bound tight enough for that.
+    """
+    values, steps, precision = case.values(), trace.layers, precision_named(case.precision)
+    sources, plan = values.sources(), case.network.steps
+    own = [(steps[-1], "the target", steps[-1].inputs[1], values.target),
+           (steps[-1], "the upstream gradient", steps[-1].d_output, values.upstream)]
+    made: dict[str, tuple[LayerTrace, str, np.ndarray, np.ndarray]] = {}  # by wire: where it comes from, and its two numbers there
+    for step, wires in zip(steps, plan, strict=False):
+        given = [*zip(wires.inputs, step.inputs, strict=True), *((w, step.params[name]) for name, w in wires.params)]
+        own += [(step, "the network's input" if wire == "x" else wire, array, sources[wire]) for wire, array in given
+                if wire in sources]
+        named = zip(wires.outputs, step.layer.output_names, step.outputs, step.d_outputs, strict=True)
+        made |= {wire: (step, name, y, dy) for wire, name, y, dy in named}
+    found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
+
+    def handed_on(step: LayerTrace, tensor: str, own: np.ndarray, array: np.ndarray) -> bool:
+        if array.tobytes() == own.tobytes():
+            return True
+        balls = expected(step, Arithmetic(precision))
+        return tensor in balls and not judge(step, tensor, array, balls[tensor], precision).failed  # whole numbers have no ball
+
+    for step, wired in zip(steps, trace.wires, strict=True):
+        for wire, name, array in zip(wired.inputs, step.layer.input_names, step.inputs, strict=False):
+            if wire not in made:
+                continue
+            before, output, y, dy = made[wire]
+            if not handed_on(before, output, y, array):
+                found.append((step, f"what came of {output} of {before.path}"))
+            if dy is not None and not handed_on(step, f"d{name}", tensors(step)[f"d{name}"], dy):
+                found.append((before, f"what came of d{name} of {step.path}"))
+    return [Certificate(step.path, step.layer, "input 0", "error", 0, message=f"{what} is another number: a wrong connection")
+            for step, what in found]
+
+
+def _raised(outcome: Outcome) -> Finding:
+    certificate = Certificate("", outcome.case.network, "", "error", 0, message=outcome.error)
+    return Finding.of(certificate, adapter=outcome.adapter.name, precision=outcome.case.precision, verdict="error",
+                      diagnosis=Diagnosis("raised", outcome.error), case=outcome.case, step=None)
+
+
+def _points(array: np.ndarray, precision: Precision) -> Rounded:
+    """Return an array as balls without a radius."""
+    return Rounded(array.astype(np.float64), np.zeros(()), Arithmetic(precision))
+
+
+def _convention(certificate: Certificate, step: LayerTrace) -> str:
+    x = source_of(step, certificate.tensor)
+    actual, ball = certificate.actual, certificate.ball
+    if actual is None or ball is None:
+        return "another subgradient at a kink"
+    where = f" at input {float(x[certificate.index]):g}" if x.shape == actual.shape else ""
+    return f"another subgradient than the reference's own{where}: valid, since the layer has a kink there"
