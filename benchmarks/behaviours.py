@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from backproof.adapters import jax as jax_adapter
-from backproof.proof.contract import said
 from backproof.reference import activations as a
 from backproof.reference import heads as h
 from backproof.reference import pooling as p
@@ -21,6 +20,7 @@ from backproof.reference.convolution import Conv1d
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.indexing import Embedding
 from backproof.reference.normalization import BatchNorm
+from backproof.wording import said
 
 __all__ = ["asked", "nameless", "shown"]
 

@@ -17,12 +17,12 @@ from backproof.adapters import torch as torch_adapter
 from backproof.adapters.torch import to_numpy, to_torch
 from backproof.judge.certify import Certificate, certify_layer, judge
 from backproof.judge.known import KnownList
-from backproof.proof.contract import said
 from backproof.proof.setting import Point, Setting
 from backproof.reference.layer import Backward, Layer, Params, Shape
 from backproof.reference.rounding import PRECISIONS, Array, Rounded
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
+from backproof.wording import said
 
 __all__ = ["FRAMEWORKS", "Headed", "Tensors", "certified", "held", "on_jax", "on_torch", "trace_of"]
 

@@ -32,7 +32,6 @@ from backproof.judge.directional import DIRECTIONAL, alike, certify_directional,
 from backproof.judge.directional_diagnosis import diagnose_directional
 from backproof.judge.known import KnownList
 from backproof.process import LostError
-from backproof.proof.contract import said
 from backproof.reference.heads import Head
 from backproof.reference.layer import Elementwise, Layer, Shape
 from backproof.reference.network import Network
@@ -44,6 +43,7 @@ from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
 from backproof.truth.own_forward import OwnForward
+from backproof.wording import said
 
 __all__ = ["GradientMismatch", "assert_gradients", "check", "check_again"]
 

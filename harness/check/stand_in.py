@@ -13,12 +13,12 @@ import numpy as np
 from backproof.adapters.calls import FORWARD, SHAPES
 from backproof.check.candidate import Candidate
 from backproof.draw.strategies import each_input
-from backproof.proof.contract import said
 from backproof.reference.layer import Shape, ShapeError, each_shape
 from backproof.reference.whole import spread
 from backproof.truth.measurement import Source
 from backproof.truth.own_forward import DRAWN, OwnForward
 from backproof.truth.random_rounding import HALF
+from backproof.wording import said
 
 __all__ = ["own_forward"]
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from backproof.proof.contract import said
 from backproof.reference.rounding import PRECISIONS
 from backproof.truth.random_rounding import FLOAT64, HALF, SIZES, Noisy, Step, disturbed, error_size, errors
+from backproof.wording import said
 
 __all__ = ["DRAWS", "FailedError", "Gradients", "Loss", "Model", "Move", "d"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from backproof.gradients.model import DRAWS, FailedError, Move
 from backproof.gradients.truth import Slopes, Truth
-from backproof.proof.contract import said
 from backproof.truth.differences import NEAR, REFINED
 from backproof.truth.exact import NotAnalyticError
+from backproof.wording import said
 
 __all__ = ["Partial"]
 

@@ -10,16 +10,11 @@ from typing import Any
 import numpy as np
 from backproof.proof.setting import Point, Setting
 from backproof.reference.layer import ShapeError
+from backproof.wording import said
 
-__all__ = ["breaches", "said"]
+__all__ = ["breaches"]
 
 BATCHES = (3, 1, 0)
-
-
-def said(error: BaseException) -> str:
-    """Return an error as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def breaches(setting: Setting, seed: int) -> Iterator[str]:

@@ -8,10 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from backproof.proof.contract import said
 from backproof.proof.setting import Point, Setting
 from backproof.reference.rounding import Rounded
 from backproof.truth.exact import Ball, Dual, balls, duals, stepped
+from backproof.wording import said
 
 __all__ = ["BALLS", "BITS", "ENTRIES", "RATIONALS", "WIDTH", "Index", "Kind", "NotApplicableError", "Outcome", "as_floats", "bounds_of",
            "by_balls", "by_complex_step", "by_place", "by_rationals", "comparable", "complex_slope", "mixing", "paired", "place_of",

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from backproof.proof.contract import breaches, said
+from backproof.proof.contract import breaches
 from backproof.proof.methods import BITS, NotApplicableError, Outcome, by_balls, by_complex_step, by_rationals
 from backproof.proof.properties import dot_product, linearity, special_values
 from backproof.proof.setting import Setting, fitting
 from backproof.reference.layer import Layer, Shape
 from backproof.truth.exact import precise
+from backproof.wording import said
 
 __all__ = ["Proof", "prove"]
 

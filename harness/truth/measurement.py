@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from backproof.adapters.calls import Call
 from backproof.check.candidate import Candidate
-from backproof.proof.contract import said
 from backproof.reference.layer import Shape
 from backproof.reference.rounding import Precision, quiet
 from backproof.truth.pairing import Pairing, Truth, nudged
 from backproof.truth.random_rounding import error_size
+from backproof.wording import said
 
 __all__ = ["Found", "Moves", "Source"]
 

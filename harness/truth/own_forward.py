@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from backproof.adapters.calls import FORWARD, SHAPES, Call
 from backproof.check.candidate import Candidate
-from backproof.proof.contract import said
 from backproof.reference.layer import Backward, Layer, Params, Shape, ShapeError
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
 from backproof.truth.measurement import Found, Source
 from backproof.truth.pairing import SLACK
 from backproof.truth.random_rounding import FLOAT64, error_size
+from backproof.wording import said
 
 __all__ = ["DRAWN", "OwnForward"]
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from backproof.adapters.calls import AUTODIFF, FORWARD, Call, UnsupportedError
 from backproof.check.candidate import Candidate
-from backproof.proof.contract import said
 from backproof.truth.brackets import Brackets
 from backproof.truth.differences import LONGEST, NEAR, differences
 from backproof.truth.exact import NotAnalyticError, stepped
 from backproof.truth.random_rounding import FLOAT64, drawn, error_size
+from backproof.wording import said
 
 __all__ = ["DIFFERENCES", "SLACK", "Pairing", "Truth", "nudged"]
 
