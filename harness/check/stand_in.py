@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, product
 from typing import Any
 
@@ -42,12 +43,12 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
         raise ValueError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
                          "shapes=[((3, 4), (5,)), ...], batch axis left out")
     names = _input_names(candidate, sizes, len(given[0]) if given else None)
-    layer = OwnForward(names, tuple(sizes.items()), source=Source(candidate))
+    layer = OwnForward(names, tuple(sizes.items()), source=_source(candidate))
     tried = given or list(_usual(sizes, len(names)))
-    ys = _first_outputs(layer, tried, required=given is not None)
+    ys = _first_outputs(candidate.name, layer, tried, required=given is not None)
     if any(y.ndim == 0 for y in ys):
         candidate = replace(candidate, function=spread(candidate.function))
-    layer = replace(layer, outputs=len(ys), source=Source(candidate))
+    layer = replace(layer, outputs=len(ys), source=_source(candidate))
     fitting = given or [every for every in tried if _takes(layer, every)][:POOL]
     for every in fitting:
         layer.output_shape(*every)  # which raises for one that was given and does not fit
@@ -55,6 +56,10 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
             raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
                              "truth takes up to a run of the forward for each. Write smaller shapes")
     return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
+
+
+def _source(candidate: Candidate) -> Source:
+    return Source(partial(candidate.driver.run, candidate.function))
 
 
 def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
@@ -93,7 +98,7 @@ def _usual(sizes: Mapping[str, Shape], count: int) -> Iterator[tuple[Shape, ...]
             yield (shape,) * count
 
 
-def _first_outputs(layer: OwnForward, tried: Sequence[tuple[Shape, ...]], *, required: bool) -> tuple[np.ndarray, ...]:
+def _first_outputs(name: str, layer: OwnForward, tried: Sequence[tuple[Shape, ...]], *, required: bool) -> tuple[np.ndarray, ...]:
     """Return what the candidate gives for the first shapes that it takes; raise ValueError where it takes none."""
     problem = ""
     for every in tried:
@@ -103,7 +108,7 @@ def _first_outputs(layer: OwnForward, tried: Sequence[tuple[Shape, ...]], *, req
             problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
             if required:
                 break
-    raise ValueError(f"{layer.candidate.name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
+    raise ValueError(f"{name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
                      'left out, and the shapes of its parameters as params={"weight": (5, 4)}')
 
 
@@ -119,10 +124,10 @@ def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
     """Say whether the outputs of an example are the same without the others."""
     call = layer.call(shapes, 3, FORWARD)
     try:
-        whole = layer.candidate.driver.run(layer.candidate.function, call).outputs
+        whole = layer.run_call(call)
         for i in range(3):
             few = replace(call, inputs=tuple(x[i : i + 1] for x in call.inputs))
-            alone = layer.candidate.driver.run(layer.candidate.function, few).outputs
+            alone = layer.run_call(few)
             if any((np.abs(y[i : i + 1] - own) > HALF * np.abs(own)).any() for y, own in zip(whole, alone, strict=True)):
                 return False
     except Exception:  # noqa: BLE001  (said where the candidate is called)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import Call
-from backproof.check.candidate import Candidate
+from backproof.adapters.calls import Answer, Call
 from backproof.reference.layer import Shape
 from backproof.reference.rounding import Precision, quiet
 from backproof.truth.pairing import Pairing, Truth, nudged
@@ -24,10 +24,10 @@ Moves = dict[Any, float]
 
 
 class Source:
-    """The candidate behind a stand-in layer: its calls, and what was learned from them."""
+    """The function behind a stand-in layer, as `run(call)` evaluates it, and everything that its calls taught."""
 
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
+    def __init__(self, run: Callable[[Call], Answer]) -> None:
+        self.run = run
         self.refused: dict[str, str] = {}
         self.used: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -36,16 +36,13 @@ class Source:
         self.single: dict[tuple[Shape, ...], str] = {}
         self.found: OrderedDict[Any, Found] = OrderedDict()
 
-    def run(self, call: Call) -> Any:
-        return self.candidate.driver.run(self.candidate.function, call)
-
 
 class Found:
     """What is known of one call: the forward in float64, its derivatives, and by precision what rounding moves."""
 
     def __init__(self, source: Source, call: Call) -> None:
         self.source, self.call = source, call
-        self.pairing = Pairing(source.candidate, call, source.refused)
+        self.pairing = Pairing(source.run, call, source.refused)
         self.moved: dict[str, Moves] = {}
         try:
             self.outputs = self.pairing.outputs(self.pairing.z)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from backproof.adapters.calls import FORWARD, SHAPES, Call
-from backproof.check.candidate import Candidate
 from backproof.reference.layer import Backward, Layer, Params, Shape, ShapeError
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
 from backproof.truth.measurement import Found, Source
@@ -93,10 +92,6 @@ class OwnForward(Layer):
                              "as the first axis alone")
         return found if len(found) > 1 else found[0]
 
-    @property
-    def candidate(self) -> Candidate:
-        return self._source.candidate
-
     def entries(self, shapes: tuple[Shape, ...], batch: int) -> int:
         """Return how many numbers a call has derivatives by."""
         return batch * sum(map(math.prod, shapes)) + sum(math.prod(shape) for _, shape in self.sizes)
@@ -119,7 +114,11 @@ class OwnForward(Layer):
 
     def run(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> tuple[np.ndarray, ...]:
         """Return what the candidate gives for ordinary numbers; raise what it raises."""
-        return tuple(self._source.run(self.call(shapes, batch, mode)).outputs)
+        return self.run_call(self.call(shapes, batch, mode))
+
+    def run_call(self, call: Call) -> tuple[np.ndarray, ...]:
+        """Return the outputs of the candidate for a call; raise what it raises."""
+        return tuple(self._source.run(call).outputs)
 
     def call(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> Call:
         """Return a call with ordinary numbers."""

@@ -22,8 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import AUTODIFF, FORWARD, Call, UnsupportedError
-from backproof.check.candidate import Candidate
+from backproof.adapters.calls import AUTODIFF, FORWARD, Answer, Call, UnsupportedError
 from backproof.truth.brackets import Brackets
 from backproof.truth.differences import LONGEST, NEAR, differences
 from backproof.truth.exact import NotAnalyticError, stepped
@@ -83,8 +82,8 @@ class Truth:
 class Pairing:
     """The sum of dy * y of one call, in float64; `refused` holds the methods that cannot be used, with the reasons, and fills."""
 
-    def __init__(self, candidate: Candidate, call: Call, refused: dict[str, str]) -> None:
-        self.candidate, self.call, self.refused = candidate, replace(call, mode=FORWARD), refused
+    def __init__(self, run: Callable[[Call], Answer], call: Call, refused: dict[str, str]) -> None:
+        self.run, self.call, self.refused = run, replace(call, mode=FORWARD), refused
         arrays: dict[int | str, np.ndarray] = {i: x for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
         arrays |= {name: call.params[name] for name in call.trained}
         ends = np.cumsum([0, *(a.size for a in arrays.values())])
@@ -109,7 +108,7 @@ class Pairing:
 
     def outputs(self, z: np.ndarray, dys: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
         """Return what the forward gives; raise what it raises."""
-        return self.candidate.driver.run(self.candidate.function, self._at(z, dys or self.call.dys)).outputs
+        return self.run(self._at(z, dys or self.call.dys)).outputs
 
     def value(self, z: np.ndarray, dys: tuple[np.ndarray, ...] | None = None) -> float:
         """Return the sum of dy * y, NaN where there is none."""
@@ -164,7 +163,7 @@ class Pairing:
         return found
 
     def _by_autodiff(self, z: np.ndarray, dys: tuple[np.ndarray, ...], entries: np.ndarray) -> np.ndarray:
-        answer = self.candidate.driver.run(self.candidate.function, self._at(z, dys, AUTODIFF))
+        answer = self.run(self._at(z, dys, AUTODIFF))
         found: list[Any] = [answer.d_inputs[key] if isinstance(key, int) else answer.d_params[key] for key in self.places]
         flat = [np.zeros(self.shapes[key]) if d is None else d for key, d in zip(self.places, found, strict=True)]
         return np.concatenate([np.asarray(d, dtype=np.float64).ravel() for d in flat])[entries]
