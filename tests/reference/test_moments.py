@@ -1,4 +1,4 @@
-"""The bounds of standardised groups are those derived in the module, worked out here once more, group by group."""
+"""The bounds of groups are those derived in `moments_bounds` and `normalization_bounds`, worked out here once more, group by group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.reference import moments
+from backproof.reference import moments_bounds
 from backproof.reference.direction import Directed
 from backproof.reference.moments import Standardised, given, root_mean_square, standardised
 from backproof.reference.rounding import BOUND_SLACK, FLOAT32_LARGEST, PRECISIONS, Arithmetic, Rounded, either
@@ -207,7 +207,7 @@ def test_factors_of_which_two_may_overflow_leave_dx_unknown(part: float) -> None
         for factor, known in ((0.5, True), (3.3, True), (3.5, False)):
             sizes = [1e-15 if place == small else 1e19 * math.sqrt(factor) for place in range(3)]
             dy, weight, rstd = (one(size, entries) for size, entries in zip(sizes, (2, 2, 1), strict=True))
-            unit = moments._unit(x, mean, rstd, reach, x.value - mean.value, (1,))
+            unit = moments_bounds.standardised_entries(x, mean, rstd, reach, x.value - mean.value, (1,))
             groups = Standardised(2, (1,), mean, rstd, unit, unit, reach, constant=True)
             assert (groups.pullback(dy, weight).bounds() < np.inf).tolist() == [[known, known]]
 
@@ -253,12 +253,12 @@ def test_sums_are_known_up_to_the_largest_number(precision: str, largest: float,
     """A mean is unknown once the sum, or what it is off by, may pass the largest number: of float32 where sums are wide."""
     arithmetic = Arithmetic(PRECISIONS[precision])
     x = Rounded(np.array([[-0.25, 0.5, -0.25]]) * largest * part, np.zeros(()), arithmetic)
-    assert bool((moments._average(x, (1,)).bounds() < np.inf).all()) == known
+    assert bool((moments_bounds.average(x, (1,)).bounds() < np.inf).all()) == known
     wide = Rounded(np.array([[-0.15, 0.3, -0.15]]) * largest, np.array([[0.09, 0.18, 0.09]]) * largest, arithmetic)
-    assert np.isinf(moments._average(wide, (1,)).bounds()).all()  # 0.96 of the largest number, and 0.12 for what it is off by
-    assert moments._average(x, (1,)).arithmetic is arithmetic
+    assert np.isinf(moments_bounds.average(wide, (1,)).bounds()).all()  # 0.96 of the largest number, and 0.12 for what it is off by
+    assert moments_bounds.average(x, (1,)).arithmetic is arithmetic
     square = Rounded(np.array([[-0.25, 0.5, -0.25]]) * math.sqrt(part / 0.375) * math.sqrt(largest), np.zeros(()), arithmetic)
-    assert bool((moments._variance(square, None, (1,))[1] < np.inf).all()) == known
+    assert bool((moments_bounds.variance_bounds(square, None, (1,))[1] < np.inf).all()) == known
 
 
 @pytest.mark.parametrize(("precision", "largest", "part", "known"), [
@@ -347,8 +347,9 @@ def test_groups_of_numbers_whose_squares_may_overflow_are_unknown() -> None:
     arithmetic = Arithmetic(PRECISIONS["float32"])
 
     def known_variance(x: Rounded) -> bool:
-        mean, size = moments._average(x, (1,)), np.abs(x.value) + x.bounds()
-        return bool((moments._variance(x, mean, (1,), x.value - mean.value, size.mean(axis=1, keepdims=True))[1] < np.inf).all())
+        mean, size = moments_bounds.average(x, (1,)), np.abs(x.value) + x.bounds()
+        _, bound = moments_bounds.variance_bounds(x, mean, (1,), x.value - mean.value, size.mean(axis=1, keepdims=True))
+        return bool((bound < np.inf).all())
 
     for part in (0.2, 0.3):  # of the largest number, what the square of two equal numbers is; that of their sum is four times as large
         assert known_variance(arithmetic.exact(np.full((1, 2), math.sqrt(part * FLOAT32_LARGEST)))) == (part < 0.25)
