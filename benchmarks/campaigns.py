@@ -30,14 +30,14 @@ from typing import Any
 
 import psutil
 from backproof.compare.comparison import compare_reports
+from backproof.compare.reading import read_report
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.report.folders import CAMPAIGN
 from backproof.report.ledger import Ledger
-from backproof.report.reading import read_report
-from backproof.report.report import Tally
+from backproof.report.results import Tally
 from backproof.verify.store import Examined, Store
 from document import conditions, note, table, write
 

@@ -21,7 +21,7 @@ from backproof.reference.layer import REGISTRY
 from backproof.reference.values import REGIMES
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
-from backproof.report.report import Tally
+from backproof.report.results import Tally
 from backproof.verify.examining import Examiner
 from document import conditions, note, table, write
 

@@ -26,7 +26,7 @@ from typing import Any
 import backproof as bp
 from backproof.cli import main
 from backproof.compare.baseline import baseline_of, text_of
-from backproof.report.reading import read_report
+from backproof.compare.reading import read_report
 
 SLOW = 120.0  # seconds: a campaign that goes on shrinks its findings
 STRANGE: tuple[Any, ...] = (None, True, 0, -1, 1, 2, 3, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "nan", "inf", "Linear",

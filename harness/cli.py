@@ -240,7 +240,7 @@ def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict
     """Compare two reports (files, their folders, or folders of which the newest counts): exit 1 where something got worse."""
     from backproof.compare.comparison import compare_reports  # noqa: PLC0415
     from backproof.compare.formats import FORMATS  # noqa: PLC0415
-    from backproof.report.reading import read_report  # noqa: PLC0415
+    from backproof.compare.reading import read_report  # noqa: PLC0415
 
     found = compare_reports(read_report(old), read_report(new), (old, new))
     text = FORMATS[form](found)
@@ -258,7 +258,7 @@ def diff_command(old: Path, new: Path, form: str, output: Path | None, *, strict
 def baseline_command(report: Path, file: Path, *, check: bool) -> None:
     """Accept what a report shows: write it into a baseline FILE and say what that changes."""
     from backproof.compare.baseline import accepted, baseline_of, read_baseline, text_of  # noqa: PLC0415
-    from backproof.report.reading import read_report  # noqa: PLC0415
+    from backproof.compare.reading import read_report  # noqa: PLC0415
 
     before = read_baseline(file) if file.exists() else None
     after = baseline_of(read_report(report), before)

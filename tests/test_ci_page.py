@@ -18,8 +18,8 @@ import yaml
 from backproof.cli import cli
 from backproof.compare.baseline import read_baseline
 from backproof.compare.comparison import compare_reports
+from backproof.compare.reading import read_report
 from backproof.compare.rules import WEIGHTS, Line
-from backproof.report.reading import read_report
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")

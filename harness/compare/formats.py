@@ -10,7 +10,7 @@ from typing import Any
 
 from backproof.compare.comparison import Diff
 from backproof.compare.rules import WEIGHTS, Line
-from backproof.report.disk import TEMPLATES
+from backproof.report.templating import TEMPLATES
 from backproof.report.terminal import console, printable
 from rich.console import Group, RenderableType
 from rich.table import Table

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from backproof.adapters.calls import DENSE, PLAIN, Answer, Call, Driver
-from backproof.draw.strategies import BATCHES, lone
+from backproof.draw.batches import BATCHES, single_entry_groups
 from backproof.judge.directional import DIRECTIONAL, directions
 from backproof.proof.setting import fitting
 from backproof.reference.graph import Graph
@@ -247,7 +247,7 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         at = n // draws
         own = shapes[order[at % len(order)]]
         batch = int(batches[at])
-        if batch == 1 and not isinstance(layer, Head) and any(lone(*placed) for placed in _placed(layer, own)):
+        if batch == 1 and not isinstance(layer, Head) and any(single_entry_groups(*placed) for placed in _placed(layer, own)):
             batch = 2
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from backproof.draw.architectures import ARCHITECTURES, fitting, stack
+from backproof.draw.batches import BATCHES, single_entry_groups
 from backproof.draw.families import FAMILIES
+from backproof.draw.probe import VALUES, Probe, shapes_for
 from backproof.proof.setting import SHAPES
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.case import Case
@@ -17,14 +19,12 @@ from backproof.reference.ctc import CTCLoss
 from backproof.reference.head import Head, pairs
 from backproof.reference.layer import Layer, Shape
 from backproof.reference.network import Network
-from backproof.reference.normalization import BatchNorm, GroupNorm
 from backproof.reference.rounding import PRECISIONS
 from backproof.reference.values import REGIMES
 from hypothesis import strategies as st
 
-__all__ = ["BATCHES", "FAMILIES", "Arrays", "arrays_for", "batches", "cases", "each_input", "heads", "layers", "lone", "networks"]
+__all__ = ["FAMILIES", "Arrays", "arrays_for", "batches", "cases", "each_input", "heads", "layers", "networks"]
 
-BATCHES = (1, 2, 3, 4, 7, 16, 33)
 VERIFIED = ("float64", "float32")
 
 
@@ -61,8 +61,6 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
     `shapes` are alternatives, batch axis left out; a layer of several inputs has a tuple of shapes in each. Examples shrink to a batch of
     1, small shapes and normal numbers. Raises ValueError where no shape is known, and for an unknown precision.
     """
-    from backproof.draw.probe import VALUES, Probe, shapes_for  # noqa: PLC0415  (probes draw their batches from here)
-
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
     found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
@@ -73,7 +71,7 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
     @st.composite
     def drawn(draw: Any) -> Arrays:
         own = draw(st.sampled_from(found))
-        least = 2 if isinstance(layer, Layer) and lone(layer, own[0]) else 1
+        least = 2 if isinstance(layer, Layer) and single_entry_groups(layer, own[0]) else 1
         batch = draw(st.sampled_from([n for n in BATCHES if n >= least]))
         regime = draw(st.sampled_from(VALUES))
         call = Probe(layer, own, batch, draw(st.integers(0, 2**32 - 1)), regime, precision).call()
@@ -154,15 +152,8 @@ def networks(draw: Any, families: Sequence[str] | None = None, max_depth: int = 
 
 def batches(network: Network) -> st.SearchStrategy[int]:
     """Draw a batch size from 1 upward; from 2 where a group of a normalisation would have a single entry, which torch refuses."""
-    least = 2 if any(lone(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps) else 1
+    least = 2 if any(single_entry_groups(step.layer, network.graph.shapes[step.inputs[0]]) for step in network.steps) else 1
     return st.sampled_from([n for n in BATCHES if n >= least])
-
-
-def lone(layer: Layer, shape: Shape) -> bool:
-    """Say whether a batch of 1 would leave a group of a normalisation a single entry."""
-    if isinstance(layer, BatchNorm):
-        return layer.training and prod(shape[1:]) == 1
-    return isinstance(layer, GroupNorm) and prod(shape) == layer.num_groups
 
 
 @st.composite

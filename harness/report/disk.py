@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from backproof.report.excess import text_map
 from backproof.report.finding import Finding
-from backproof.report.folders import REPORT, STAMP
-from backproof.report.report import Report
+from backproof.report.folders import REPORT, STAMP, folder_name
+from backproof.report.page import page
 from backproof.report.repro import script
+from backproof.report.results import Results
+from backproof.report.templating import TEMPLATES
 from backproof.report.tensors import arrays_of, with_arrays, with_layer
 from backproof.report.terminal import rows_by_layer
 
@@ -28,11 +27,8 @@ FINDING_BYTES = 4 * 2**20  # of the tensors of one finding, compressed
 REPORT_BYTES = 64 * 2**20  # of the tensors of all findings together
 NEAR = 4  # entries kept to either side of the worst one, along each axis, where a tensor is too large
 
-TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("backproof.report", "templates"), undefined=jinja2.StrictUndefined,
-                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701
 
-
-def save(report: Report, folder: Path) -> Path:
+def save(report: Results, folder: Path) -> Path:
     """Write a report into a new folder below `folder`; return it. Raises OSError where it cannot be written."""
     return ReportFolder.new(folder).write(report)
 
@@ -63,7 +59,7 @@ class ReportFolder:
 
     def add(self, finding: Finding) -> Path:
         """Write one finding: finding.json, case.json, its tensors and a stand-alone reproduction."""
-        folder = self.path / name_of(finding)
+        folder = self.path / folder_name(finding)
         folder.mkdir(exist_ok=True)
         kept = self.kept.get(folder.name, "")
         if finding.case is not None:
@@ -81,13 +77,13 @@ class ReportFolder:
 
     def exchange(self, before: Finding, finding: Finding) -> None:
         """Write a finding in place of another."""
-        if name_of(before) != name_of(finding):
-            shutil.rmtree(self.path / name_of(before), ignore_errors=True)
+        if folder_name(before) != folder_name(finding):
+            shutil.rmtree(self.path / folder_name(before), ignore_errors=True)
         self.add(finding)
 
     def restored(self, finding: Finding) -> Finding:
         """Return a finding that was written here before with its tensors; without them where they were cut down or are no longer whole."""
-        folder, bare = self.path / name_of(finding), with_layer(finding)
+        folder, bare = self.path / folder_name(finding), with_layer(finding)
         try:
             described = json.loads((folder / "finding.json").read_text(encoding="utf-8"))
             if kept := described.pop("tensors", ""):
@@ -115,30 +111,16 @@ class ReportFolder:
         return (f"only actual, expected and bound up to {NEAR} entries around the worst one, from the index `first` on: all tensors take "
                 f"{whole:,} bytes, the limit is {limit:,}; case.json rebuilds them")
 
-    def write(self, report: Report) -> Path:
+    def write(self, report: Results) -> Path:
         """Write every finding, then report.md, report.html and report.json; the report is complete when report.json is there."""
-        from backproof.report.page import page  # noqa: PLC0415  (it names folders as this module does)
-
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
-        context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": name_of, "options": _options,
+        context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": folder_name, "options": _options,
                                    "cut": self.cut, "text_map": text_map}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
         _write(self.path / "report.html", page(report, self.cut))
         _write(self.path / REPORT, report.to_json())
         return self.path
-
-
-def name_of(finding: Finding) -> str:
-    """Return the name of a finding's folder, made of safe characters only.
-
-    A checksum at its end tells exceptions apart by what was raised, and known discrepancies by their reasons.
-    """
-    told = finding.cause or finding.known
-    apart = f"{zlib.crc32(told.encode(errors='backslashreplace')):08x}" if told else ""
-    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, apart)
-    safe = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts if part)
-    return f"{safe}-known" if finding.known else safe
 
 
 def _options(finding: Finding) -> str:

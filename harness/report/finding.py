@@ -6,36 +6,20 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from backproof.adapters import lowering
+from backproof.draw.probe import Probe
 from backproof.judge.certify import Certificate
 from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.verdicts import SEVERITY, VERDICTS
 from backproof.reference.case import Case
 from backproof.reference.layer import describe
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace
 
-if TYPE_CHECKING:
-    from backproof.draw.probe import Probe
-
 __all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
-
-VERDICTS: dict[str, str] = {
-    "error": "raised, timed out, died, or returned a wrong shape or dtype",
-    "wrong": "the difference does not shrink with precision: the formula is wrong",
-    "nonfinite": "NaN or infinity where the reference is finite",
-    "nondeterministic": "two runs of one case differ",
-    "imprecise": "right formula, digits lost",
-    "inconclusive": "the bound is larger than the value: nothing can be said",
-    "convention": "outside the reference's own choice at a kink, but a valid subgradient",
-    "agrees": "every entry within its bound",
-}
-"""Every verdict with its meaning, worst first."""
-
-SEVERITY = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
-
 
 NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
 
@@ -107,8 +91,6 @@ class Finding:
     @classmethod
     def restored(cls, data: Mapping[str, Any]) -> Finding:
         """Return the finding that `describe` described, without its arrays; raise ValueError for data that describes none."""
-        from backproof.draw.probe import Probe  # noqa: PLC0415  (what a probe draws from makes reports)
-
         if data.get("verdict") not in VERDICTS:
             raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
         try:

@@ -1,19 +1,34 @@
-"""Folders of reports: which are ours, which is the newest, and which may be deleted."""
+"""Folders of reports and of findings: their names, which are ours, which is the newest, and which may be deleted."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["CAMPAIGN", "REPORT", "STAMP", "keep", "newest", "reports_in"]
+from backproof.report.finding import Finding
+
+__all__ = ["CAMPAIGN", "REPORT", "STAMP", "folder_name", "keep", "newest", "reports_in"]
 
 REPORT, CAMPAIGN = "report.json", "campaign.sqlite"
 STAMP = "%Y-%m-%dT%H-%M-%SZ"
 NAMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)(?:-(\d{1,3}))?")
 OURS = frozenset({"schema", "findings", "tallies", "environment"})
+
+
+def folder_name(finding: Finding) -> str:
+    """Return the name of a finding's folder, made of safe characters only.
+
+    A checksum at its end tells exceptions apart by what was raised, and known discrepancies by their reasons.
+    """
+    reason = finding.cause or finding.known
+    checksum = f"{zlib.crc32(reason.encode(errors='backslashreplace')):08x}" if reason else ""
+    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, checksum)
+    safe = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts if part)
+    return f"{safe}-known" if finding.known else safe
 
 
 def reports_in(parent: Path) -> list[Path]:

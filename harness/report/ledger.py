@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from backproof.judge.certify import Certificate
-from backproof.report.finding import SEVERITY, Finding
-from backproof.report.report import Counts, Key, Report, SelfTest, Tally
+from backproof.judge.verdicts import SEVERITY
+from backproof.report.finding import Finding
+from backproof.report.report import Report
+from backproof.report.results import Counts, Key, SelfTest, Tally
 
 __all__ = ["Ledger"]
 

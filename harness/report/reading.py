@@ -9,13 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from backproof.report.finding import VERDICTS
-from backproof.report.folders import CAMPAIGN, REPORT, newest
+from backproof.judge.verdicts import VERDICTS
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
 
-__all__ = ["LARGEST", "OPEN", "Count", "checked", "read_bytes", "read_json", "read_report"]
+__all__ = ["LARGEST", "OPEN", "Count", "checked", "read_bytes", "read_json", "read_report_file"]
 
 LARGEST = 64 * 2**20  # bytes; a report is far below
 
@@ -129,27 +128,9 @@ class _Report(TypedDict):
     environment: dict[str, str]
 
 
-def read_report(path: str | Path) -> dict[str, Any]:
-    """Return the data of a report: of a report.json, of a report's folder, or of the newest report in a folder of them.
-
-    A campaign in progress is summed up from its store. Raises ValueError for what is no report, OSError for what cannot be read.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = _file_in(path)
-    if path.suffix == Path(CAMPAIGN).suffix:
-        from backproof.verify.store import summary  # noqa: PLC0415  (only a campaign needs its store)
-
-        return summary(path)
+def read_report_file(path: Path) -> dict[str, Any]:
+    """Return the data of a report.json; raise ValueError for what is no report, OSError for what cannot be read."""
     return checked(_schema(), read_json(path), path)
-
-
-def _file_in(folder: Path) -> Path:
-    """Return the file to read in a report's folder, or in the newest report below it."""
-    found = folder if any((folder / name).is_file() for name in (REPORT, CAMPAIGN)) else newest(folder)
-    if found is None:
-        raise ValueError(f"{folder}: no report there: expected {REPORT} or {CAMPAIGN}, in it or in a folder below it")
-    return found / (REPORT if (found / REPORT).is_file() else CAMPAIGN)
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from backproof.report.excess import text_map
 from backproof.report.finding import Finding
-from backproof.report.report import Report, Tally
+from backproof.report.results import Results, Tally
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -20,14 +20,14 @@ COLOURS = {"agrees": "green", "convention": "cyan", "inconclusive": "yellow", "i
 HTML = '<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: Menlo, Consolas, monospace">{code}</pre>'
 
 
-def render(report: Report, width: int = 110, *, brief: bool = False) -> str:
+def render(report: Results, width: int = 110, *, brief: bool = False) -> str:
     """Return the report as plain text; a brief one leaves out the table of what was compared and what is explained."""
     page = StringIO()
     console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
     return page.getvalue().rstrip()
 
 
-def render_html(report: Report, width: int = 110) -> str:
+def render_html(report: Results, width: int = 110) -> str:
     """Return the report as a piece of HTML, with the colours of a terminal; what stands in names is text, never markup."""
     page = console(StringIO(), width, record=True)
     page.print(view(report))
@@ -45,7 +45,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def view(report: Report) -> RenderableType:
+def view(report: Results) -> RenderableType:
     """Return the report as a rich renderable."""
     parts: list[RenderableType] = [_table(report), *_panels(report)]
     if report.known:
@@ -57,7 +57,7 @@ def view(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def rows_by_layer(report: Report) -> dict[tuple[str, str, str], Tally]:
+def rows_by_layer(report: Results) -> dict[tuple[str, str, str], Tally]:
     """Return the tallies by adapter, precision and layer, all tensors of a layer together."""
     rows: dict[tuple[str, str, str], Tally] = {}
     for (adapter, precision, layer, _), tally in sorted(report.tallies.items()):
@@ -65,7 +65,7 @@ def rows_by_layer(report: Report) -> dict[tuple[str, str, str], Tally]:
     return rows
 
 
-def _table(report: Report) -> Table:
+def _table(report: Results) -> Table:
     """One line per adapter and precision: a run compares hundreds of tensors, which report.json lists one by one."""
     table = Table(title="What was compared", title_justify="left", title_style="bold")
     for name, justify in (("adapter", "left"), ("precision", "left"), ("layers", "right"), ("entries", "right"), ("agree", "right"),
@@ -83,7 +83,7 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _panels(report: Report) -> list[Panel]:
+def _panels(report: Results) -> list[Panel]:
     return [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
 
 
@@ -123,7 +123,7 @@ def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
     return table
 
 
-def _summary(report: Report) -> Text:
+def _summary(report: Results) -> Text:
     test = report.self_test
     text = Text()
     reached = ", ".join(f"{len(counts):,} {what}" for what, counts in report.coverage.items())

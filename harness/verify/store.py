@@ -14,7 +14,7 @@ from backproof.reference.case import Case
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.reading import OPEN, Count, checked
-from backproof.report.report import Tally
+from backproof.report.results import Tally
 from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
 

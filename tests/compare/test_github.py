@@ -14,7 +14,7 @@ import pytest
 from backproof.compare.baseline import baseline_of, text_of
 from backproof.compare.comparison import compare_reports
 from backproof.compare.github import commands, running_there, summarise
-from backproof.report.reading import read_report
+from backproof.compare.reading import read_report
 
 Data = dict[str, Any]
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from backproof.adapters import load
 from backproof.draw import strategies
+from backproof.draw.batches import BATCHES, single_entry_groups
 from backproof.draw.families import SIZES
-from backproof.draw.strategies import BATCHES, FAMILIES, VERIFIED, Arrays, arrays_for, cases, heads, layers, lone, networks
+from backproof.draw.strategies import FAMILIES, VERIFIED, Arrays, arrays_for, cases, heads, layers, networks
 from backproof.draw.structures import DRAWS, generate
 from backproof.judge.certify import certify
 from backproof.proof.setting import Setting
@@ -321,7 +322,7 @@ def test_arrays_shrink_to_a_small_batch_of_normal_numbers() -> None:
     seed = {"settings": QUIET, "random": Random(0)}  # noqa: S311  (a seed)
     smallest = find(arrays_for(bp.Linear(1)), lambda drawn: True, **seed)
     assert (smallest.inputs[0].shape, smallest.regime) == ((1, 1), "normal")
-    assert lone(bp.BatchNorm(), (1,))
+    assert single_entry_groups(bp.BatchNorm(), (1,))
     assert find(arrays_for(bp.BatchNorm()), lambda drawn: True, **seed).inputs[0].shape == (2, 1)
     wide = find(arrays_for(bp.ReLU(), [(9,), (3,), (1,)]), lambda drawn: drawn.inputs[0].shape[-1] > 2, **seed)
     assert (wide.inputs[0].shape, wide.regime) == ((1, 3), "normal")

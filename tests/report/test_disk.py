@@ -20,8 +20,9 @@ from backproof.reference.heads import BCEWithLogitsLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import Trace
-from backproof.report.disk import ReportFolder, name_of
+from backproof.report.disk import ReportFolder
 from backproof.report.finding import Finding
+from backproof.report.folders import folder_name
 from backproof.report.report import Report
 from backproof.verify.run import Run, verify
 
@@ -68,7 +69,7 @@ def test_reproduction_stands_alone(adapter: str, case: Case, tmp_path: Path) -> 
     assert shown, "the case was chosen because it shows a discrepancy"
     folder = report.save(tmp_path)
     for finding in shown:
-        place = folder / name_of(finding)
+        place = folder / folder_name(finding)
         source = (place / "repro.py").read_text()
         assert len(source.splitlines()) <= 60
         assert "backproof." not in source
@@ -82,7 +83,7 @@ def test_reproduction_exits_0_when_the_discrepancy_is_gone(tmp_path: Path) -> No
     """A finding that the framework does not show is reported as gone by its own script."""
     report = _run(Halved(), Case(Network((3,), (Linear(2),), MSELoss()), 1, "normal", 4, "float64"))
     folder = report.save(tmp_path)
-    done = _script(folder / name_of(report.findings[0]))
+    done = _script(folder / folder_name(report.findings[0]))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -96,7 +97,7 @@ def test_every_file_of_a_report_is_there_and_readable(tmp_path: Path) -> None:
     assert data["compared"] == report.compared > 0
     assert data["findings"][0]["layer"] == "Linear"
     assert set(data["environment"]) >= {"python", "numpy", "torch", "jax", "cpu", "cores", "torch threads"}
-    place = folder / name_of(report.findings[0])
+    place = folder / folder_name(report.findings[0])
     assert Case.from_json((place / "case.json").read_text()) == report.findings[0].case
     assert json.loads((place / "finding.json").read_text())["diagnosis"]["code"] == "halved"
     with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
@@ -145,7 +146,7 @@ def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, repor
     target = ReportFolder(tmp_path, finding_bytes, report_bytes)
     target.write(report)
     (finding,) = report.findings
-    place = target.path / name_of(finding)
+    place = target.path / folder_name(finding)
     described = json.loads((place / "finding.json").read_text())
     assert described["tensors"].startswith("only actual, expected and bound up to 4 entries around the worst one")
     assert (place / "tensors.npz").stat().st_size < 3000
@@ -159,7 +160,7 @@ def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, repor
     text = (target.path / "report.md").read_text()
     assert "repro.py" not in text
     assert "repro.py" not in (target.path / "report.html").read_text()
-    assert f"backproof replay {name_of(finding)}/case.json --adapter torch" in text
+    assert f"backproof replay {folder_name(finding)}/case.json --adapter torch" in text
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
     again = ReportFolder(tmp_path, finding_bytes, report_bytes)
     restored = again.restored(Finding.restored(json.loads(json.dumps(finding.describe()))))
@@ -172,7 +173,7 @@ def test_large_tensors_are_cut_down_to_the_worst_entry(finding_bytes: int, repor
 def test_small_tensors_are_kept_whole(tmp_path: Path) -> None:
     """Under the limits nothing is cut, and nothing is said."""
     report = _run(Halved(), Case(Network((40,), (Linear(33),), MSELoss()), 1, "normal", 16, "float64"))
-    place = report.save(tmp_path) / name_of(report.findings[0])
+    place = report.save(tmp_path) / folder_name(report.findings[0])
     assert "tensors" not in json.loads((place / "finding.json").read_text())
     assert (place / "repro.py").exists()
     with np.load(place / "tensors.npz", allow_pickle=False) as arrays:
@@ -226,7 +227,7 @@ def test_a_run_that_goes_on_shows_what_an_undisturbed_one_does(tmp_path: Path) -
     assert _pages(undisturbed)["report.html"].count('class="heat') >= 3
     assert _pages(folder) == _pages(undisturbed)
     assert _files_of(folder) == _files_of(undisturbed)
-    lost = folder / name_of(whole.conventions[0])
+    lost = folder / folder_name(whole.conventions[0])
     (lost / "tensors.npz").write_bytes(b"PK damaged")
     verify(**options, cases=32, resume=folder)
     assert _pages(folder)["report.md"] == _pages(undisturbed)["report.md"]

@@ -255,7 +255,7 @@ def test_the_script_can_be_copied(browser: Any, written: Path) -> None:
 def test_markup_in_names_and_messages_stays_text(browser: Any, report: Report, detailed: int, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts, images, comments and quotes planted in every text of a report are shown as they stand, in findings folded or not."""
-    monkeypatch.setattr("backproof.page.DETAILED", detailed)
+    monkeypatch.setattr("backproof.report.page.DETAILED", detailed)
     planted = tuple(hostile(f) for f in report.findings)
     tallies = dict(report.tallies) | {(HOSTILE[1], HOSTILE[2], HOSTILE[0], HOSTILE[4]): next(iter(report.tallies.values()))}
     path = replace(report, findings=(planted[0], report.findings[1], *planted[1:]), known=planted, tallies=tallies, stale=HOSTILE,

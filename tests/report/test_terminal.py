@@ -17,7 +17,7 @@ from backproof.judge.diagnosis import Diagnosis
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.report.excess import text_map
 from backproof.report.finding import Finding
-from backproof.report.report import Tally
+from backproof.report.results import Tally
 from backproof.report.terminal import render, render_html, view
 from rich.console import Console
 

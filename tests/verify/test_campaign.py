@@ -29,9 +29,8 @@ from backproof.process import LostError
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
 from backproof.reference.network import Network
-from backproof.report.disk import name_of
 from backproof.report.finding import Finding
-from backproof.report.folders import CAMPAIGN
+from backproof.report.folders import CAMPAIGN, folder_name
 from backproof.report.report import Report
 from backproof.verify.campaign import Campaign
 from backproof.verify.examining import Examiner
@@ -209,9 +208,10 @@ def test_structures_kept_together_are_as_if_kept_one_by_one(tmp_path: Path) -> N
                 for part in group:
                     found = {**part.ledger.found, **found}
             kept_rows.append([*campaign.store.connection.iterdump()])
-        assert {path.name for path in campaign.folder.path.iterdir() if path.is_dir()} == {name_of(finding) for finding in found.values()}
+        folders = {path.name for path in campaign.folder.path.iterdir() if path.is_dir()}
+        assert folders == {folder_name(finding) for finding in found.values()}
         for finding in found.values():
-            assert Case.from_json((campaign.folder.path / name_of(finding) / "case.json").read_text()) == finding.case
+            assert Case.from_json((campaign.folder.path / folder_name(finding) / "case.json").read_text()) == finding.case
     assert kept_rows[0] == kept_rows[1]
     with Campaign.start(tmp_path) as campaign:
         with pytest.raises(ValueError, match="UNIQUE constraint failed"):

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from backproof.judge.certify import Certificate, expected
 from backproof.judge.known.arguments import ARGUMENTS, argument
+from backproof.judge.verdicts import VERDICTS
 from backproof.reference.layer import REGISTRY
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from backproof.report.environment import framework_version
-from backproof.report.finding import VERDICTS
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale

@@ -12,22 +12,21 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jinja2
 from backproof.draw.probe import Probe
-from backproof.report.disk import TEMPLATES, name_of
-from backproof.report.finding import SEVERITY, VERDICTS, Finding
+from backproof.judge.verdicts import SEVERITY, VERDICTS
+from backproof.report.finding import Finding
+from backproof.report.folders import folder_name
 from backproof.report.page.drawing import Box, drawing
 from backproof.report.page.equation import typeset
 from backproof.report.page.heat import HeatMap, Window, heat_map, window
 from backproof.report.page.matrix import LABELS, below, matrix
-from backproof.report.report import Report
 from backproof.report.repro import script
+from backproof.report.results import Results
+from backproof.report.templating import PAGES, TEMPLATES
 from markupsafe import Markup
 
 __all__ = ["page"]
 
-PAGES = jinja2.Environment(loader=jinja2.PackageLoader("backproof.report", "templates"), undefined=jinja2.StrictUndefined,
-                           trim_blocks=True, lstrip_blocks=True, autoescape=True)
 FILTERS = ("verdict", "adapter", "precision", "layer", "tensor")
 DETAILED = 100
 """Findings that are shown with drawing, numbers and script, worst first; the page of thousands stays a few megabytes so."""
@@ -52,7 +51,7 @@ class Entry:
     script: str = ""
 
 
-def page(report: Report, cut: Container[str] = ()) -> str:
+def page(report: Results, cut: Container[str] = ()) -> str:
     """Return the page of a report, to lie beside report.json and the folders of the findings, of which those in `cut` have no repro.py."""
     style, code = _own("page.css"), _own("page.js")
     entries = list(_entries(report, cut))
@@ -73,7 +72,7 @@ def _own(name: str) -> Markup:
     return Markup(PAGES.get_template(name).render())  # noqa: S704
 
 
-def _facts(report: Report) -> dict[str, str]:
+def _facts(report: Results) -> dict[str, str]:
     """Return the options, times and environment of a run as texts."""
     options = {name.replace("_", " "): _listed(value) for name, value in report.options.items() if value is not None}
     seconds = {f"seconds, {name}": f"{value:.1f}" for name, value in report.seconds.items()}
@@ -90,11 +89,11 @@ def _hash(text: str) -> str:
     return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _entries(report: Report, cut: Container[str]) -> Iterator[Entry]:
+def _entries(report: Results, cut: Container[str]) -> Iterator[Entry]:
     """Yield the findings in the order of the page, the first of them in detail."""
     taken: dict[str, int] = {}
     for number, finding in enumerate((*report.findings, *report.known, *report.conventions), 1):
-        name = name_of(finding)
+        name = folder_name(finding)
         taken[name] = taken.get(name, 0) + 1
         place = name if taken[name] == 1 else f"{name}-{taken[name]}"
         numbers = finding.step is not None and finding.certificate is not None and finding.certificate.ball is not None

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from backproof.report.report import Report, Tally
+from backproof.report.results import Results, Tally
 
 __all__ = ["LABELS", "Matrix", "Square", "below", "matrix"]
 
@@ -34,7 +34,7 @@ class Matrix:
     rows: tuple[tuple[str, tuple[tuple[Square, ...], ...]], ...]
 
 
-def matrix(report: Report) -> Matrix:
+def matrix(report: Results) -> Matrix:
     """Return the tallies of a report by layer, the output of each first, then its gradients."""
     columns = tuple(dict.fromkeys((adapter, precision) for adapter, precision, _, _ in report.tallies))
     found = {(f.adapter, f.layer, f.tensor) for f in (*report.findings, *report.known, *report.conventions)}
