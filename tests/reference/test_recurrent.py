@@ -12,10 +12,12 @@ import pytest
 from backproof.judge.mistakes.recurrent import MISTAKES
 from backproof.reference.direction import Directed
 from backproof.reference.functions import sum_of_products
+from backproof.reference.gate_functions import mixed, mixed_pullback, rounded_more, tanh_slope
 from backproof.reference.layer import ShapeError, build, describe
-from backproof.reference.recurrent import GRU, LSTM, RNN, Retraced, _rounded_again, mixed, mixed_pullback, rounded_more, tanh_slope
+from backproof.reference.recurrent import GRU, LSTM, RNN
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
+from backproof.reference.unrolling import Retraced, _rounded_again
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from backproof.judge.mistakes.mistake import FaultyRule, Mistake, faulty
 from backproof.reference.layer import Backward, Params
-from backproof.reference.recurrent import GRU, LSTM, RNN, Pulled, Recurrent, Weights, unrolled
+from backproof.reference.recurrent import GRU, LSTM, RNN, Recurrent
 from backproof.reference.rounding import Array
+from backproof.reference.unrolling import Pulled, Weights, unrolled
 
 __all__ = ["MISTAKES"]
 
