@@ -110,7 +110,7 @@ class CTCLoss(Head):
 
     output: str = field(default="log_softmax", repr=False)
     loss: str = field(default="ctc", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     blank: int = 0
     zero_infinity: bool = False
 
@@ -119,7 +119,7 @@ class CTCLoss(Head):
         if self.blank < 0:
             raise self._error(f"wrong blank: got {self.blank}, expected a class")
 
-    def rules(self) -> str:
+    def derivation(self) -> str:
         return str(ctc.__doc__)
 
     def target_kind(self) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from backproof.reference.layer import Backward, Constant, Layer, Params, Shape, ShapeError, each_shape
+from backproof.reference.layer import Backward, Constant, Layer, Params, Shape, ShapeError, each, each_shape
 from backproof.reference.rounding import Array
 from backproof.reference.wiring import Fork
 
-__all__ = ["Container", "Graph", "Place", "Step", "by_path", "by_wire", "each"]
+__all__ = ["Container", "Graph", "Place", "Step", "by_path", "by_wire"]
 
 Wires = tuple[str, ...]
 SHARED = "@"  # begins the path of parameters that belong to a key and not to a place
@@ -32,11 +32,6 @@ class Step:
     inputs: Wires
     outputs: Wires
     params: tuple[tuple[str, str], ...] = ()
-
-
-def each(value: Any) -> tuple[Any, ...]:
-    """Return what a rule returned, one thing or a tuple of them, as a tuple."""
-    return value if isinstance(value, tuple) else (value,)
 
 
 def by_path(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from backproof.reference.functions import sigmoid, softmax, softmax_pullback
 from backproof.reference.gated import LogSoftmax
-from backproof.reference.layer import Params, Shape, ShapeError, register
+from backproof.reference.layer import Params, Rule, RuleBackward, Shape, ShapeError, register
 from backproof.reference.losses import FUSED, LOSSES, PER_EXAMPLE, plain
 from backproof.reference.rounding import Array, either
 
@@ -76,7 +76,7 @@ def pairs() -> tuple[tuple[str, str], ...]:
 
 @register
 @dataclass(frozen=True)
-class Head:
+class Head(Rule):
     """An output activation g and a loss: J = reduce(loss(g(z), target)), for z of shape (batch, ..., outputs).
 
     General route   dz = g'(z)^T dJ/da: the loss's own derivative, pulled back through the activation.
@@ -90,24 +90,22 @@ class Head:
     output: str = "linear"
     loss: str = "mse"
     reduction: str = "mean"
-    fixed: ClassVar[bool] = False
+    single_pair: ClassVar[bool] = False
     """Whether the class is one output with one loss, under a name of its own."""
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
     input_names: ClassVar[tuple[str, ...]] = ("z",)
-    """The input with a gradient, as a layer names its own; the target comes second."""
-    output_names: ClassVar[tuple[str, ...]] = ("output",)
-    stepwise: ClassVar[bool] = False
+    output_symbols: ClassVar[tuple[str, ...]] = ("J",)
 
     def __post_init__(self) -> None:
         for name, value, choices in (("output", self.output, OUTPUTS), ("loss", self.loss, LOSSES),
                                       ("reduction", self.reduction, self.reductions)):
-            if value not in choices and value != self._default(name):  # a class that is fixed may have a loss of its own
+            if value not in choices and value != self._default(name):  # a class of a single pair may have a loss of its own
                 raise self._error(f"unknown {name}: got {value!r}, expected one of {', '.join(choices)}")
         what, wanted = WANTED.get(self.loss, ("", (self.output,)))
         if self.output not in wanted:
             raise self._error(f"the loss {self.loss} needs {what}: got output {self.output!r}, expected "
                               f"{' or '.join(repr(w) for w in wanted)}")
-        for name in ("output", "loss") if self.fixed else ():
+        for name in ("output", "loss") if self.single_pair else ():
             value, expected = getattr(self, name), self._default(name)
             if value != expected:
                 raise self._error(f"the {name} is fixed: got {value!r}, expected {expected!r}. Do: Head({self.output!r}, {self.loss!r})")
@@ -118,11 +116,11 @@ class Head:
     def _error(self, message: str) -> ValueError:
         return ValueError(f"{type(self).__name__}: {message}")
 
-    def index_below(self) -> tuple[int | None, ...]:
-        """Return that z holds no indices, as `Layer.index_below` says of its inputs."""
-        return (None,)
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        return (*self.input_names, "target")
 
-    def rules(self) -> str:
+    def derivation(self) -> str:
         """Return the derivation: of the fused form where there is one, else of the loss and of the output."""
         fused = FUSED.get((self.output, self.loss))
         return str(fused.__doc__) if fused else f"{LOSSES[self.loss].__doc__}\n{OUTPUTS[self.output].__doc__}"
@@ -151,8 +149,16 @@ class Head:
         if not shape:
             raise ShapeError(self, shape, "at least one axis of outputs")
 
-    def kinks(self, params: Params) -> tuple[float, ...]:
-        return ()
+    def rule(self, params: Params, *arguments: Array) -> tuple[tuple[Array, ...], RuleBackward]:
+        loss, backward = self.forward(params, *arguments)
+
+        def pullback(*upstream: Array) -> tuple[tuple[Array, ...], dict[str, Array]]:
+            return (backward(*upstream),), {}
+
+        return (loss,), pullback
+
+    def array_shapes(self, *shapes: Shape) -> dict[str, Shape]:
+        return {"d_output 0": self.loss_shape(shapes[0])}
 
     def forward(self, params: Params, z: Array, target: Array, *, route: str = "fused") -> tuple[Array, HeadBackward]:
         """Return the loss, of shape `loss_shape`, and `backward(dloss=1) -> dz`. `route="general"` avoids the fused form."""

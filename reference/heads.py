@@ -41,7 +41,7 @@ class MSELoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="mse", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
 
 
 @register
@@ -51,7 +51,7 @@ class L1Loss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="l1", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
 
 
 @register
@@ -61,7 +61,7 @@ class HuberLoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="huber", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     delta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class SmoothL1Loss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="smooth_l1", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class HingeLoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="hinge", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     margin: float = 1.0
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class SoftMarginLoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="soft_margin", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
 
 
 @register
@@ -132,7 +132,7 @@ class BCEWithLogitsLoss(Head):
 
     output: str = field(default="sigmoid", repr=False)
     loss: str = field(default="bce", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     pos_weight: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -163,7 +163,7 @@ class KLDivLoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="kl_div", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none", "batchmean")
     log_target: bool = False
 
@@ -228,7 +228,7 @@ class NLLLoss(ClassTargets):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="nll", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     weight: tuple[float, ...] | None = None
     ignore_index: int = -100
 
@@ -250,7 +250,7 @@ class CrossEntropyLoss(ClassTargets):
 
     output: str = field(default="softmax", repr=False)
     loss: str = field(default="cross_entropy", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     label_smoothing: float = 0.0
     ignore_index: int = -100
     weight: tuple[float, ...] | None = None
@@ -275,7 +275,7 @@ class CosineEmbeddingLoss(Head):
 
     output: str = field(default="linear", repr=False)
     loss: str = field(default="cosine_embedding", repr=False)
-    fixed: ClassVar[bool] = True
+    single_pair: ClassVar[bool] = True
     margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -283,7 +283,7 @@ class CosineEmbeddingLoss(Head):
         if not -1 <= self.margin <= 1:
             raise self._error(f"wrong margin: got {self.margin}, expected a number from -1 to 1")
 
-    def rules(self) -> str:
+    def derivation(self) -> str:
         return str(cosine_embedding.__doc__)
 
     def target_kind(self) -> str:

@@ -12,6 +12,8 @@ arrays positionally in that order, and hands back tuples: `forward(params, query
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,11 +21,15 @@ from typing import Any, ClassVar
 
 from backproof.reference.rounding import Array
 
-__all__ = ["Constant", "Elementwise", "Layer", "Params", "Shape", "ShapeError", "build", "describe", "each_shape", "parse", "register"]
+__all__ = ["Constant", "Elementwise", "Layer", "Params", "Rule", "RuleBackward", "Shape", "ShapeError", "build", "describe", "each",
+           "each_shape", "parse", "register", "with_tuples"]
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Array]
 Backward = Callable[..., tuple[Any, dict[str, Array]]]
+RuleBackward = Callable[..., tuple[tuple[Any, ...], dict[str, Array]]]
+"""Takes the upstream gradient of each output to the gradients of the inputs and, by name, of the parameters."""
+
 Example = tuple[Any, ...]
 """A layer and the shapes of its inputs."""
 
@@ -51,16 +57,34 @@ class Constant:
     below: int = 0
 
 
-@dataclass(frozen=True)
-class Layer(ABC):
-    """A differentiable map with parameters, and its hand-derived backward rule."""
+class Rule:
+    """What layers and heads have in common: the names of their arrays, and one way to run their hand-derived rule."""
 
     input_names: ClassVar[tuple[str, ...]] = ("x",)
+    """The inputs that a gradient is returned for."""
     output_names: ClassVar[tuple[str, ...]] = ("output",)
+    output_symbols: ClassVar[tuple[str, ...]] = ("y", "output")
+    """What the derivation calls the first output."""
     by_example: ClassVar[bool] = False
     """Whether outputs and input gradients of an example depend on that example alone, whatever else is in the batch."""
     stepwise: ClassVar[bool] = False
     """Whether the layer goes on from its own outputs, so that `retraced` is another thing than `forward`."""
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """The arrays that `forward` takes in order, after the parameters."""
+        return self.input_names
+
+    @abstractmethod
+    def rule(self, params: Params, *arguments: Any) -> tuple[tuple[Any, ...], RuleBackward]:
+        """Return the outputs and `pullback(*upstream) -> (d_inputs, d_params)`, always as tuples."""
+
+    @abstractmethod
+    def array_shapes(self, *shapes: Shape) -> dict[str, Shape]:
+        """Return the shapes of parameters, constants and upstream gradients by name, for arguments of these shapes, batch axis in all.
+
+        Upstream gradients are called `d_output 0`, `d_output 1`, ... Raises ValueError or IndexError for shapes that the rule cannot take.
+        """
 
     def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
         """Return the shape of every parameter by name, for inputs of these shapes."""
@@ -78,14 +102,6 @@ class Layer(ABC):
         """Return for each input the number that its integers stay below, None for an input of real numbers."""
         return (None,) * len(self.input_names)
 
-    def output_shape(self, *shapes: Any, **_: Any) -> Any:
-        """Return the shape of the output, or a tuple of shapes; raise ShapeError for an input the layer cannot take."""
-        return shapes[0]
-
-    def extent(self, *shapes: Any) -> int:
-        """Return how many numbers an array of the rule holds for one example, where it is larger than inputs and outputs; otherwise 0."""
-        return 0
-
     def kinks(self, params: Params) -> tuple[float, ...]:
         """Return the input values at which the layer has no derivative."""
         return ()
@@ -97,6 +113,35 @@ class Layer(ABC):
         in any way, but all of it is handed on.
         """
         return None
+
+    def derivation(self) -> str:
+        """Return the formula and the chain rule of the docstring, line by line."""
+        return _sections(inspect.getdoc(type(self)) or "", "Formula", "Chain rule")
+
+
+def _sections(text: str, *titles: str) -> str:
+    """Return the lines of a rule's docstring that stand under some of its titles."""
+    kept, keep = [], False
+    for line in text.splitlines():
+        title = re.match(r"([A-Z][a-z]+(?: [a-z]+)?)\s{2,}", line)
+        if title or not line.strip():
+            keep = title is not None and title.group(1) in titles
+        if keep:
+            kept.append(line[title.end() :] if title else line)
+    return "\n".join(kept)
+
+
+@dataclass(frozen=True)
+class Layer(Rule, ABC):
+    """A differentiable map with parameters, and its hand-derived backward rule."""
+
+    def output_shape(self, *shapes: Any, **_: Any) -> Any:
+        """Return the shape of the output, or a tuple of shapes; raise ShapeError for an input the layer cannot take."""
+        return shapes[0]
+
+    def extent(self, *shapes: Any) -> int:
+        """Return how many numbers an array of the rule holds for one example, where it is larger than inputs and outputs; otherwise 0."""
+        return 0
 
     def retraced(self, outputs: tuple[Array, ...], reach: int, params: Params, *inputs: Any) -> tuple[Any, Backward]:
         """Do what `forward` does, for rounded arrays, beside what an implementation made of it.
@@ -111,10 +156,36 @@ class Layer(ABC):
     def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:
         """Return `y` and `backward(dy) -> (dx, dparams)`."""
 
+    def rule(self, params: Params, *arguments: Any) -> tuple[tuple[Any, ...], RuleBackward]:
+        return with_tuples(*self.forward(params, *arguments))
+
+    def array_shapes(self, *shapes: Shape) -> dict[str, Shape]:
+        if len(shapes) != len(self.input_names):
+            raise ValueError(f"{self} takes {len(self.input_names)} inputs: got {len(shapes)}")
+        batch, examples = shapes[0][:1], [shape[1:] for shape in shapes]
+        constants = {name: (*batch * c.batched, *c.shape) for name, c in self.constants(*examples).items()}
+        outputs = {f"d_output {i}": (*batch, *shape) for i, shape in enumerate(each_shape(self.output_shape(*examples)))}
+        return {**self.parameters(*examples), **constants, **outputs}
+
     @classmethod
     def examples(cls) -> Iterator[Example]:
         """Yield settings that bring out what is special about the layer, each with small input shapes: what the proof runs on."""
         yield cls(), (3, 2)
+
+
+def with_tuples(y: Any, backward: Backward) -> tuple[tuple[Any, ...], RuleBackward]:
+    """Return what `forward` or `retraced` returned, with outputs and input gradients as tuples also where there is one."""
+
+    def pullback(*upstream: Any) -> tuple[tuple[Any, ...], dict[str, Array]]:
+        dx, d_params = backward(*upstream)
+        return each(dx), d_params
+
+    return each(y), pullback
+
+
+def each(value: Any) -> tuple[Any, ...]:
+    """Return what a rule returned, one thing or a tuple of them, as a tuple."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def each_shape(shape: Any) -> tuple[Shape, ...]:

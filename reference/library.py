@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 
 __all__ = ["load_all"]
 
-NO_LAYERS = frozenset({"library", "network", "case", "values", "trace", "whole"})
+NO_LAYERS = frozenset({"library", "network", "case", "values", "trace", "usage", "whole"})
 """Modules that stand on top of the layers."""
 
 

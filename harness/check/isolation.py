@@ -11,6 +11,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 from backproof.adapters.calls import Answer, Call, Driver, driver
 from backproof.process import STARTING, LostError, Worker
+from backproof.reference.usage import UsageError
 
 __all__ = ["Isolated"]
 
@@ -25,7 +26,7 @@ class Isolated:
 
     def __init__(self, inner: Driver, timeout: float, home: str) -> None:
         if not timeout > 0:
-            raise ValueError(f"timeout: got {timeout}, expected seconds above 0")
+            raise UsageError(f"timeout: got {timeout}, expected seconds above 0")
         self.framework, self.layouts, self.modes = inner.framework, inner.layouts, inner.modes
         self.selective, self.compiles = inner.selective, inner.compiles
         self.timeout, self.lost, self.home = timeout, 0, home
@@ -52,7 +53,7 @@ class Isolated:
             self.worker.call(STARTING, _receive, self.framework, _pickled(candidate, self.home))
         except Exception as error:
             self.close()
-            raise ValueError(f"timeout: the candidate cannot be sent to a process of its own: {error}. Put it into a module") from error
+            raise UsageError(f"timeout: the candidate cannot be sent to a process of its own: {error}. Put it into a module") from error
 
     def close(self) -> None:
         """End the worker, whatever it is doing."""

@@ -15,8 +15,9 @@ from backproof.adapters.calls import FORWARD, SHAPES
 from backproof.check.candidate import Candidate
 from backproof.draw.strategies import each_input
 from backproof.reference.layer import Shape, ShapeError, each_shape
+from backproof.reference.usage import UsageError, UsageTypeError
 from backproof.reference.whole import spread
-from backproof.truth.measurement import Source
+from backproof.truth.measurement import MeasuredForward
 from backproof.truth.own_forward import DRAWN, OwnForward
 from backproof.truth.random_rounding import HALF
 from backproof.wording import said
@@ -36,30 +37,30 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
     is not enough to call it.
     """
     if candidate.own is not None and params:
-        raise ValueError(f"params: a module's parameters have shapes of their own: got {', '.join(params)}. Leave params out")
+        raise UsageError(f"params: a module's parameters have shapes of their own: got {', '.join(params)}. Leave params out")
     sizes = _sizes(params) if candidate.own is None else dict(candidate.own)
     given = None if shapes is None else [each_input(one) for one in shapes]
     if given is not None and len({len(every) for every in given}) != 1:
-        raise ValueError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
+        raise UsageError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
                          "shapes=[((3, 4), (5,)), ...], batch axis left out")
     names = _input_names(candidate, sizes, len(given[0]) if given else None)
-    layer = OwnForward(names, tuple(sizes.items()), source=_source(candidate))
+    layer = OwnForward(names, tuple(sizes.items()), function=_measured(candidate))
     tried = given or list(_usual(sizes, len(names)))
     ys = _first_outputs(candidate.name, layer, tried, required=given is not None)
     if any(y.ndim == 0 for y in ys):
         candidate = replace(candidate, function=spread(candidate.function))
-    layer = replace(layer, outputs=len(ys), source=_source(candidate))
+    layer = replace(layer, outputs=len(ys), function=_measured(candidate))
     fitting = given or [every for every in tried if _takes(layer, every)][:POOL]
     for every in fitting:
         layer.output_shape(*every)  # which raises for one that was given and does not fit
         if (entries := layer.entries(every, 1)) > LARGEST:
-            raise ValueError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
+            raise UsageError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
                              "truth takes up to a run of the forward for each. Write smaller shapes")
     return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
 
 
-def _source(candidate: Candidate) -> Source:
-    return Source(partial(candidate.driver.run, candidate.function))
+def _measured(candidate: Candidate) -> MeasuredForward:
+    return MeasuredForward(partial(candidate.driver.run, candidate.function))
 
 
 def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
@@ -67,8 +68,8 @@ def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
     for name, one in params.items():
         shape = one.shape if hasattr(one, "shape") else one
         if isinstance(shape, str) or not all(isinstance(n, int) for n in shape):
-            raise TypeError(f"params: got {one!r} for {name}, expected the shape of a parameter, as there is no layer that knows it. Write "
-                            f'params={{"{name}": (5, 4)}}, or an array of that shape')
+            raise UsageTypeError(f"params: got {one!r} for {name}, expected the shape of a parameter, as there is no layer that knows it. "
+                                 f'Write params={{"{name}": (5, 4)}}, or an array of that shape')
         found[name] = tuple(shape)
     return found
 
@@ -83,8 +84,8 @@ def _input_names(candidate: Candidate, sizes: Mapping[str, Shape], count: int | 
              and (a.default is a.empty or count is not None)]
     if count is None and len(names) > 1:
         takes = ", ".join(names)
-        raise TypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{'{names[1]}': (5, 4), ...}} for "
-                        "those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")
+        raise UsageTypeError(f"{candidate.name} takes {takes}, and nobody knows their shapes. Write params={{'{names[1]}': (5, 4), ...}} "
+                             "for those that are parameters, or shapes=[((3, 4), (5,)), ...] for inputs, batch axis left out")
     count = count or 1
     return tuple(names[:count]) if len(names) >= count else ("x", *(f"x_{n}" for n in range(2, count + 1)))
 
@@ -108,7 +109,7 @@ def _first_outputs(name: str, layer: OwnForward, tried: Sequence[tuple[Shape, ..
             problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
             if required:
                 break
-    raise ValueError(f"{name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
+    raise UsageError(f"{name} cannot be called on inputs of shape {problem}. Write shapes=[...] that it takes, batch axis "
                      'left out, and the shapes of its parameters as params={"weight": (5, 4)}')
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
 from backproof.reference.heads import Head
 from backproof.reference.layer import Elementwise
 from backproof.reference.linear import Linear
 from backproof.reference.rounding import Precision, quiet
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["PARTNERS", "Loss", "classify", "comparable", "natural_scale"]
+__all__ = ["PARTNERS", "LostDigits", "classify", "comparable", "natural_scale"]
 
 PARTNERS = {"float64": "float32", "float32": "float64", "bfloat16": "float32", "float16": "float32", "tf32": "float64"}
 """The precision in which a failing case is run again to tell `wrong` from `imprecise`."""
@@ -27,14 +27,14 @@ FEW_ROUNDOFFS = 32.0  # an elementary function's budget is 8 ulps, which is 16 u
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostDigits:
     """How far a tensor is off: `roundoffs` is K, the error in unit roundoffs of the natural scale; `digits` how many decimals are gone."""
 
     roundoffs: float
     digits: float
 
     @classmethod
-    def of(cls, step: LayerTrace, certificate: Certificate, precision: Precision) -> Loss:
+    def of(cls, step: LayerTrace, certificate: Certificate, precision: Precision) -> LostDigits:
         """Measure a certificate that keeps its numbers; one that agrees has lost nothing."""
         if certificate.actual is None or certificate.ball is None:
             return cls(0.0, 0.0)
@@ -80,7 +80,7 @@ def comparable(precision: Precision, partner: Precision) -> float:
     return float(np.sqrt(max(precision.store, partner.store) / min(precision.store, partner.store)))
 
 
-def classify(here: Loss, there: Loss | None, precision: Precision, partner: Precision) -> str:
+def classify(here: LostDigits, there: LostDigits | None, precision: Precision, partner: Precision) -> str:
     """Return `imprecise` or `wrong` from the loss in the failing precision and, where it could be run, in its partner.
 
     Digits lost leave K as it is; a wrong formula's K grows by the ratio of the unit roundoffs, 2^29 from float32 to float64. What

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 from backproof.adapters.calls import DOUBLE, JVP, Answer, Call
-from backproof.judge.certify import Certificate, judge
+from backproof.judge.certificate import Certificate
+from backproof.judge.comparing import compare
 from backproof.reference.direction import Directed
-from backproof.reference.graph import each
-from backproof.reference.heads import Head
 from backproof.reference.layer import Shape
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
@@ -85,9 +84,8 @@ def expected_along(step: LayerTrace, call: Call, precision: Precision) -> dict[s
             # the parts of the arrays that move may be added up apart, and so may the ways through forward and through backward
             parts = len(call.tangents)
             found = {(None, n): y.derivative(parts) for n, y in enumerate(ys)}
-            answer = backward(*(Directed.of(dy, arithmetic) for dy in step.d_outputs))
-            dx, d_params = (answer, {}) if isinstance(step.layer, Head) else answer
-            gradients = {**dict(enumerate(each(dx))), **d_params}
+            d_inputs, d_params = backward(*(Directed.of(dy, arithmetic) for dy in step.d_outputs))
+            gradients = {**dict(enumerate(d_inputs)), **d_params}
             found |= {(key, 0): gradients[key].derivative(parts) for key in call.tangents}
     return _named(step.layer, call.mode, found)
 
@@ -99,8 +97,8 @@ def _moved(step: LayerTrace, arithmetic: Arithmetic, along: Mapping[Key, np.ndar
         return array if array.dtype.kind in "iub" else Directed.of(array, arithmetic, along.get(key))
 
     inputs = [real(i, x) for i, x in enumerate(step.inputs)]
-    y, backward = step.layer.forward({name: real(name, p) for name, p in step.params.items()}, *inputs)
-    return tuple(y if isinstance(y, Directed) else Directed(arithmetic.lift(y)) for y in each(y)), backward
+    ys, backward = step.layer.rule({name: real(name, p) for name, p in step.params.items()}, *inputs)
+    return tuple(y if isinstance(y, Directed) else Directed(arithmetic.lift(y)) for y in ys), backward
 
 
 def certify_directional(step: LayerTrace, call: Call, answer: Answer, precision: Precision) -> tuple[list[Certificate], int]:
@@ -108,7 +106,7 @@ def certify_directional(step: LayerTrace, call: Call, answer: Answer, precision:
     balls, actual = expected_along(step, call, precision), _named(step.layer, call.mode, answer.derivatives)
     found, left_out = [], 0
     for name, ball in balls.items():
-        certificate = judge(step, name, actual.get(name), ball, precision)
+        certificate = compare(step, name, actual.get(name), ball, precision)
         unknown = min(int(np.count_nonzero(~np.isfinite(ball.radius()))), certificate.inconclusive)
         left_out += unknown
         found.append(replace(certificate, inconclusive=certificate.inconclusive - unknown))

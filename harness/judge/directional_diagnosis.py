@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 from backproof.adapters.calls import DOUBLE, Call
-from backproof.judge.certify import Certificate
-from backproof.judge.diagnosis import Diagnosis, about_factors, holds_all, pattern
+from backproof.judge.certificate import Certificate
+from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.directional import expected_along, tangents_named
+from backproof.judge.factors import about_factors, holds_all, pattern
 from backproof.reference.rounding import Precision, Rounded
 from backproof.reference.trace import LayerTrace
 

@@ -12,19 +12,24 @@ import numpy as np
 from backproof.adapters import Adapter, load
 from backproof.draw.coverage import reached
 from backproof.draw.shrinking import shrink
-from backproof.judge.certify import Certificate, certify, certify_end_to_end, expected, judge, tensors
-from backproof.judge.classify import PARTNERS, Loss, classify
-from backproof.judge.diagnosis import Diagnosis, diagnose, digits_lost, source_of
-from backproof.judge.known import Known, KnownList
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify
+from backproof.judge.comparing import compare
+from backproof.judge.end_to_end import certify_end_to_end, wrong_connections
+from backproof.judge.judgement import Judgement, by_second_precision, judge, nondeterministic, raised
+from backproof.judge.known import KnownList
+from backproof.judge.rules import tensors
 from backproof.proof.setting import Setting
 from backproof.reference.case import Case
-from backproof.reference.heads import Head, MSELoss
+from backproof.reference.heads import MSELoss
+from backproof.reference.layer import Layer
 from backproof.reference.network import Network
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, precision_named, quiet
 from backproof.reference.trace import HEAD_PATH, LayerTrace, Trace
+from backproof.reference.usage import UsageError
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
-from backproof.report.report import SelfTest
+from backproof.report.results import SelfTest
 from backproof.verify.options import options_that_decide, variants
 from backproof.verify.planting import Planter
 
@@ -33,7 +38,6 @@ __all__ = ["Examiner", "Outcome"]
 REPEAT_EVERY = 8  # one case in eight is run twice
 OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
-END_TO_END = "end-to-end "  # before the name of a tensor that was compared with a whole run of the reference
 
 Outcomes = dict[tuple[str, str], "Outcome"]
 """What one case gave, by adapter and precision."""
@@ -54,8 +58,17 @@ class Outcome:
             raise LookupError(f"no trace: {self.error}")
         return next(s for s in self.trace.layers if s.path == path)
 
-    def certificate(self, path: str, tensor: str) -> Certificate | None:
-        return next((c for c in self.certificates if (c.path, c.tensor) == (path, tensor)), None)
+    def certificate(self, path: str, label: str) -> Certificate | None:
+        return next((c for c in self.certificates if (c.path, c.label) == (path, label)), None)
+
+    def twin(self, certificate: Certificate) -> tuple[LayerTrace, Certificate] | None:
+        """Return the same tensor as this outcome has it, with its layer's trace."""
+        found = self.certificate(certificate.path, certificate.label)
+        return None if found is None else (self.step(certificate.path), found)
+
+    @property
+    def precision(self) -> Precision:
+        return precision_named(self.case.precision)
 
 
 def _fused(adapter: Adapter) -> bool:
@@ -67,9 +80,9 @@ class Examiner:
 
     def __init__(self, adapters: Sequence[str | Adapter], precisions: Sequence[str], seed: int) -> None:
         if not adapters:
-            raise ValueError("verify needs at least one adapter: got none")
+            raise UsageError("verify needs at least one adapter: got none")
         if not precisions:
-            raise ValueError("verify needs at least one precision: got none")
+            raise UsageError("verify needs at least one precision: got none")
         self.adapters = [load(a) if isinstance(a, str) else a for a in adapters]
         self.precisions = [precision_named(p) for p in precisions]
         self.seed = seed
@@ -114,10 +127,9 @@ class Examiner:
         start = time.perf_counter()
         certificates = certify(trace, precision_named(case.precision), fused=_fused(adapter))
         if case.precision == "float64" and not any(c.failed for c in certificates):
-            certificates += [replace(c, tensor=END_TO_END + c.tensor)
-                             for c in certify_end_to_end(trace, case, precision_named(case.precision))]
+            certificates += certify_end_to_end(trace, case, precision_named(case.precision))
         if case.precision != "float64" and not any(c.failed for c in certificates):
-            certificates += _miswired(trace, case)
+            certificates += wrong_connections(trace, case)
         self.ledger.seconds["harness"] += time.perf_counter() - start
         return Outcome(adapter, case, trace, tuple(certificates))
 
@@ -164,71 +176,34 @@ class Examiner:
             self._enter_error(outcome)
             return
         for certificate in outcome.certificates:
-            if certificate.verdict == "convention":
-                step = outcome.step(certificate.path)
-                self._enter(outcome, certificate, step, "convention", Diagnosis("subgradient", _convention(certificate, step)))
-            elif certificate.failed:
-                self._judge_failure(outcome, certificate, outcomes)
+            if certificate.failed or certificate.verdict == "convention":
+                self._enter(outcome, self._judgement(outcome, certificate, outcomes), outcomes)
 
-    def _excused(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str) -> tuple[Certificate, list[Known]]:
-        """Judge a failed certificate again without the entries that are known; return it with the discrepancies met."""
-        if certificate.actual is None or certificate.ball is None or certificate.verdict == "error":
-            return certificate, []
-        precision = precision_named(outcome.case.precision)
-        excused, met = self.known.explain(outcome.adapter.name, precision.name, step, verdict, certificate)
-        return (judge(step, certificate.tensor, certificate.actual, certificate.ball, precision, excused) if met else certificate), met
+    def _judgement(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> Judgement:
+        """Return what is said of a certificate that did not agree; the partner precision is run where that was not done."""
+        step, adapter = outcome.step(certificate.path), outcome.adapter
 
-    def _judge_failure(self, outcome: Outcome, whole: Certificate, outcomes: Outcomes) -> None:
-        precision = precision_named(outcome.case.precision)
-        step = outcome.step(whole.path)
-        loss = Loss.of(step, whole, precision)
-        verdict = self._verdict(outcome, whole, loss, outcomes)
-        certificate, met = self._excused(outcome, whole, step, verdict)
-        self.ledger.met.update(entry.id for entry in met)
-        known = "" if not met or certificate.failed else " ".join(entry.reason for entry in met)
-        if known:
-            certificate = whole
-        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict, known)
-        if self.ledger.seen(key):
-            return
-        suspect = not known and self._suspects_reference(outcome, certificate, outcomes)
-        self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, digits=loss.digits, known=known,
-                                               suspects_reference=suspect)
+        def twin(precision: str) -> tuple[LayerTrace, Certificate] | None:
+            partner = outcomes.get((adapter.name, precision)) or self.outcome(adapter, replace(outcome.case, precision=precision))
+            return partner.twin(certificate)
 
-    def _finding(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, **extra: Any) -> Finding:
-        precision = precision_named(outcome.case.precision)
-        diagnosis = extra.pop("diagnosis", None)
-        if diagnosis is None:
-            lost = verdict == "imprecise"
-            diagnosis = digits_lost(step, certificate, extra["digits"]) if lost else diagnose(step, certificate, precision)
-        return Finding.of(certificate, adapter=outcome.adapter.name, precision=precision.name, verdict=verdict, diagnosis=diagnosis,
-                          case=outcome.case, step=step, **extra)
+        def excuse(verdict: str, failed: Certificate) -> Any:
+            return self.known.explain(adapter.name, outcome.case.precision, step, verdict, failed)
 
-    def _enter(self, outcome: Outcome, certificate: Certificate, step: LayerTrace, verdict: str, diagnosis: Diagnosis) -> None:
-        key = (outcome.adapter.name, type(certificate.layer).__name__, certificate.tensor, verdict)
-        if not self.ledger.seen(key):
-            self.ledger.found[key] = self._finding(outcome, certificate, step, verdict, diagnosis=diagnosis)
+        return judge(certificate, step, outcome.precision, tell_apart=by_second_precision(outcome.precision, twin), excuse=excuse)
+
+    def _enter(self, outcome: Outcome, judgement: Judgement, outcomes: Outcomes) -> None:
+        def finding() -> Finding:
+            unexplained = judgement.certificate.failed and not judgement.known and judgement.verdict != "nondeterministic"
+            suspect = unexplained and self._suspects_reference(outcome, judgement.certificate, outcomes)
+            return _finding(outcome, judgement, suspects_reference=suspect)
+
+        self.ledger.enter(judgement, outcome.adapter.name, finding)
 
     def _enter_error(self, outcome: Outcome) -> None:
         layers = (step.layer for step in outcome.case.network.steps)
         known = self.known.raised(outcome.adapter.name, outcome.case.precision, layers, outcome.error)
-        self.ledger.enter_error(replace(_raised(outcome), known=known.reason if known else ""))
-
-    def _verdict(self, outcome: Outcome, certificate: Certificate, loss: Loss, outcomes: Outcomes) -> str:
-        if certificate.verdict != "outside":
-            return certificate.verdict
-        if certificate.tensor.startswith(END_TO_END):
-            return "wrong"  # every layer agreed by itself, so that no rounding explains it
-        precision = outcome.case.precision
-        return classify(loss, self._partner_loss(outcome, certificate, outcomes), precision_named(precision),
-                        precision_named(PARTNERS[precision]))
-
-    def _partner_loss(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> Loss | None:
-        """Measure the same tensor in the partner precision, running the case there unless that was done."""
-        name = PARTNERS[outcome.case.precision]
-        partner = outcomes.get((outcome.adapter.name, name)) or self.outcome(outcome.adapter, replace(outcome.case, precision=name))
-        twin = partner.certificate(certificate.path, certificate.tensor)
-        return Loss.of(partner.step(certificate.path), twin, precision_named(name)) if twin is not None else None
+        self.ledger.enter_error(_finding(outcome, raised(outcome.case.network, "", outcome.error, known=known)))
 
     def _suspects_reference(self, outcome: Outcome, certificate: Certificate, outcomes: Outcomes) -> bool:
         """Say whether another framework is off by the same amounts: then the reference is the suspect."""
@@ -236,7 +211,7 @@ class Examiner:
         for (name, precision), other in outcomes.items():
             if name.split(":")[0] == mine or precision != outcome.case.precision:
                 continue
-            twin = other.certificate(certificate.path, certificate.tensor)
+            twin = other.certificate(certificate.path, certificate.label)
             if twin is None or not twin.failed or twin.actual is None or twin.ball is None or certificate.ball is None:
                 continue
             with quiet():
@@ -271,7 +246,7 @@ class Examiner:
     def with_options(self, finding: Finding) -> Finding:
         """Return a finding with the options of its layer that it needs, where a simple rule says which, in its diagnosis."""
         step, case, stop = finding.step, finding.case, time.monotonic() + OPTIONS_SECONDS
-        if step is None or not isinstance(case, Case) or isinstance(step.layer, Head) or finding.known:
+        if step is None or not isinstance(case, Case) or not isinstance(step.layer, Layer) or finding.known:
             return finding
         adapter = next(a for a in self.adapters if a.name == finding.adapter)
 
@@ -299,18 +274,14 @@ class Examiner:
     def _again(self, outcome: Outcome, finding: Finding) -> Finding | None:
         """Return the finding as this outcome shows it, or None where it does not."""
         if outcome.trace is None:
-            return _raised(outcome) if outcome.error == finding.diagnosis.sentence else None
+            same = outcome.error == finding.diagnosis.sentence
+            return _finding(outcome, raised(outcome.case.network, "", outcome.error)) if same else None
         for certificate in outcome.certificates:
-            if (type(certificate.layer).__name__, certificate.tensor) != (finding.layer, finding.tensor) or not certificate.failed:
+            if (type(certificate.layer).__name__, certificate.label) != (finding.layer, finding.tensor) or not certificate.failed:
                 continue
-            step = outcome.step(certificate.path)
-            loss = Loss.of(step, certificate, precision_named(outcome.case.precision))
-            if self._verdict(outcome, certificate, loss, {}) == finding.verdict:
-                rest, _ = self._excused(outcome, certificate, step, finding.verdict)
-                if not rest.failed:
-                    continue
-                return self._finding(outcome, rest, step, finding.verdict, digits=loss.digits,
-                                     suspects_reference=finding.suspects_reference)
+            judgement = self._judgement(outcome, certificate, {})
+            if judgement.verdict == finding.verdict and not judgement.known:
+                return _finding(outcome, judgement, suspects_reference=finding.suspects_reference)
         return None
 
     def _repeat(self, outcome: Outcome) -> None:
@@ -327,67 +298,16 @@ class Examiner:
             for name, array in one.items():
                 if array.tobytes() == two[name].tobytes():
                     continue
-                ball = judge(first, name, array, _points(two[name], precision), precision)
-                certificate = replace(ball, verdict="nondeterministic")
-                sentence = f"two runs of one case differ in {certificate.outside} entries of {name}"
-                self._enter(outcome, certificate, first, "nondeterministic", Diagnosis("nondeterministic", sentence))
+                compared = compare(first, name, array, _points(two[name], precision), precision)
+                sentence = f"two runs of one case differ in {compared.outside} entries of {name}"
+                self._enter(outcome, nondeterministic(replace(compared, verdict="nondeterministic"), first, sentence), {})
                 return
 
 
-def _miswired(trace: Trace, case: Case) -> list[Certificate]:
-    """Return an error for each number that did not come where it belongs.
-
-    The network's input, parameters, target and upstream gradient are the case's own, bit for bit; what a layer is handed lies
-    within the bound of what its neighbour produces. In float64 the end-to-end comparison says so; no coarser precision has
-    a bound tight enough for that.
-    """
-    values, steps, precision = case.values(), trace.layers, precision_named(case.precision)
-    sources, plan = values.sources(), case.network.steps
-    own = [(steps[-1], "the target", steps[-1].inputs[1], values.target),
-           (steps[-1], "the upstream gradient", steps[-1].d_output, values.upstream)]
-    made: dict[str, tuple[LayerTrace, str, np.ndarray, np.ndarray]] = {}  # by wire: where it comes from, and its two numbers there
-    for step, wires in zip(steps, plan, strict=False):
-        given = [*zip(wires.inputs, step.inputs, strict=True), *((w, step.params[name]) for name, w in wires.params)]
-        own += [(step, "the network's input" if wire == "x" else wire, array, sources[wire]) for wire, array in given
-                if wire in sources]
-        named = zip(wires.outputs, step.layer.output_names, step.outputs, step.d_outputs, strict=True)
-        made |= {wire: (step, name, y, dy) for wire, name, y, dy in named}
-    found = [(step, what) for step, what, got, wanted in own if got.tobytes() != wanted.tobytes()]
-
-    def handed_on(step: LayerTrace, tensor: str, own: np.ndarray, array: np.ndarray) -> bool:
-        if array.tobytes() == own.tobytes():
-            return True
-        balls = expected(step, Arithmetic(precision))
-        return tensor in balls and not judge(step, tensor, array, balls[tensor], precision).failed  # whole numbers have no ball
-
-    for step, wired in zip(steps, trace.wires, strict=True):
-        for wire, name, array in zip(wired.inputs, step.layer.input_names, step.inputs, strict=False):
-            if wire not in made:
-                continue
-            before, output, y, dy = made[wire]
-            if not handed_on(before, output, y, array):
-                found.append((step, f"what came of {output} of {before.path}"))
-            if dy is not None and not handed_on(step, f"d{name}", tensors(step)[f"d{name}"], dy):
-                found.append((before, f"what came of d{name} of {step.path}"))
-    return [Certificate(step.path, step.layer, "input 0", "error", 0, message=f"{what} is another number: a wrong connection")
-            for step, what in found]
-
-
-def _raised(outcome: Outcome) -> Finding:
-    certificate = Certificate("", outcome.case.network, "", "error", 0, message=outcome.error)
-    return Finding.of(certificate, adapter=outcome.adapter.name, precision=outcome.case.precision, verdict="error",
-                      diagnosis=Diagnosis("raised", outcome.error), case=outcome.case, step=None)
+def _finding(outcome: Outcome, judgement: Judgement, **extra: Any) -> Finding:
+    return Finding.of(judgement, adapter=outcome.adapter.name, precision=outcome.case.precision, case=outcome.case, **extra)
 
 
 def _points(array: np.ndarray, precision: Precision) -> Rounded:
     """Return an array as balls without a radius."""
     return Rounded(array.astype(np.float64), np.zeros(()), Arithmetic(precision))
-
-
-def _convention(certificate: Certificate, step: LayerTrace) -> str:
-    x = source_of(step, certificate.tensor)
-    actual, ball = certificate.actual, certificate.ball
-    if actual is None or ball is None:
-        return "another subgradient at a kink"
-    where = f" at input {float(x[certificate.index]):g}" if x.shape == actual.shape else ""
-    return f"another subgradient than the reference's own{where}: valid, since the layer has a kink there"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
+from backproof.reference.usage import UsageError, UsageTypeError
 from backproof.verify.job import TRIES, WORKERS, Work
 from platformdirs import user_cache_path
 
@@ -34,7 +35,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value, unit in (("timeout", self.seconds, "seconds"), ("memory", self.memory, "bytes")):
             if value is not None and not value > 0:
-                raise ValueError(f"{name}: got {value}, expected {unit} above 0")
+                raise UsageError(f"{name}: got {value}, expected {unit} above 0")
 
 
 def cores() -> int:
@@ -67,7 +68,7 @@ class Engine:
         if isinstance(scheduler, str):
             return cls.dask(scheduler, limits)
         if not isinstance(scheduler, Executor | None):
-            raise TypeError(f"scheduler: got {type(scheduler).__name__}, expected the address of a Dask scheduler or a "
+            raise UsageTypeError(f"scheduler: got {type(scheduler).__name__}, expected the address of a Dask scheduler or a "
                             "concurrent.futures.Executor")
         return cls.local(jobs, limits) if scheduler is None else nullcontext(cls(scheduler, jobs, limits))
 

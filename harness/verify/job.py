@@ -11,8 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from backproof.draw.shrinking import shrink
-from backproof.judge.certify import Certificate
-from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.judgement import raised
 from backproof.judge.known import KnownList
 from backproof.process import STARTING, LostError, Worker
 from backproof.reference.case import Case
@@ -60,8 +59,8 @@ class Work:
                 error = lost
                 if lost.hung or attempt == TRIES:
                     break
-            except Exception as raised:  # noqa: BLE001  (found again below, and named there)
-                error = raised
+            except Exception as unnamed:  # noqa: BLE001  (found again below, and named there)
+                error = unnamed
                 break
         return self._in_parts(index, cases, error)
 
@@ -152,10 +151,8 @@ def _failed(work: Work, case: Case, error: Exception) -> Finding:
     precision = work.precisions[0]
     layers = (step.layer for step in case.network.steps)
     known = KnownList().raised(work.adapters[0], precision, layers, said) if not together else None
-    certificate = Certificate("", case.network, "", "error", 0, message=said)
-    return Finding.of(certificate, adapter=", ".join(work.adapters), precision=precision, verdict="error",
-                      diagnosis=Diagnosis(code, said + together), case=replace(case, precision=precision), step=None,
-                      known=known.reason if known else "")
+    judgement = raised(case.network, "", said + together, code=code, known=known)
+    return Finding.of(judgement, adapter=", ".join(work.adapters), precision=precision, case=replace(case, precision=precision))
 
 
 @lru_cache(maxsize=1)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from backproof.adapters import Adapter, lowering
+from backproof.adapters.framework import default_adapters
 from backproof.draw.strategies import checked
 from backproof.draw.structures import BLOCK, DRAWS, Drawing, Later
 from backproof.judge.known import KnownList
 from backproof.reference.case import Case
+from backproof.reference.usage import UsageError
 from backproof.report.environment import environment
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
@@ -30,7 +32,7 @@ __all__ = ["Run", "run_all", "verify"]
 
 SHRINKING = 300.0  # seconds in which findings are brought to their smallest cases; what is left then stays on the case it was found on
 
-ADAPTERS, CASES, PRECISIONS = ("torch", "jax:jit"), 200, ("float64", "float32")
+ADAPTERS, CASES, PRECISIONS = default_adapters(), 200, ("float64", "float32")
 DEFAULTS = {"adapters": ADAPTERS, "cases": CASES, "seed": 0, "precisions": PRECISIONS, "layers": None}
 
 Progress = Callable[["Run"], None]
@@ -53,7 +55,7 @@ def verify(*, adapters: Sequence[str | Adapter] = ADAPTERS, cases: int | None = 
     scheduler answers.
     """
     if jobs < 1:
-        raise ValueError(f"verify needs at least one job: got {jobs}")
+        raise UsageError(f"verify needs at least one job: got {jobs}")
     limits = Limits(Limits.seconds if timeout is None else timeout, None if memory is None else int(memory * 2**30))
     campaign = Campaign.resume(Path(resume)) if resume is not None else None
     made_of: dict[str, Any] = {"adapters": adapters, "cases": cases, "seed": seed, "precisions": precisions, "layers": layers}
@@ -120,16 +122,16 @@ class Run:
     def __init__(self, adapters: Sequence[str | Adapter], cases: int | None, seed: int, precisions: Sequence[str],
                  layers: Sequence[str] | None, minutes: float | None, engine: Engine | None = None) -> None:
         if cases is not None and cases < 1:
-            raise ValueError(f"verify needs at least one case: got {cases}")
+            raise UsageError(f"verify needs at least one case: got {cases}")
         if seed < 0:
-            raise ValueError(f"verify needs a seed of at least 0: got {seed}")
+            raise UsageError(f"verify needs a seed of at least 0: got {seed}")
         if minutes is not None and not minutes >= 0:
-            raise ValueError(f"verify needs minutes of at least 0: got {minutes}")
+            raise UsageError(f"verify needs minutes of at least 0: got {minutes}")
         if layers is not None and not layers:
-            raise ValueError("verify needs at least one layer: got an empty list")
+            raise UsageError("verify needs at least one layer: got an empty list")
         self.engine = engine
         if engine is not None and not all(isinstance(a, str) for a in adapters):
-            raise ValueError("several jobs need adapters by name, since their processes load their own: got an adapter object")
+            raise UsageError("several jobs need adapters by name, since their processes load their own: got an adapter object")
         self.adapters, self.precisions, self.seed = tuple(adapters), tuple(precisions), seed
         self.total, self.families, self.minutes = cases, layers, minutes
         checked(layers)

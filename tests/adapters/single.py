@@ -15,12 +15,14 @@ import torch
 from backproof.adapters.jax.versions import enable_x64, quick_jit
 from backproof.adapters.torch import to_numpy, to_torch
 from backproof.adapters.torch.candidate import LAYOUTS, laid
-from backproof.judge.certify import Certificate, certify_layer, judge, tensors
-from backproof.judge.classify import PARTNERS, Loss, classify
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify_layer
+from backproof.judge.classify import PARTNERS, LostDigits, classify
+from backproof.judge.comparing import compare
 from backproof.judge.known import KnownList
-from backproof.reference.graph import each
+from backproof.judge.rules import tensors
 from backproof.reference.heads import Head
-from backproof.reference.layer import Constant, Layer, Shape, each_shape
+from backproof.reference.layer import Constant, Layer, Shape, each, each_shape
 from backproof.reference.rounding import Precision, precision_named
 from backproof.reference.trace import LayerTrace
 from backproof.reference.values import TARGETS
@@ -152,7 +154,7 @@ class Single:
         partner = replace(self, precision=name)
         twin = next(c for c in partner.certificates if c.tensor == certificate.tensor)
         here, there = precision_named(self.precision), precision_named(name)
-        return classify(Loss.of(self.trace, certificate, here), Loss.of(partner.trace, twin, there), here, there)
+        return classify(LostDigits.of(self.trace, certificate, here), LostDigits.of(partner.trace, twin, there), here, there)
 
     def _excused(self, certificate: Certificate, verdict: str) -> tuple[Certificate, list[str]]:
         """Judge a failed certificate again without the entries that are known."""
@@ -161,7 +163,7 @@ class Single:
         excused, met = KNOWN.explain(self.adapter, self.precision, self.trace, verdict, certificate)
         if not met:
             return certificate, []
-        rest = judge(self.trace, certificate.tensor, certificate.actual, certificate.ball, precision_named(self.precision), excused)
+        rest = compare(self.trace, certificate.tensor, certificate.actual, certificate.ball, precision_named(self.precision), excused)
         return rest, [entry.id for entry in met]
 
 

@@ -11,19 +11,13 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.judge.certify import (
-    Certificate,
-    Neighbourhood,
-    certify,
-    certify_end_to_end,
-    certify_layer,
-    certify_step,
-    conserves,
-    expected,
-    expected_plain,
-    judge,
-    tensors,
-)
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify, certify_layer, certify_step
+from backproof.judge.comparing import compare
+from backproof.judge.end_to_end import certify_end_to_end
+from backproof.judge.neighbourhood import Neighbourhood
+from backproof.judge.rules import expected, expected_plain, tensors
+from backproof.judge.subgradients import conserves
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head, MSELoss
 from backproof.reference.layer import Layer
@@ -213,7 +207,7 @@ def test_neighbours_explain_another_rounding_at_most_two_layers_away(between: in
     if away <= 2:
         (found,) = (c for c in together if (c.path, c.tensor) == (f"layers.{to}", tensor))
         nearest = Neighbourhood(trace, FLOAT64).expected(to, away)[tensor]
-        assert found == judge(trace.layers[to], tensor, tensors(trace.layers[to])[tensor], nearest, FLOAT64)
+        assert found == compare(trace.layers[to], tensor, tensors(trace.layers[to])[tensor], nearest, FLOAT64)
         assert 0 < found.excess <= 1
 
 
@@ -500,7 +494,7 @@ def test_judge_counts_every_entry_once() -> None:
     """Agreeing, outside and inconclusive entries are counted, the worst one is named, the margin is the closest that agreed."""
     truth = ball([10.0, 20.0, 30.0, 40.0, 50.0, np.inf], [1.0, 1.0, 1.0, 2.0, np.inf, 1.0])
     actual = np.array([10.5, 20.0, 33.0, 45.0, 0.0, np.nan])
-    found = judge(STEP, "dx", actual, truth, FLOAT64)
+    found = compare(STEP, "dx", actual, truth, FLOAT64)
     radius = truth.radius()
     assert (found.verdict, found.compared, found.outside, found.inconclusive, found.index) == ("outside", 6, 2, 2, (2,))
     assert found.excess == 3 / radius[2]
@@ -514,31 +508,31 @@ def test_judge_goes_by_the_radius_and_nothing_else() -> None:
     edge = 1.0 + truth.radius()[0]
     inside, beyond = (edge, 2 - edge), (np.nextafter(edge, 2), np.nextafter(2 - edge, 0))
     for actual, verdict in (*((x, "agrees") for x in inside), *((x, "outside") for x in beyond)):
-        assert judge(STEP, "dx", np.array([actual]), truth, FLOAT64).verdict == verdict
+        assert compare(STEP, "dx", np.array([actual]), truth, FLOAT64).verdict == verdict
 
 
 def test_judge_excuses_entries_and_still_counts_them() -> None:
     """An excused entry is not judged but stays in the count; the others are judged as ever."""
     truth, actual = ball([1.0, 2.0, 3.0], [0.1, 0.1, 0.1]), np.array([5.0, 2.0, 9.0])
-    assert judge(STEP, "dx", actual, truth, FLOAT64, np.array([True, False, True])).verdict == "agrees"
-    found = judge(STEP, "dx", actual, truth, FLOAT64, np.array([False, False, True]))
+    assert compare(STEP, "dx", actual, truth, FLOAT64, np.array([True, False, True])).verdict == "agrees"
+    found = compare(STEP, "dx", actual, truth, FLOAT64, np.array([False, False, True]))
     assert (found.verdict, found.compared, found.outside, found.index) == ("outside", 3, 1, (0,))
-    everything = judge(STEP, "dx", actual, truth, FLOAT64, np.ones(3, dtype=bool))
+    everything = compare(STEP, "dx", actual, truth, FLOAT64, np.ones(3, dtype=bool))
     assert (everything.compared, everything.outside) == (3, 0)
 
 
 def test_judge_names_the_largest_of_entries_known_exactly() -> None:
     """Where the bound is zero the excess is infinite and the largest difference is named."""
-    found = judge(STEP, "dx", np.array([1.5, 2.0, 7.0]), ball([1.0, 2.0, 3.0], 0.0), FLOAT64)
+    found = compare(STEP, "dx", np.array([1.5, 2.0, 7.0]), ball([1.0, 2.0, 3.0], 0.0), FLOAT64)
     assert (found.verdict, found.outside, found.index, found.excess) == ("outside", 2, (2,), np.inf)
 
 
 def test_judge_says_inconclusive_only_where_the_bound_hides_the_number() -> None:
     """A bound as large as the largest number of a tensor says nothing, unless the entry is outside or the same number."""
     truth = ball([1.0, 0.5], [2.0, 2.0])
-    assert judge(STEP, "dx", np.array([1.5, 1.0]), truth, FLOAT64).verdict == "inconclusive"
-    assert judge(STEP, "dx", np.array([1.0, 0.5]), truth, FLOAT64).inconclusive == 0
-    assert judge(STEP, "dx", np.array([4.0, 1.0]), truth, FLOAT64).verdict == "outside"
+    assert compare(STEP, "dx", np.array([1.5, 1.0]), truth, FLOAT64).verdict == "inconclusive"
+    assert compare(STEP, "dx", np.array([1.0, 0.5]), truth, FLOAT64).inconclusive == 0
+    assert compare(STEP, "dx", np.array([4.0, 1.0]), truth, FLOAT64).verdict == "outside"
 
 
 WIDTH = 0.25 * BOUND_SLACK  # the radius of a bound of 0.25
@@ -553,7 +547,7 @@ WIDTH = 0.25 * BOUND_SLACK  # the radius of a bound of 0.25
 ])
 def test_judge_compares_a_bound_with_the_largest_known_number(value: Any, bound: Any, actual: Any, inconclusive: int) -> None:
     """An entry says nothing where its bound is as large as that number, or not finite; the edge of the bound belongs to it."""
-    found = judge(STEP, "dx", np.array(actual), ball(value, bound), FLOAT64)
+    found = compare(STEP, "dx", np.array(actual), ball(value, bound), FLOAT64)
     assert (found.inconclusive, found.outside) == (inconclusive, 0)
     assert found.verdict == ("inconclusive" if inconclusive == len(value) else "agrees")
 
@@ -564,7 +558,7 @@ def test_judge_compares_a_bound_with_the_largest_known_number(value: Any, bound:
 ])
 def test_the_margin_is_of_entries_known_to_half_their_size(value: float, bound: float, actual: float, margin: float) -> None:
     """Beside an entry that is outside, the margin is the largest part of its bound that an entry takes, all of it included."""
-    found = judge(STEP, "dx", np.array([actual, 99.0]), ball([value, 10.0], [bound, 0.1]), FLOAT64)
+    found = compare(STEP, "dx", np.array([actual, 99.0]), ball([value, 10.0], [bound, 0.1]), FLOAT64)
     assert (found.verdict, found.index) == ("outside", (1,))
     assert abs(found.margin - margin) <= 4 * np.spacing(margin)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.judge import certify
-from backproof.judge.certify import tensors
+from backproof.judge.rules import tensors
 from backproof.reference import library
 from backproof.reference.layer import REGISTRY, Layer, each_shape
 from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Rounded

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import FUSION_REACH, certify_layer, expected, expected_plain
+from backproof.judge.certify import certify_layer
+from backproof.judge.neighbourhood import FUSION_REACH
+from backproof.judge.rules import expected, expected_plain
 from backproof.reference.layer import REGISTRY
 from backproof.reference.recurrent import GRU, LSTM, RNN, Recurrent
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded

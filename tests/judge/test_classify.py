@@ -10,8 +10,10 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import Adapter, load
-from backproof.judge.certify import Certificate, judge, tensors
-from backproof.judge.classify import FEW_ROUNDOFFS, PARTNERS, Loss, classify, comparable, natural_scale
+from backproof.judge.certificate import Certificate
+from backproof.judge.classify import FEW_ROUNDOFFS, PARTNERS, LostDigits, classify, comparable, natural_scale
+from backproof.judge.comparing import compare
+from backproof.judge.rules import tensors
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, Head
 from backproof.reference.linear import Linear
@@ -148,7 +150,7 @@ def test_a_lost_tail_held_to_its_digits_is_imprecise(layer: Any, formula: Formul
         y, backward = layer.forward({}, truth.inputs[0])
         right = {"output": y, "dx": backward(step.d_output.astype(np.float64))[0]}[tensor]
         sharp = Rounded(right, 16 * p.store * np.abs(right), Arithmetic(p))
-        losses[name] = Loss.of(step, judge(step, tensor, tensors(step)[tensor], sharp, p), p)
+        losses[name] = LostDigits.of(step, compare(step, tensor, tensors(step)[tensor], sharp, p), p)
     assert losses[precision].digits > 1
     partner = PARTNERS[precision]
     assert classify(losses[precision], losses[partner], PRECISIONS[precision], PRECISIONS[partner]) == "imprecise"
@@ -265,8 +267,8 @@ def test_digits_lost_in_one_precision_only_are_imprecise() -> None:
 ])
 def test_classify_goes_by_the_growth_of_the_error(here: float, there: float | None, verdict: str) -> None:
     """Errors of about as many roundoffs in both precisions are lost digits; without a partner only a few roundoffs are."""
-    partner = None if there is None else Loss(there, 0.0)
-    assert classify(Loss(here, 0.0), partner, PRECISIONS["float32"], PRECISIONS["float64"]) == verdict
+    partner = None if there is None else LostDigits(there, 0.0)
+    assert classify(LostDigits(here, 0.0), partner, PRECISIONS["float32"], PRECISIONS["float64"]) == verdict
 
 
 def test_a_loss_measures_roundoffs_and_digits() -> None:
@@ -275,10 +277,10 @@ def test_a_loss_measures_roundoffs_and_digits() -> None:
     x = np.array([[1.0, 4.0]])
     step = LayerTrace("layers.0", bp.Identity(), (x,), x, (x,), x, {}, {})
     truth = Rounded(x, np.array([[1e-3, 2.0**-53]]), Arithmetic(p))
-    loss = Loss.of(step, judge(step, "output", np.array([[1.0 + 2**-20, 4.0 + 2**-20]]), truth, p), p)
+    loss = LostDigits.of(step, compare(step, "output", np.array([[1.0 + 2**-20, 4.0 + 2**-20]]), truth, p), p)
     assert loss.roundoffs == 2.0**-20 / 4 * 2**53
     assert loss.digits == np.log10(2.0**-20 / 4 * 2**53)
-    assert Loss.of(step, judge(step, "output", x, truth, p), p) == Loss(0.0, 0.0)
+    assert LostDigits.of(step, compare(step, "output", x, truth, p), p) == LostDigits(0.0, 0.0)
 
 
 TINY = 2.0**-20
@@ -292,7 +294,7 @@ def lost(layer: Any, value: Any, actual: Any, *, x: Any = (0.25,), dy: Any = (0.
     step = LayerTrace("layers.0", layer, (inputs,), inputs, (inputs,), dys, {}, {})
     truth = Rounded(np.asarray(value, np.float64), np.asarray(bound, np.float64), Arithmetic(p, kinks))
     found = Certificate("layers.0", layer, tensor, "outside", 1, actual=np.asarray(actual, p.dtype), ball=truth)
-    loss = Loss.of(step, found, p)
+    loss = LostDigits.of(step, found, p)
     return loss.roundoffs * p.store, loss.digits
 
 
@@ -345,7 +347,7 @@ def test_a_certificate_without_its_numbers_has_lost_nothing() -> None:
     p, x = precision_named("float64"), np.ones((1, 2))
     step = LayerTrace("layers.0", bp.Identity(), (x,), x, (x,), x, {}, {})
     for kept in ({"actual": x + 1}, {"ball": Arithmetic(p).exact(x)}):
-        assert Loss.of(step, Certificate("layers.0", bp.Identity(), "output", "outside", 2, **kept), p) == Loss(0.0, 0.0)
+        assert LostDigits.of(step, Certificate("layers.0", bp.Identity(), "output", "outside", 2, **kept), p) == LostDigits(0.0, 0.0)
 
 
 def scaled(layer: Any, inputs: Any, dys: Any, tensor: str, **params: Any) -> Any:

@@ -11,10 +11,14 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.judge.certify import Certificate, certify_layer, expected, expected_plain, tensors
-from backproof.judge.diagnosis import SINGLE, Diagnosis, derivation, diagnose, digits_lost, source_of
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify_layer
+from backproof.judge.derivation import derivation
+from backproof.judge.diagnosis import Diagnosis, diagnose, digits_lost, source_of
+from backproof.judge.factors import SINGLE
 from backproof.judge.mistakes import MISTAKES
 from backproof.judge.mistakes.general import MISTAKES as GENERAL
+from backproof.judge.rules import expected, expected_plain, tensors
 from backproof.reference.case import Case
 from backproof.reference.graph import Container
 from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss

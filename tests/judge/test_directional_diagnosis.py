@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backproof.adapters.calls import DOUBLE, JVP, Call
 from backproof.draw.probe import Condition, Probe
-from backproof.judge.certify import judge
+from backproof.judge.comparing import compare
 from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.directional import expected_along
 from backproof.judge.directional_diagnosis import CONSTANT, diagnose_directional
@@ -32,7 +32,7 @@ def said(tensor: str, actual: Any, layer: Any = None) -> Diagnosis:
     """Return the diagnosis of a tensor with these numbers, or what becomes of the right ones."""
     step, call, balls = along(JVP if tensor.startswith(JVP) else DOUBLE, layer)
     numbers = actual(balls[tensor].value) if callable(actual) else actual
-    certificate = judge(step, tensor, numbers, balls[tensor], FLOAT64)
+    certificate = compare(step, tensor, numbers, balls[tensor], FLOAT64)
     assert certificate.failed
     return diagnose_directional(step, call, certificate, FLOAT64)
 

@@ -14,9 +14,12 @@ import pytest
 import torch
 from backproof.adapters import load, names
 from backproof.judge import known
-from backproof.judge.certify import Certificate, certify_layer, expected, judge
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify_layer
+from backproof.judge.comparing import compare
 from backproof.judge.directional import DIRECTIONAL
 from backproof.judge.known import ENOUGH, Known, KnownList, load_known
+from backproof.judge.rules import expected
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY
@@ -210,7 +213,7 @@ def certificate(tensor: str = "dx") -> Certificate:
     """Return a certificate on three entries outside, by 1, 2 and 3 parts in ten, and three that are right."""
     truth = Rounded(np.full((2, 3), 10.0), np.full((2, 3), 0.5), Arithmetic(FLOAT64))
     edge = 10 + 0.5 * BOUND_SLACK
-    return judge(step_of(bp.ReLU(), X), tensor, np.array([[11.0, 12.0, edge], [13.0, 10.0, 10.25]]), truth, FLOAT64)
+    return compare(step_of(bp.ReLU(), X), tensor, np.array([[11.0, 12.0, edge], [13.0, 10.0, 10.25]]), truth, FLOAT64)
 
 
 def test_only_what_is_outside_is_excused() -> None:
@@ -236,7 +239,7 @@ def test_a_query_is_judged_by_the_keys_it_sees() -> None:
     step = LayerTrace("layers.0", bp.ScaledDotProductAttention(is_causal=True), (x, x, x), x, (x, x, x), x, {}, {})
     entry = replace(ENTRY, layers=("ScaledDotProductAttention",), tensors=("output", "dvalue"), above=2.0)
     for tensor, rows in (("output", [False, True, True]), ("dvalue", [True] * 3)):
-        found = judge(step, tensor, x + 1, Arithmetic(FLOAT64).exact(x), FLOAT64)
+        found = compare(step, tensor, x + 1, Arithmetic(FLOAT64).exact(x), FLOAT64)
         assert KnownList((entry,)).explain("torch", "float64", step, "wrong", found)[0].tolist() == [[[row] * 2 for row in rows]]
 
 
@@ -317,7 +320,7 @@ def test_an_entry_finds_out_what_a_coarser_precision_holds() -> None:
     right = _rounded(step)(FLOAT64)
     entry = replace(ENTRY, layers=("Softmax",), tensors=("output",), held_in="float32")
     for part, explained in ((2.0**-26, True), (2.0**-12, False)):
-        found = judge(step, "output", right.value * (1 + part), right, FLOAT64)
+        found = compare(step, "output", right.value * (1 + part), right, FLOAT64)
         excused, met = KnownList((entry,)).explain("torch", "float64", step, "wrong", found)
         assert (excused.all(), excused.any(), met) == (explained, explained, [entry] * explained)
 

@@ -15,24 +15,28 @@ import pytest
 import torch
 from backproof.adapters import load
 from backproof.adapters.torch import HEADS, LOWERINGS, to_numpy, to_torch
-from backproof.judge.certify import Certificate, Neighbourhood, certify_layer, certify_step, expected, expected_plain, tensors
-from backproof.judge.diagnosis import derivation, diagnose
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify_layer, certify_step
+from backproof.judge.derivation import derivation
+from backproof.judge.diagnosis import diagnose
 from backproof.judge.mistakes import MISTAKES, Mistake
 from backproof.judge.mistakes.general import MISTAKES as GENERAL
 from backproof.judge.mistakes.mistake import faulty
+from backproof.judge.neighbourhood import Neighbourhood
+from backproof.judge.rules import expected, expected_plain, tensors
 from backproof.proof.setting import Setting
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.case import Case
 from backproof.reference.ctc import CTCLoss
-from backproof.reference.graph import Container, each
-from backproof.reference.layer import REGISTRY, Layer
+from backproof.reference.graph import Container
+from backproof.reference.layer import REGISTRY, Layer, each
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
 from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
 from backproof.reference.trace import LayerTrace, Trace, Wired
 from backproof.reference.values import TARGETS
-from backproof.report.report import SelfTest
+from backproof.report.results import SelfTest
 from backproof.verify.planting import KINDS, Planter, with_tensor
 
 pytestmark = [pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),  # torch, of KLDivLoss

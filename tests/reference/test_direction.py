@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from backproof.reference import direction, library, rounding
 from backproof.reference.direction import Directed, numbers_of, steady
-from backproof.reference.graph import each
 from backproof.reference.heads import Head
-from backproof.reference.layer import REGISTRY, Layer, each_shape
-from backproof.reference.rounding import Arithmetic, Rounded, precision_named
+from backproof.reference.layer import REGISTRY, Layer, each, each_shape
+from backproof.reference.rounding import Arithmetic, Rounded, dispatch, precision_named
 from scipy import special
 
 library.load_all()  # else the layers are those that other tests happen to import
@@ -186,8 +185,8 @@ def test_a_steady_array_has_no_slope() -> None:
 
 def test_every_function_of_rounded_arithmetic_has_its_derivative() -> None:
     """A rule that runs on rounded arrays finds all it needs here too."""
-    assert set(rounding._UFUNCS) == set(direction._UFUNCS)
-    assert set(rounding._FUNCTIONS) <= set(direction._FUNCTIONS)
+    assert set(dispatch.UFUNCS) == set(direction._UFUNCS)
+    assert set(dispatch.FUNCTIONS) <= set(direction._FUNCTIONS)
 
 
 @pytest.mark.parametrize("call", [np.cos, np.median, lambda x: rounding.running_product(x, 0)])

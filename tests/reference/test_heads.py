@@ -210,12 +210,12 @@ def test_targets_are_of_the_kind_that_a_head_says(head: Head, kind: str) -> None
 
 def test_the_rules_of_a_head_are_told() -> None:
     """The derivation of the fused form where there is one, else of the loss and of the output."""
-    assert Head("sigmoid", "bce").rules().startswith("J = p y softplus(-z) + (1 - y) softplus(z)")
-    loss, output = Head("tanh", "mse").rules().split("\n")
+    assert Head("sigmoid", "bce").derivation().startswith("J = p y softplus(-z) + (1 - y) softplus(z)")
+    loss, output = Head("tanh", "mse").derivation().split("\n")
     assert loss == "J = (a - y)^2, dJ/da = 2 (a - y)."
     assert output.startswith("a = tanh z, da/dz = 1 - tanh^2 z")
-    assert CosineEmbeddingLoss().rules().startswith("J = 1 - c for y = 1, max(0, c - margin) for y = -1")
-    assert CTCLoss().rules().startswith("J = -log sum over alignments of prod_t a_t,pi_t")
+    assert CosineEmbeddingLoss().derivation().startswith("J = 1 - c for y = 1, max(0, c - margin) for y = -1")
+    assert CTCLoss().derivation().startswith("J = -log sum over alignments of prod_t a_t,pi_t")
 
 
 @pytest.mark.parametrize("head", FUSED_HEADS, ids=named)

@@ -1,4 +1,4 @@
-"""Known discrepancies: differences that were understood, kept as data in `known/*.toml`, counted and shown, never hidden."""
+"""Known discrepancies: differences that were understood, kept as data in a file for each framework, counted and shown, never hidden."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from backproof.judge.certify import Certificate, expected
+from backproof.adapters.framework import all_frameworks, framework_version
+from backproof.judge.certificate import Certificate
 from backproof.judge.known.arguments import ARGUMENTS, argument
+from backproof.judge.rules import expected
 from backproof.judge.verdicts import VERDICTS
 from backproof.reference.layer import REGISTRY
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
-from backproof.report.environment import framework_version
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
@@ -112,31 +113,32 @@ def _in_range(framework: str, versions: str) -> bool:
 
 @lru_cache(maxsize=1)
 def load_known() -> tuple[Known, ...]:
-    """Read every `known/*.toml` of the package; raise ValueError, naming file and entry, for one that is malformed."""
+    """Read the list of each framework, its own or that of its name here; raise ValueError, naming file and entry, for a malformed one."""
     found: list[Known] = []
-    for file in sorted(files("backproof.judge.known").iterdir(), key=lambda f: f.name):
-        if not file.name.endswith(".toml"):
+    ours = files("backproof.judge.known")
+    for name, file in sorted((one.name, one.known or ours / f"{one.name}.toml") for one in all_frameworks()):
+        if not file.is_file():
             continue
         try:
             entries = tomllib.loads(file.read_text()).get("known", [])
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{file.name}: not readable as TOML: {error}") from error
         for entry in entries:
-            known = _entry(file.name, entry)
+            known = _entry(name, file.name, entry)
             if any((known.framework, known.id) == (other.framework, other.id) for other in found):
                 raise ValueError(f"{file.name}: {known.id}: an entry of this id stands there twice")
             found.append(known)
     return tuple(found)
 
 
-def _entry(file: str, data: dict[str, Any]) -> Known:
+def _entry(framework: str, file: str, data: dict[str, Any]) -> Known:
     names = {f.name for f in fields(Known)} - {"framework"}
     if unknown := set(data) - names:
         raise ValueError(f"{file}: unknown field: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(names))}")
     lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     where = f"{file}: {data.get('id', 'an entry')}"
     try:
-        known = Known(framework=file.removesuffix(".toml"), **lists)
+        known = Known(framework=framework, **lists)
         SpecifierSet(known.versions)
     except (TypeError, InvalidSpecifier) as error:
         raise ValueError(f"{where}: {error}") from error

@@ -6,9 +6,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from backproof.judge.mistakes.general import MISTAKES as GENERAL
-from backproof.judge.mistakes.mistake import Mistake, Rule
+from backproof.judge.mistakes.mistake import Mistake, RunRule
 
-__all__ = ["MISTAKES", "Mistake", "Rule"]
+__all__ = ["MISTAKES", "Mistake", "RunRule"]
 
 
 def _families() -> tuple[Mistake, ...]:

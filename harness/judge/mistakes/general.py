@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from backproof.judge.mistakes.mistake import Mistake, Rule
+from backproof.judge.mistakes.mistake import Mistake, RunRule
 from backproof.reference.heads import Head
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
@@ -23,29 +23,29 @@ def _one(arrays: tuple[np.ndarray, ...]) -> Any:
     return arrays if len(arrays) > 1 else arrays[0]
 
 
-def _scaled(factor: Callable[[int], float], step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _scaled(factor: Callable[[int], float], step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     by = factor(_batch(step))
     return None if by == 1 else rule(step)[tensor] * by
 
 
-def _transposed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _transposed(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     right = rule(step)[tensor]
     square = right.ndim == 2 and right.shape[0] == right.shape[1] > 1
     return right.T if square else None
 
 
-def _swapped(axis: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _swapped(axis: int, step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     right = rule(step)[tensor]
     equal = right.ndim > 2 and right.shape[axis] == right.shape[axis + 1] > 1
     return np.swapaxes(right, axis, axis + 1) if equal else None
 
 
-def _rows_permuted(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _rows_permuted(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     right = rule(step)[tensor]
     return right[np.r_[1 : right.shape[0], 0]] if right.ndim and right.shape[0] > 1 else None
 
 
-def _rows_reversed(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _rows_reversed(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     right = rule(step)[tensor]
     return right[::-1] if right.ndim and right.shape[0] > 2 else None
 
@@ -54,29 +54,29 @@ def _is_gradient(tensor: str) -> bool:
     return tensor != "output"
 
 
-def _upstream_ignored(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _upstream_ignored(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     if not _is_gradient(tensor):
         return None
     return rule(replace(step, d_output=_one(tuple(np.ones_like(dy) for dy in step.d_outputs))))[tensor]
 
 
-def _derivative_missing(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _derivative_missing(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     same = tensor == "dx" and len(step.d_outputs) == 1 and step.d_output.shape == step.inputs[0].shape
     return rule(step)[tensor] * 0 + step.d_output if same else None
 
 
-def _derivative_at_output(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _derivative_at_output(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     same = tensor == "dx" and not step.params and len(step.outputs) == 1 and step.output.shape == step.inputs[0].shape
     return rule(replace(step, inputs=(step.output,)))[tensor] if same else None
 
 
-def _stale(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _stale(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     if not _is_gradient(tensor) or _batch(step) < 2 or isinstance(step.layer, Head):
         return None
     return rule(replace(step, inputs=tuple(np.roll(x, 1, axis=0) for x in step.inputs)))[tensor]
 
 
-def _summed_over(examples: slice, least: int, step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+def _summed_over(examples: slice, least: int, step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
     """Leave the terms of other examples out of a parameter's gradient, in a batch of at least so many."""
     if tensor[1:] not in step.d_params or _batch(step) < least:
         return None

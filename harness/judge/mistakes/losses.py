@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from backproof.judge.mistakes.mistake import Mistake, Rule
+from backproof.judge.mistakes.mistake import Mistake, RunRule
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.functions import sigmoid, softmax
 from backproof.reference.head import WANTED
@@ -59,7 +59,7 @@ class FaultyHead(Head):
 def of_head(code: str, sentence: str, applies: Applies, gradient: Gradient) -> Mistake:
     """Return the mistake of a wrong dz, for the heads and targets where it has a meaning."""
 
-    def wrong(step: LayerTrace, tensor: str, right: Rule) -> Array | None:
+    def wrong(step: LayerTrace, tensor: str, right: RunRule) -> Array | None:
         if tensor != "dz" or not isinstance(step.layer, Head) or not applies(step.layer, *step.inputs):
             return None
         return right(replace(step, layer=FaultyHead(head=step.layer, gradient=gradient)))[tensor]
@@ -181,7 +181,7 @@ def _output_derivative_missing(head: Any, z: Array, target: Array, dloss: Any) -
 
 
 def _general_route(head: Any, z: Array, target: Array) -> bool:
-    return not head.fixed and head.output != "linear" and (head.output, head.loss) not in FUSED and head.loss not in WANTED
+    return not head.single_pair and head.output != "linear" and (head.output, head.loss) not in FUSED and head.loss not in WANTED
 
 
 def _towards(z: Array, target: Array) -> tuple[Array, np.ndarray]:

@@ -15,9 +15,9 @@ from backproof.reference.layer import Backward, Layer, Params
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["Faulty", "FaultyRule", "Mistake", "Rule", "Tensors", "faulty"]
+__all__ = ["Faulty", "FaultyRule", "Mistake", "RunRule", "Tensors", "faulty"]
 
-Rule = Callable[[LayerTrace], dict[str, Array]]
+RunRule = Callable[[LayerTrace], dict[str, Array]]
 """What a layer's rule produces for a step, by tensor name, in some arithmetic."""
 
 
@@ -30,7 +30,7 @@ class Mistake:
 
     code: str
     sentence: str
-    wrong: Callable[[LayerTrace, str, Rule], Array | None]
+    wrong: Callable[[LayerTrace, str, RunRule], Array | None]
     of: type | tuple[type, ...] = object
 
 
@@ -43,7 +43,7 @@ class Faulty(Layer):
     """A layer whose rule is another, wrong one: shapes, parameters and names are the layer's own."""
 
     layer: Any
-    rule: FaultyRule
+    faulty_rule: FaultyRule
 
     @property
     def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -69,7 +69,7 @@ class Faulty(Layer):
         return self.layer.output_shape(*shapes)
 
     def forward(self, params: Params, *inputs: Array) -> tuple[Any, Backward]:
-        return self.rule(self.layer, params, *inputs)
+        return self.faulty_rule(self.layer, params, *inputs)
 
 
 Tensors = Collection[str] | Callable[[LayerTrace], Collection[str]]
@@ -79,7 +79,7 @@ Tensors = Collection[str] | Callable[[LayerTrace], Collection[str]]
 def faulty(code: str, sentence: str, of: type | tuple[type, ...], tensors: Tensors, rule: FaultyRule) -> Mistake:
     """Return the mistake of a faulty rule in the named tensors of some layers; elsewhere it has no meaning."""
 
-    def wrong(step: LayerTrace, tensor: str, right: Rule) -> Array | None:
+    def wrong(step: LayerTrace, tensor: str, right: RunRule) -> Array | None:
         if not isinstance(step.layer, of) or tensor not in (tensors(step) if callable(tensors) else tensors):
             return None
         return right(replace(step, layer=Faulty(step.layer, rule)))[tensor]

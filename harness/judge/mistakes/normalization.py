@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from backproof.judge.mistakes.mistake import FaultyRule, Mistake, Rule, faulty
+from backproof.judge.mistakes.mistake import FaultyRule, Mistake, RunRule, faulty
 from backproof.reference.layer import Backward, Params, Shape
 from backproof.reference.moments import Axes, Standardised, standardised
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Normalisation, RMSNorm
@@ -165,7 +165,7 @@ def _interleaved(layer: Any, shape: Shape) -> tuple[Shape, Axes, Axes]:
 def _only(mistake: Mistake, applies: Callable[[LayerTrace], bool]) -> Mistake:
     """Return the mistake where it applies; elsewhere it changes nothing and has no meaning."""
 
-    def wrong(step: LayerTrace, tensor: str, rule: Rule) -> Array | None:
+    def wrong(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
         return mistake.wrong(step, tensor, rule) if applies(step) else None
 
     return replace(mistake, wrong=wrong)
