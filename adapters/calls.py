@@ -9,17 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
-from backproof.adapters import MissingFrameworkError
+from backproof.adapters.framework import framework_named
 
-__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "FRAMEWORKS", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
+__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
            "answered", "driver", "first_sentence"]
 
-FRAMEWORKS = {name: f"backproof.adapters.{module}" for name, module in
-              (("torch", "torch.candidate"), ("jax", "jax.candidate"), ("numpy", "numpy"))}
 PLAIN, DENSE = "plain", "dense"
 FORWARD, AUTODIFF, SHAPES = "forward", "autodiff", "shapes"
 """Modes that every driver has beside its `modes`, which look for the truth in the candidate's own forward.
@@ -101,16 +98,7 @@ class Driver(Protocol):
 
 def driver(framework: str) -> Driver:
     """Return the driver of a framework; raise ValueError for an unknown one, MissingFrameworkError where it is not installed."""
-    if framework not in FRAMEWORKS:
-        raise ValueError(f"unknown framework: got {framework!r}, expected one of {', '.join(FRAMEWORKS)}")
-    try:
-        module = import_module(FRAMEWORKS[framework])
-    except ModuleNotFoundError as error:
-        if error.name != framework:
-            raise
-        raise MissingFrameworkError(f"{framework} candidate", framework) from error
-    found: Driver = module.driver
-    return found
+    return framework_named(framework).driver()
 
 
 def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> tuple[Any, ...]:

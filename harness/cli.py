@@ -8,12 +8,12 @@ import signal
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import click
+from backproof.adapters.framework import all_frameworks, default_adapters
 from backproof.draw.probe import Probe
 from backproof.reference.case import Case
 from backproof.report.report import Report
@@ -49,7 +49,8 @@ def _jobs(context: click.Context, parameter: click.Parameter, value: str) -> int
 
 
 @cli.command()
-@click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Framework and mode; repeatable. Default: torch, jax:jit.")
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME",
+              help=f"Framework and mode; repeatable. Default: {', '.join(default_adapters())}.")
 @click.option("--cases", type=click.IntRange(min=1), help="Draws of values, four through each network.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
@@ -122,27 +123,22 @@ def _installed() -> tuple[str, ...]:
 
     In CI an absent framework is an error: nothing is skipped there.
     """
-    from backproof.adapters import MissingFrameworkError  # noqa: PLC0415
-
-    found = []
-    for name in ("torch", "jax:jit"):
-        framework = name.partition(":")[0]
-        if find_spec(framework) is not None:
-            found.append(name)
-            continue
-        error = MissingFrameworkError(name, framework)
+    wanted = [framework for framework in all_frameworks() if framework.default]
+    missing = [framework.missing(framework.default) for framework in wanted if not framework.installed()]
+    for error in missing:
         if os.environ.get("CI"):
             raise error
         click.echo(f"left out: {error}", err=True)
-    if not found:
-        raise click.UsageError('no framework is installed. Do: pip install "backproof[torch]" or pip install "backproof[jax]"')
-    return tuple(found)
+    if len(missing) == len(wanted):
+        raise click.UsageError(f"no framework is installed. Do: {' or '.join(error.install for error in missing)}")
+    return tuple(framework.default for framework in wanted if framework.installed())
 
 
 @cli.command(name="check")
 @click.argument("candidate", metavar="MODULE:NAME")
 @click.option("--like", metavar="LAYER", help='The truth, such as "LayerNorm(eps=1e-5)". Left out: the derivative of its own forward.')
-@click.option("--framework", type=click.Choice(["torch", "jax", "numpy"]), help="Not needed for a torch.nn.Module.")
+@click.option("--framework", type=click.Choice([framework.name for framework in all_frameworks() if framework.calls]),
+              help=f"Not needed for {' or '.join(framework.kinds for framework in all_frameworks() if framework.kinds)}.")
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="May be repeated. Default: float64 and float32.")
 @click.option("--cases", type=click.IntRange(min=1), default=100, show_default=True, help="Draws of shapes, values and conditions.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same cases.")
@@ -200,7 +196,8 @@ def _imported(name: str) -> Any:
 
 @cli.command(name="replay")
 @click.argument("path", type=FILE)
-@click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Default: the finding's own, or torch and jax:jit for a case.")
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME",
+              help=f"Default: the finding's own, or {' and '.join(default_adapters())} for a case.")
 def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
     """Run the one case of a finding.json, case.json or report.json again and print its report."""
     case, named = load_case(path)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backproof.adapters.calls import Driver, driver
+from backproof.adapters.calls import Driver
+from backproof.adapters.framework import Framework, all_frameworks, framework_named, owner
 from backproof.reference.heads import Head
 from backproof.reference.layer import Shape
 
@@ -33,32 +34,35 @@ class Candidate:
     @classmethod
     def of(cls, given: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
         """Return a candidate as the user gave it; raise TypeError or ValueError for one that cannot be called."""
-        name = getattr(given, "__qualname__", None) or type(given).__name__
-        names = tuple(params.items())
-        if _is_module(given):
-            if framework not in (None, "torch"):
-                raise ValueError(f"framework: got {framework!r} for a torch.nn.Module, expected 'torch'")
-            from backproof.adapters.torch.candidate import from_module  # noqa: PLC0415  (torch is imported where it is used)
-
-            own = {name: tuple(p.shape) for name, p in given.named_parameters()}
-            if strange := sorted(set(params) - set(own)):
-                raise ValueError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
-            theirs = {params.get(name, name): shape for name, shape in own.items()}
-            return cls(_renamed(from_module(given), params), name, driver("torch"), _address(given), names, theirs)
-        if framework is None:
-            raise ValueError("framework: got none, and the candidate is no torch.nn.Module. Write framework='torch', 'jax' or 'numpy'")
-        if not callable(given):
-            raise TypeError(f"the candidate is a function or a torch.nn.Module: got {given!r}")
-        if isinstance(given, type) and hasattr(given, "apply") and hasattr(given, "backward"):
-            given = given.apply  # a torch.autograd.Function
-        if name.endswith(".apply") or isinstance(getattr(given, "__self__", None), type):
-            name = getattr(given.__self__, "__name__", name)
-        name = name.rpartition("<locals>.")[2].replace("<lambda>", "lambda")
-        return cls(_renamed(given, params), name, driver(framework), _address(given), names)
+        home = _home(given, framework)
+        function, own = home.as_candidate(given)
+        if own is not None and (strange := sorted(set(params) - set(own))):
+            raise ValueError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
+        theirs = None if own is None else {params.get(name, name): shape for name, shape in own.items()}
+        return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), theirs)
 
 
-def _is_module(given: Any) -> bool:
-    return any(cls.__module__ == "torch.nn.modules.module" and cls.__name__ == "Module" for cls in type(given).__mro__)
+def _home(given: Any, framework: str | None) -> Framework:
+    """Return the framework of a candidate: the one that owns its type, or the one that is named."""
+    found, kinds = owner(given), [one.kinds for one in all_frameworks() if one.kinds]
+    if found is not None and framework not in {None, found.name}:
+        raise ValueError(f"framework: got {framework!r} for {found.kinds}, expected {found.name!r}")
+    if found is not None:
+        return found
+    if framework is None:
+        *first, last = [repr(one.name) for one in all_frameworks() if one.calls]
+        raise ValueError(f"framework: got none, and the candidate is not {' or '.join(kinds)}. "
+                         f"Write framework={', '.join(first)} or {last}")
+    if not callable(given):
+        raise TypeError(f"the candidate is {' or '.join(['a function', *kinds])}: got {given!r}")
+    return framework_named(framework)
+
+
+def _name(given: Any, function: Callable[..., Any]) -> str:
+    name, bound = getattr(given, "__qualname__", None) or type(given).__name__, getattr(function, "__self__", None)
+    if isinstance(bound, type) or (name.endswith(".apply") and bound is not None):  # a method of a class, as MyFunction.apply
+        name = getattr(bound, "__name__", name)
+    return str(name).rpartition("<locals>.")[2].replace("<lambda>", "lambda")
 
 
 def _address(given: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from typing import Any
 
 import jinja2
 import numpy as np
+from backproof.adapters.calls import DENSE
+from backproof.adapters.framework import Framework, all_frameworks
 from backproof.draw.probe import Probe
 from backproof.judge.directional import DIRECTIONAL, place_of, tangents_named
 from backproof.reference.heads import Head
@@ -17,6 +18,7 @@ from backproof.report.finding import Finding
 
 __all__ = ["script"]
 
+CANDIDATE, LAYER = "candidate.py.j2", "repro.py.j2"  # templates, which those of a framework extend
 INLINE = 64  # numbers written into the script itself; larger arrays are read from tensors.npz beside it
 
 
@@ -27,9 +29,11 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
         raise ValueError(f"{finding.title}: a finding without its tensors has no reproduction")
     if isinstance(finding.case, Probe):
         return _of_candidate(finding, finding.case, step, templates)
-    framework = finding.adapter.split(":")[0]
-    whole = finding.tensor.startswith("end-to-end")  # no single layer shows it
-    call, source = ("", "") if whole else finding.lowering
+    framework = _framework(finding.adapter.split(":")[0])
+    if framework is None or LAYER not in framework.scripts or finding.tensor.startswith("end-to-end"):  # no single layer shows that
+        call, source = "", ""
+    else:
+        call, source = finding.lowering
     head = isinstance(step.layer, Head)
     names = ("x", "target") if head else step.layer.input_names
     inputs = dict(zip(names, step.inputs, strict=True))
@@ -38,17 +42,32 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     arrays = inputs | upstream | {f"param_{k}": p for k, p in step.params.items()}
     tensor = finding.tensor.removeprefix("end-to-end ")
     context: dict[str, Any] = {
-        "finding": finding, "framework": framework if source else "", "compiled": finding.adapter.endswith((":jit", ":compile")),
-        "source": source.rstrip(), "call": call,
+        "finding": finding, "needs": _needs(framework if source else None), "source": source.rstrip(), "call": call,
         "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": head, "tensor": tensor,
         "arrays": {k: (_literal(k, a), _dtype(a, finding.precision)) for k, a in arrays.items()},
-        "inputs": [n for n in names if n != "target"], "upstream": list(upstream), "params": list(step.params),
-        "output": 0 if tensor not in step.layer.output_names else step.layer.output_names.index(tensor),
-        "is_output": tensor in step.layer.output_names,
+        "inputs": [n for n in names if n != "target"], "params": list(step.params),
+        "dys": ", ".join(upstream) if len(upstream) == 1 else f"({', '.join(upstream)})",
+        "y": "y" if len(upstream) == 1 else f"y[{step.layer.output_names.index(tensor) if tensor in step.layer.output_names else 0}]",
+        "is_output": tensor in step.layer.output_names, "of": "x" if head else tensor[1:],
         "from_file": any(a.size > INLINE for a in arrays.values()), "dtype": finding.precision.replace("tf32", "float32"),
         "index": finding.index, "expected": finding.expected, "bound": finding.bound, "sentence": json.dumps(finding.diagnosis.sentence),
     }
-    return templates.get_template("repro.py.j2").render(context)
+    return _template(templates, LAYER, framework if source else None).render(context)
+
+
+def _framework(name: str) -> Framework | None:
+    """Return a framework, or None for an adapter or a candidate of none."""
+    return next((one for one in all_frameworks() if one.name == name), None)
+
+
+def _template(templates: jinja2.Environment, name: str, framework: Framework | None) -> jinja2.Template:
+    """Return a framework's own form of a script, or the one that says what was recorded."""
+    text = "" if framework is None else framework.scripts.get(name, "")
+    return templates.from_string(text) if text else templates.get_template(name)
+
+
+def _needs(framework: Framework | None) -> list[str]:
+    return [*dict.fromkeys(("numpy", *([framework.module] if framework is not None and framework.module else [])))]
 
 
 def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: jinja2.Environment) -> str:
@@ -58,19 +77,20 @@ def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: j
     outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
     theirs = {theirs: mine for mine, theirs in probe.names}
     module, _, name = probe.candidate.partition(":")
+    framework = _framework(probe.framework)
     real = [n for n, x in zip(names, step.inputs, strict=True) if x.dtype.kind not in "iub" and n != "target"]
+    tensor = "dx" if finding.tensor == "dz" else finding.tensor
+    wanted = f"ys[{step.layer.output_names.index(tensor)}]" if tensor in step.layer.output_names else f'gradients["{tensor[1:]}"]'
     context: dict[str, Any] = {
-        "finding": finding, "probe": probe, "module": module, "name": name, "framework": probe.framework, "inputs": list(names),
+        "finding": finding, "probe": probe, "module": module, "name": name, "needs": _needs(framework), "inputs": list(names),
         "real": real, "params": {n: theirs.get(n, n) for n in step.params}, "trained": [n for n in step.params if n in step.d_params],
         "upstream": list(outputs), "alone_head": head and step.d_outputs[0].ndim == 0,
-        "tensor": "dx" if finding.tensor == "dz" else finding.tensor, "dtype": finding.precision,
-        "output": 0 if finding.tensor not in step.layer.output_names else step.layer.output_names.index(finding.tensor),
-        "is_output": finding.tensor in step.layer.output_names,
-        "along": {}, "layouts": _layouts(probe) if probe.framework == "torch" else {}, "sentence": json.dumps(finding.diagnosis.sentence),
+        "wanted": wanted, "at": f"tuple({list(finding.index)})", "dtype": finding.precision, "along": {},
+        "layouts": _layouts(probe, framework), "sentence": json.dumps(finding.diagnosis.sentence),
     }
     if probe.condition.mode in DIRECTIONAL:
         context |= _along(finding, probe, list(names))
-    return templates.get_template("candidate.py.j2").render(context)
+    return _template(templates, CANDIDATE, framework).render(context)
 
 
 def _along(finding: Finding, probe: Probe, names: list[str]) -> dict[str, Any]:
@@ -82,12 +102,10 @@ def _along(finding: Finding, probe: Probe, names: list[str]) -> dict[str, Any]:
     return {"along": along, "of": "" if key is None else arrays[key], "number": number}
 
 
-def _layouts(probe: Probe) -> dict[str, tuple[str, str]]:
-    """Return by layout the name and the source of the function that lays tensors out as the probe does."""
-    from backproof.adapters.torch.candidate import LAYOUTS  # noqa: PLC0415  (torch is imported where it is used)
-
-    used = {probe.condition.layout, probe.condition.upstream} - {"dense"}
-    return {name: (LAYOUTS[name].__name__, inspect.getsource(LAYOUTS[name])) for name in sorted(used)}
+def _layouts(probe: Probe, framework: Framework | None) -> dict[str, tuple[str, str]]:
+    """Return by layout the name and the source of the function that lays arrays out as the probe does, where there is one."""
+    used = sorted({probe.condition.layout, probe.condition.upstream} - {DENSE})
+    return {} if framework is None else {name: found for name in used if (found := framework.layout(name))[1]}
 
 
 def _literal(name: str, array: np.ndarray) -> str:
