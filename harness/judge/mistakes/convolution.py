@@ -9,18 +9,8 @@ from typing import Any
 
 import numpy as np
 from backproof.judge.mistakes.mistake import FaultyRule, Mistake, faulty
-from backproof.reference.convolution import (
-    NOTHING,
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    Window,
-    pairings,
-    spread,
-    windowed,
-)
+from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
+from backproof.reference.convolution_windows import NOTHING, Window, pairings, spread, windowed
 from backproof.reference.layer import Backward, Params
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
