@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from backproof.draw.probe import Probe
-from backproof.judge.certify import certify_layer, expected, expected_plain
+from backproof.judge.certify import certify_layer
+from backproof.judge.rules import expected, expected_plain
 from backproof.reference import library
 from backproof.reference.layer import REGISTRY, Shape
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision

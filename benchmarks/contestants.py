@@ -16,7 +16,8 @@ import torch
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import load, lowered
 from backproof.adapters import torch as torch_adapter
-from backproof.judge.certify import Certificate, certify
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify
 from backproof.reference.case import Case
 from backproof.reference.graph import by_wire
 from backproof.reference.network import Network

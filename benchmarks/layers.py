@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import torch as torch_adapter
-from backproof.judge.classify import Loss, classify
+from backproof.judge.classify import LostDigits, classify
 from backproof.proof.proving import DERIVATIVES, PROPERTIES, Proof, prove
 from backproof.proof.setting import Setting
 from backproof.reference import library
@@ -84,7 +84,7 @@ def _docs(cls: Any) -> list[str]:
     if cls is Head:
         fused = {f"{output} with {loss}": rule for (output, loss), rule in FUSED.items()}
         return [own, *(f"{name}: {inspect.cleandoc(rule.__doc__ or '')}" for name, rule in {**OUTPUTS, **LOSSES, **fused}.items())]
-    rules = settings(cls)[0].layer.head.rules()  # type: ignore[attr-defined]
+    rules = settings(cls)[0].layer.head.derivation()  # type: ignore[attr-defined]
     return [own, textwrap.dedent(f"    {rules}").strip()]
 
 
@@ -177,7 +177,7 @@ def _failure(framework: str, setting: Setting, precision: str, certificate: Any)
         return f"**{certificate.verdict}** in {certificate.tensor}"
     at = held(setting.draw(), precision)
     step = trace_of(setting, at, FRAMEWORKS[framework](setting, at))
-    verdict = classify(Loss.of(step, certificate, PRECISIONS[precision]), None, PRECISIONS[precision], PRECISIONS[precision])
+    verdict = classify(LostDigits.of(step, certificate, PRECISIONS[precision]), None, PRECISIONS[precision], PRECISIONS[precision])
     return f"**{verdict}** in {certificate.tensor}, {certificate.excess:.3g} of the bound"
 
 

@@ -15,7 +15,9 @@ import torch
 from backproof.adapters import jax as jax_adapter
 from backproof.adapters import torch as torch_adapter
 from backproof.adapters.torch import to_numpy, to_torch
-from backproof.judge.certify import Certificate, certify_layer, judge
+from backproof.judge.certificate import Certificate
+from backproof.judge.certify import certify_layer
+from backproof.judge.comparing import compare
 from backproof.judge.known import KnownList
 from backproof.proof.setting import Point, Setting
 from backproof.reference.layer import Backward, Layer, Params, Shape
@@ -151,7 +153,7 @@ def certified(framework: str, setting: Setting, point: Point, precision: str) ->
         rest = certificate
         for verdict in ("wrong", "imprecise", "nonfinite") if certificate.failed and certificate.actual is not None else ():
             excused, entries = KnownList().explain(framework, precision, step, verdict, certificate)
-            again = judge(step, certificate.tensor, certificate.actual, certificate.ball, PRECISIONS[precision], excused)  # type: ignore[arg-type]
+            again = compare(step, certificate.tensor, certificate.actual, certificate.ball, PRECISIONS[precision], excused)  # type: ignore[arg-type]
             if entries and not again.failed:
                 rest = again
                 met.update(entry.id for entry in entries)

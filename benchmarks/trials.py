@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from backproof.adapters import load
-from backproof.judge.certify import tensors
+from backproof.judge.rules import tensors
 from backproof.reference import activations as a
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.judge.certify import expected
+from backproof.judge.rules import expected
 from backproof.reference.case import Case
 from backproof.reference.rounding import Arithmetic, precision_named
 from backproof.reference.trace import LayerTrace, Trace

@@ -13,8 +13,10 @@ from backproof.gradients.model import Model, d
 from backproof.gradients.one import NAMED, SUMS, One
 from backproof.gradients.record import ADAPTER, Record
 from backproof.gradients.truth import Slopes, stand_in
-from backproof.judge.certify import Certificate, judge
+from backproof.judge.certificate import Certificate
+from backproof.judge.comparing import compare
 from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.judgement import Judgement, judge
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.report.finding import Finding
 from backproof.report.report import Tally
@@ -138,32 +140,41 @@ class Check:
         largest = float(np.max(np.abs(wide)))
         bound = max((float(np.max(np.abs(r))) for r in own), default=0.0) + error_size(precision) * largest + precision.underflow
         ball = Rounded(wide.astype(np.float64), np.full(wide.shape, bound), Arithmetic(FLOAT64))
-        certificate = judge(stand_in(self.model, name, ball), d(name), given.astype(np.float64), ball, FLOAT64)
+        certificate = compare(stand_in(self.model, name, ball), d(name), given.astype(np.float64), ball, FLOAT64)
         if not certificate.failed:
             return found
         off = float(np.max(np.abs(given - wide))) / (largest or 1.0)
         sentence = (f"the formula is right in float64, and in {given.dtype} {d(name)} is off by {off:.2g} of its largest entry, "
                     f"{certificate.excess:.3g} times what rounding explains")
         digits = math.log10(max(off / precision.store, 1.0))
-        self.record.findings.append(self._finding(certificate, name, "imprecise", Diagnosis("digits-lost", sentence), digits=digits))
+        diagnosis = Diagnosis("digits-lost", sentence)
+        self.record.findings.append(self._finding(Judgement(certificate, None, "imprecise", lambda: diagnosis, digits), name))
         return certificate
 
     def _add(self, certificate: Certificate, name: str, one: One) -> None:
-        if certificate.verdict == "convention":
-            diagnosis = Diagnosis("kink", f"the loss has no derivative there, and {d(name)} lies between those nearby")
-            self.record.conventions.append(self._finding(certificate, name, "convention", diagnosis))
-        elif certificate.failed:
-            small = within_single(certificate)
-            diagnosis = explained(one, certificate)
-            small = small and diagnosis.code != "single-entry"
-            if small and diagnosis.code in {"unknown", "single-precision-constant"}:
-                sentence = (f"{d(name)} is right to single precision only: a small constant, as in log(A + 1e-8), or one held in float32 "
-                            "is in one of the two functions and not in the other")
-                diagnosis = Diagnosis("small-constant", sentence)
-            more = f"; the search stopped at {NAMED} wrong entries" if one.stopped else ""
-            diagnosis = replace(diagnosis, sentence=f"{diagnosis.sentence}{more} (true values by {one.truth.method})")
-            self.record.findings.append(self._finding(certificate, name, "imprecise" if small else "wrong", diagnosis))
+        """Enter what is said of a gradient that did not agree."""
+        if not certificate.failed and certificate.verdict != "convention":
+            return
+        small = certificate.failed and within_single(certificate)
+        diagnosis = _explained(one, certificate, name, small=small)
+        verdict = "imprecise" if small and diagnosis.code != "single-entry" else "wrong"
+        judgement = judge(certificate, stand_in(self.model, name, one.ball()), FLOAT64, tell_apart=lambda _: verdict,
+                          explain=lambda *_: diagnosis)
+        kept = self.record.conventions if judgement.verdict == "convention" else self.record.findings
+        kept.append(self._finding(replace(judgement, digits=0.0), name))
 
-    def _finding(self, certificate: Certificate, name: str, verdict: str, diagnosis: Diagnosis, **extra: Any) -> Finding:
-        return Finding.of(certificate, adapter=ADAPTER, precision=self.model.given[name].dtype.name, verdict=verdict, diagnosis=diagnosis,
-                          case=None, step=None, **extra)
+    def _finding(self, judgement: Judgement, name: str) -> Finding:
+        return Finding.of(replace(judgement, step=None), adapter=ADAPTER, precision=self.model.given[name].dtype.name, case=None)
+
+
+def _explained(one: One, certificate: Certificate, name: str, *, small: bool) -> Diagnosis:
+    """Return what explains a gradient that did not agree; `small` says that single precision would lose as much."""
+    if certificate.verdict == "convention":
+        return Diagnosis("kink", f"the loss has no derivative there, and {d(name)} lies between those nearby")
+    diagnosis = explained(one, certificate)
+    if small and diagnosis.code in {"unknown", "single-precision-constant"}:
+        sentence = (f"{d(name)} is right to single precision only: a small constant, as in log(A + 1e-8), or one held in float32 "
+                    "is in one of the two functions and not in the other")
+        diagnosis = Diagnosis("small-constant", sentence)
+    more = f"; the search stopped at {NAMED} wrong entries" if one.stopped else ""
+    return replace(diagnosis, sentence=f"{diagnosis.sentence}{more} (true values by {one.truth.method})")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from backproof.adapters import lowering
 from backproof.draw.probe import Probe
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
 from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.judgement import Judgement
 from backproof.judge.verdicts import SEVERITY, VERDICTS
 from backproof.reference.case import Case
 from backproof.reference.layer import describe
@@ -72,20 +73,19 @@ class Finding:
         return f"{self.verdict}{f': {what}' if what else ''} on {self.adapter} ({self.precision})"
 
     @classmethod
-    def of(cls, certificate: Certificate, *, adapter: str, precision: str, verdict: str, diagnosis: Diagnosis,
-           case: Case | Probe | None, step: LayerTrace | None, **extra: Any) -> Finding:
-        """Build a finding from a certificate that keeps its tensors."""
-        at = certificate.index
-        has_entry = certificate.actual is not None and certificate.ball is not None and certificate.verdict != "error"
+    def of(cls, judgement: Judgement, *, adapter: str, precision: str, case: Case | Probe | None, **extra: Any) -> Finding:
+        """Return the finding that a judgement of an adapter or candidate is."""
+        certificate, step = judgement.certificate, judgement.step
+        at, actual, ball = certificate.index, certificate.actual, certificate.ball
+        numbers = (math.nan, math.nan, math.nan)
+        if actual is not None and ball is not None and certificate.verdict != "error":
+            numbers = float(actual[at]), float(ball.value[at]), float(ball.radius()[at])
         layer = "" if isinstance(certificate.layer, Network) else type(certificate.layer).__name__
         return cls(
-            adapter, precision, layer, certificate.path, certificate.tensor, verdict, certificate.excess,
-            (certificate.outside or certificate.conventions, certificate.compared), at,
-            float(certificate.actual[at]) if has_entry and certificate.actual is not None else math.nan,
-            float(certificate.ball.value[at]) if has_entry and certificate.ball is not None else math.nan,
-            float(certificate.ball.radius()[at]) if has_entry and certificate.ball is not None else math.nan,
-            diagnosis, case, options=describe(step.layer) if step is not None else {}, step=step, certificate=certificate,
-            lowering=lowering(adapter, type(step.layer)) if step is not None else ("", ""), **extra,
+            adapter, precision, layer, certificate.path, certificate.label, judgement.verdict, certificate.excess,
+            (certificate.outside or certificate.conventions, certificate.compared), at, *numbers, judgement.diagnosis, case,
+            digits=judgement.digits, known=judgement.reasons, options=describe(step.layer) if step is not None else {}, step=step,
+            certificate=certificate, lowering=lowering(adapter, type(step.layer)) if step is not None else ("", ""), **extra,
         )
 
     @classmethod

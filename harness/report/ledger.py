@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
+from backproof.judge.judgement import Judgement
 from backproof.judge.verdicts import SEVERITY
 from backproof.report.finding import Finding
 from backproof.report.report import Report
@@ -58,7 +59,7 @@ class Ledger:
         self.cases += other.cases
 
     def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
-        key, own = (adapter, precision, type(certificate.layer).__name__, certificate.tensor), Tally.of(certificate)
+        key, own = (adapter, precision, type(certificate.layer).__name__, certificate.label), Tally.of(certificate)
         self.tallies.setdefault(key, Tally()).merge(own)
         self.certificates.append((self.cases, key, own.counts))
         if certificate.inconclusive:
@@ -67,9 +68,16 @@ class Ledger:
     def reach(self, what: str, name: str) -> None:
         self.coverage.setdefault(what, Counter())[name] += 1
 
-    def enter_error(self, finding: Finding) -> None:
-        """Enter a finding of a case that gave no trace; messages that differ in numbers alone are one finding."""
-        key = (finding.adapter, "", "", "error", finding.cause)
+    def enter(self, judgement: Judgement, adapter: str, make: Callable[[], Finding]) -> None:
+        """Enter what is said of a tensor, once for each key; `make` returns the finding where there is none yet."""
+        self.met.update(entry.id for entry in judgement.met)
+        key = (adapter, *judgement.key)
+        if not self.seen(key):
+            self.found[key] = make()
+
+    def enter_error(self, finding: Finding, cause: str = "") -> None:
+        """Enter a finding of a call that gave no numbers, once for each cause: by itself, its message without the numbers."""
+        key = (finding.adapter, "", finding.diagnosis.code if cause else "", "error", cause or finding.cause)
         if not self.seen(key):
             self.found[key] = finding
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from backproof.draw.probe import Probe
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
 from backproof.judge.directional import DIRECTIONAL, tangents_named
 from backproof.reference.case import Case
 from backproof.reference.heads import Head

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from backproof.judge.certify import Neighbourhood, certify_step, conserves, expected, expected_plain, tensors
+from backproof.judge.certify import certify_step
 from backproof.judge.classify import natural_scale
 from backproof.judge.mistakes import MISTAKES
 from backproof.judge.mistakes.general import MISTAKES as GENERAL
+from backproof.judge.neighbourhood import Neighbourhood
+from backproof.judge.rules import expected, expected_plain, tensors
+from backproof.judge.subgradients import conserves
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace, Trace
-from backproof.report.report import SelfTest
+from backproof.report.results import SelfTest
 
 __all__ = ["Planter", "with_tensor"]
 

@@ -21,7 +21,7 @@ import torch
 from backproof.adapters.calls import DOUBLE, JVP
 from backproof.check.checking import check_again
 from backproof.draw.probe import Condition, Probe, probes, shapes_for
-from backproof.judge.certify import judge
+from backproof.judge.comparing import compare
 from backproof.judge.directional import DIRECTIONAL, expected_along, first_order, place_of
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer
@@ -290,7 +290,7 @@ def test_a_mistake_just_above_the_bound_is_found(layer: Any, precision: str, mod
             numbers = ball.value.copy()
             numbers[worst] += share * ball.radius()[worst]
             other = replace(own, dtype=np.dtype(np.float64))  # so that the planted number is not rounded away
-            assert judge(step, name, numbers, ball, other).verdict == verdict, name
+            assert compare(step, name, numbers, ball, other).verdict == verdict, name
 
 
 def examples(names: dict[Any, Any], count: int) -> list[tuple[Layer, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected
 from backproof.judge.mistakes.attention import MISTAKES
+from backproof.judge.rules import expected
 from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups
 from backproof.reference.functions import recomputed
 from backproof.reference.layer import Constant, ShapeError

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected, expected_plain, tensors
 from backproof.judge.mistakes.convolution import MISTAKES
+from backproof.judge.rules import expected, expected_plain, tensors
 from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from backproof.reference.layer import ShapeError, build, describe
 from backproof.reference.rounding import PRECISIONS, Arithmetic

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected, expected_plain
 from backproof.judge.mistakes.indexing import MISTAKES
+from backproof.judge.rules import expected, expected_plain
 from backproof.reference.indexing import Dropout, Embedding, Gather, IndexSelect, ScatterAdd
 from backproof.reference.layer import Constant, Layer, Shape, ShapeError
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected, expected_plain
 from backproof.judge.mistakes.losses import MISTAKES
+from backproof.judge.rules import expected, expected_plain
 from backproof.reference import heads as H  # noqa: N812
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.functions import softplus

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected, expected_plain
 from backproof.judge.mistakes.mistake import Mistake
 from backproof.judge.mistakes.normalization import MISTAKES
+from backproof.judge.rules import expected, expected_plain
 from backproof.reference.layer import Shape, ShapeError
 from backproof.reference.moments import standardised
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum, _weight_gradient

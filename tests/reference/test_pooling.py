@@ -9,21 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge.certify import expected, expected_plain
 from backproof.judge.mistakes.mistake import Mistake
 from backproof.judge.mistakes.pooling import MISTAKES
+from backproof.judge.rules import expected, expected_plain
+from backproof.reference.adaptive_pooling import AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
 from backproof.reference.layer import Layer, Shape, ShapeError, build, describe
-from backproof.reference.pooling import (
-    AdaptiveAvgPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    MaxPool1d,
-    MaxPool2d,
-    Mean,
-    Sum,
-)
+from backproof.reference.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Mean, Sum
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 

@@ -13,8 +13,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pytest
 from backproof.draw.probe import Probe
-from backproof.judge.certify import Certificate
-from backproof.judge.diagnosis import Diagnosis, derivation
+from backproof.judge.certificate import Certificate
+from backproof.judge.derivation import derivation
+from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.judgement import Judgement
 from backproof.reference.activations import ReLU, Tanh
 from backproof.reference.case import Case
 from backproof.reference.containers import Parallel, Residual, Sequential, Shared
@@ -134,8 +136,8 @@ def finding(actual: np.ndarray, expected: np.ndarray, bound: np.ndarray | float,
     arithmetic = Arithmetic(precision_named("float64"))
     ball = Rounded(expected, np.broadcast_to(np.asarray(bound, dtype=np.float64), expected.shape), arithmetic)
     certificate = Certificate("layers.0", Linear(2), "dweight", "outside", actual.size, outside=1, index=index, actual=actual, ball=ball)
-    at = Finding.of(certificate, adapter="torch", precision="float64", verdict="wrong", diagnosis=Diagnosis("unknown", "no known mistake"),
-                    case=None, step=None)
+    judgement = Judgement(certificate, None, "wrong", lambda: Diagnosis("unknown", "no known mistake"))
+    at = Finding.of(judgement, adapter="torch", precision="float64", case=None)
     return replace(at, **facts)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import backproof as bp
 import numpy as np
 import pytest
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
 from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.judgement import Judgement
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.report.excess import text_map
 from backproof.report.finding import Finding
@@ -129,8 +130,8 @@ def test_a_large_tensor_is_drawn_by_its_worst_entries() -> None:
     actual, ball = np.zeros((100, 100)), Rounded(np.zeros((100, 100)), np.ones((100, 100)), Arithmetic(precision_named("float64")))
     actual[57, 33] = 20.0
     certificate = Certificate("layers.0", bp.Tanh(), "dx", "outside", actual.size, 1, index=(57, 33), actual=actual, ball=ball)
-    finding = Finding.of(certificate, adapter="torch", precision="float64", verdict="wrong", diagnosis=Diagnosis("unknown", "?"), case=None,
-                         step=None)
+    judgement = Judgement(certificate, None, "wrong", lambda: Diagnosis("unknown", "?"))
+    finding = Finding.of(judgement, adapter="torch", precision="float64", case=None)
     head, *lines, legend = text_map(finding).splitlines()
     assert head.endswith("columns are axis 1 (size 100); each sign is the worst of a block of up to 7 × 2 entries")
     assert [len(line) for line in lines] == [64] * 16

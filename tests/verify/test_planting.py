@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from backproof.adapters import load
 from backproof.judge import certify
-from backproof.judge.certify import Certificate, Neighbourhood, expected, tensors
+from backproof.judge.certificate import Certificate
+from backproof.judge.neighbourhood import Neighbourhood
+from backproof.judge.rules import expected, tensors
 from backproof.reference.case import Case
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace, Wired
-from backproof.report.report import SelfTest
+from backproof.report.results import SelfTest
 from backproof.verify import planting as plant
 from backproof.verify.planting import ANYWHERE, BY_CODE, CANCELLED, KINDS, OF_A_FAMILY, PART, REPEATED, ROUNDS, Planter, with_tensor
 

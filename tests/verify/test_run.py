@@ -13,7 +13,7 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.judge.certify import Certificate
+from backproof.judge.certificate import Certificate
 from backproof.reference.case import Case
 from backproof.reference.containers import Parallel
 from backproof.reference.heads import CrossEntropyLoss, MSELoss
