@@ -24,7 +24,7 @@ assert network  # enrols every layer and head
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("reference", "adapters", "harness", "tests", "benchmarks", "examples", "docs")
 TOLERANCE = re.compile("|".join(("all" + "close", "is" + "close", "r" + "tol", "a" + "tol")))  # so that this file holds none
-MAY_BOUND = (ROOT / "reference" / "rounding.py", ROOT / "benchmarks")
+MAY_BOUND = (ROOT / "reference" / "rounding", ROOT / "benchmarks")
 THIRD_PARTIES = frozenset({"numpy", "scipy", "ml_dtypes"})
 HEAVY = ("torch", "jax", "flint", "hypothesis", "rich", "click", "sklearn", "jinja2", "pydantic", "tomlkit", "junitparser")
 FRAMEWORKS = ("torch", "jax")

@@ -82,13 +82,13 @@ def test_the_package_is_laid_out_as_installed(tmp_path: Path) -> None:
     """
     mutation.stage("harness/judge/known/__init__.py", tmp_path)
     linear = tmp_path / "backproof" / "reference" / "linear.py"
-    assert (tmp_path / "backproof" / "known" / "torch.toml").is_file()
+    assert (tmp_path / "backproof" / "judge" / "known" / "torch.toml").is_file()
     assert "def examples(cls) -> Iterator[Example]:  # pragma: no mutate block\n" in linear.read_text()
-    rounding = (tmp_path / "backproof" / "reference" / "rounding.py").read_text()
-    assert "@_overridable" not in rounding
-    assert "\n\ndef running_sum(" in rounding
-    assert "running_sum = _overridable(running_sum)\n" in rounding
-    assert 'only_mutate = ["backproof/known/__init__.py"]' in (tmp_path / "pyproject.toml").read_text()
+    running = (tmp_path / "backproof" / "reference" / "rounding" / "running.py").read_text()
+    assert "@overridable" not in running
+    assert "\n\ndef running_sum(" in running
+    assert "running_sum = overridable(running_sum)\n" in running
+    assert 'only_mutate = ["backproof/judge/known/__init__.py"]' in (tmp_path / "pyproject.toml").read_text()
     before = linear.stat().st_mtime_ns
     mutation.stage("harness/judge/known/__init__.py", tmp_path)
     assert linear.stat().st_mtime_ns == before

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from backproof.reference.rounding import (
     running_sum,
     scatter_add,
 )
+from backproof.reference.rounding.contractions import _product_bound, _sizes
 from scipy import special
 
 SLACK = 1 + 2.0**-20
@@ -534,7 +535,7 @@ def in_single(x: Rounded, y: Rounded, lost: float = 1.0, relative: float = 2.0**
     truth, n = product_off(x, y, relative), x.shape[-1]
     tops = [float(np.max(np.abs(a.value), initial=0.0)) + float(np.max(a.bounds(), initial=0.0)) for a in (x, y)]
     for _ in range(2):  # what an exact factor keeps is what it was
-        bound, most, more = rounding._product_bound(x, y, relative, lost)
+        bound, most, more = _product_bound(x, y, relative, lost)
         bound = bound + more
         assert abs(most / (n * tops[0] * tops[1] or 1) - bool(most)) <= 2.0**-22  # rounded to float32
         assert bound.dtype == np.float64
@@ -581,10 +582,10 @@ def test_large_contractions_are_bounded_in_single_precision(bounds: tuple[float,
             assert in_single(*two((n, n), (n, n), *scales), lost=2.0**14) == (sign < 1)
     for scales in ((2.0**-150, 8.0), (8.0, 2.0**-150), (2.0**-70, 2.0**-70)):  # nothing of these is left in float32
         x, y = two((n, n), (n, n), *scales)
-        bound, _, more = rounding._product_bound(x, y, 1.0, 1.0)
+        bound, _, more = _product_bound(x, y, 1.0, 1.0)
         assert (bound + more >= product_off(x, y, 1.0)).all()
     empty = [ball(arithmetic, np.zeros(shape), 0.0) for shape in ((0, 0), (0, 4))]
-    assert rounding._product_bound(*empty, 1.0, 1.0)[0].shape == (0, 4)
+    assert _product_bound(*empty, 1.0, 1.0)[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
@@ -594,7 +595,7 @@ def test_a_bound_in_single_precision_is_widened_by_its_own_roundings(bounds: tup
     rng, n, relative = np.random.default_rng(0), 32, 2.0**-4
     for scale in (1.0, 2.0**-58):
         x, y = (ball(arithmetic, rng.integers(-4, 5, (n, n)) * scale, np.full((n, n), b * scale) if b else 0.0) for b in bounds)
-        bound, most, more = rounding._product_bound(x, y, relative, 1.0)
+        bound, most, more = _product_bound(x, y, relative, 1.0)
         tops = [float(np.max(np.abs(a.value) + a.bounds())) for a in (x, y)]
         assert most == n * tops[0] * tops[1]
         assert (np.abs(bound / product_off(x, y, relative) - (1 + 48 * 2.0**-23)) <= 2.0**-23).all()  # itself rounded to float32
@@ -608,15 +609,15 @@ def test_what_contractions_keep_of_a_factor() -> None:
     for bound in (0.0, numbers + 512.5):
         x, y = (ball(arithmetic, numbers, bound) for _ in range(2))
         for lost, kinds in ((1.0, {np.float32}), (0.0, {np.float32, np.float64})):
-            rounding._product_bound(x, y, 1.0, lost)
+            _product_bound(x, y, 1.0, lost)
             assert set(x.sizes) == set(y.sizes) == kinds
         for kind in (np.float32, np.float64):
-            kept = rounding._sizes(x, kind)
+            kept = _sizes(x, kind)
             assert (kept[0].dtype, kept[2]) == (kind, 512 + np.max(bound))
             assert np.array_equal(kept[0], abs(numbers))
             assert np.array_equal(np.broadcast_to(kept[1], x.shape), np.broadcast_to(bound, x.shape))
             assert x.exact or kept[1].dtype == kind
-            assert rounding._sizes(x, kind) is kept
+            assert _sizes(x, kind) is kept
             turned = np.swapaxes(x, 0, 1).sizes[kind]
             assert np.shares_memory(turned[0], kept[0])
             assert np.array_equal(turned[0], abs(numbers).T)
@@ -631,7 +632,7 @@ def test_what_underflows_in_single_precision_is_in_the_bound_of_a_product() -> N
     rng = np.random.default_rng(2)
     x, y = (ball(arithmetic, rng.random((32, 32)) * 2.0**-64, np.full((32, 32), 2.0**-126)) for _ in range(2))
     relative, lost = arithmetic.summation(32, products=True)
-    bound, _, more = rounding._product_bound(x, y, relative, lost)
+    bound, _, more = _product_bound(x, y, relative, lost)
     assert more > lost > 2 * np.max(bound)
     assert np.array_equal((x @ y).bound, bound + (lost + more))
 
@@ -1101,13 +1102,9 @@ def test_reshaped_arrays() -> None:
             assert moved.arithmetic is arithmetic
 
 
-def test_what_is_made_when_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_made_when_imported(monkeypatch: pytest.MonkeyPatch, rounding_anew: Callable[..., ModuleType]) -> None:
     """The tables of formats and rules hold when the module's text is run anew (a mutant comes to life after the first import)."""
-    spec = importlib.util.find_spec(rounding.__name__)
-    assert spec is not None
-    assert spec.loader is not None
-    anew = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(anew)
+    anew = rounding_anew()
     for name in ("rounding", "PRECISIONS", "Arithmetic", "Rounded"):
         monkeypatch.setitem(globals(), name, anew if name == "rounding" else getattr(anew, name))
     for name in FORMATS:
