@@ -15,6 +15,7 @@ from backproof.proof.setting import Point, Setting
 from backproof.reference import heads as h
 from backproof.reference import pooling as p
 from backproof.reference import reductions as r
+from backproof.reference.adaptive_pooling import GlobalMaxPool
 from backproof.reference.attention import ScaledDotProductAttention
 from backproof.reference.graph import Container
 from backproof.reference.layer import Elementwise, Layer
@@ -76,7 +77,7 @@ def probes() -> Iterator[Probe]:
     yield Probe(p.MaxPool1d(3, stride=1), ([[1, 1, 1, 1]],))
     yield Probe(p.MaxPool1d(2, stride=1, dilation=2), ([[1, 0, 1]],))
     yield Probe(p.MaxPool2d(2), ([[[1, 1], [1, 1]]],))
-    yield Probe(p.GlobalMaxPool(), ([[1, 1, 0, 1]],))
+    yield Probe(GlobalMaxPool(), ([[1, 1, 0, 1]],))
     yield Probe(r.Normalize(eps=1.0), ([1, 0],))
     yield Probe(r.Normalize(), ([0, 0],))
     yield Probe(r.LogSumExp(), ([1, 1],))

@@ -329,7 +329,7 @@ be called unknown. A mistake that changes nothing in a layer is left out: the in
 
 
 def _family(layer: Any) -> str:
-    return "heads" if isinstance(layer, Head) else type(layer).__module__.rpartition(".")[2]
+    return "heads" if isinstance(layer, Head) else type(layer).__module__.rpartition(".")[2].rpartition("_")[2]
 
 
 def _row(found: Sequence[Trial]) -> list[Any]:

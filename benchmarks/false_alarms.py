@@ -90,10 +90,10 @@ FAMILY_HEADER = ("family", "entries compared", "inconclusive", "other subgradien
 
 
 def _families(ledger: Ledger) -> Iterator[tuple[str, ...]]:
-    """Yield what was compared of each family: the layers of one file of the reference."""
+    """Yield what was compared of each family: the layers of the files of the reference whose names end in the same word."""
     tallies: dict[str, list[Tally]] = {}
     for (_, _, layer, _), tally in ledger.tallies.items():
-        tallies.setdefault(REGISTRY[layer].__module__.rpartition(".")[2], []).append(tally)
+        tallies.setdefault(REGISTRY[layer].__module__.rpartition(".")[2].rpartition("_")[2], []).append(tally)
     for family, found in sorted(tallies.items()):
         counts = (sum(getattr(t, name) for t in found) for name in ("compared", "inconclusive", "conventions", "outside"))
         yield family, *(f"{n:,}" for n in counts), f"{max(t.margin for t in found):.4f}"

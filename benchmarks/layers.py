@@ -51,12 +51,13 @@ SHAPES = {"CTCLoss": (5, 3), "CosineEmbeddingLoss": (2, 3)}
 
 
 def entries() -> dict[str, list[type]]:
-    """Return every layer and head by family, the module it stands in, sorted by name."""
+    """Return every layer and head by family, the last word of its module's name, sorted by name."""
     library.load_all()
     found: dict[str, list[type]] = {}
     for name in sorted(REGISTRY):
-        family = REGISTRY[name].__module__.removeprefix("backproof.reference.")
-        if "." not in family:
+        module = REGISTRY[name].__module__.removeprefix("backproof.reference.")
+        if "." not in module:
+            family = module.rpartition("_")[2]
             found.setdefault(family if issubclass(REGISTRY[name], Layer) else "heads", []).append(REGISTRY[name])
     return dict(sorted(found.items(), key=lambda item: (item[0] == "heads", item[0])))
 

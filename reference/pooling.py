@@ -1,25 +1,23 @@
-"""Pooling: the largest entry or the mean of sliding windows, of adaptive windows, and of all positions; sums along an axis."""
+"""Pooling: the largest entry or the mean of sliding windows; sums and means along an axis."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from backproof.reference.rounding import Array
-from backproof.reference.windows import flat_places, gather, holders, knockout, present_first, shares, spread
+from backproof.reference.windows import average, by_channel, gather, knockout, shares, spread, windows_of
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "GlobalAvgPool", "GlobalMaxPool", "MaxPool1d", "MaxPool2d", "Mean", "Sum",
-           "average", "windows_of"]
+__all__ = ["AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d", "Mean", "Sum", "is_whole"]
 
 Sizes = int | tuple[int, ...]
 
 
-def _whole(value: Any, least: int) -> bool:
+def is_whole(value: Any, least: int) -> bool:
+    """Say whether an option is a whole number, at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -37,7 +35,7 @@ class _Pool(Layer):
     def __post_init__(self) -> None:
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
             sizes = self.each(name)
-            if len(sizes) != self.axes or not all(_whole(size, least) for size in sizes):
+            if len(sizes) != self.axes or not all(is_whole(size, least) for size in sizes):
                 raise ValueError(f"{type(self).__name__}: wrong {name}: got {getattr(self, name)}, "
                                  f"expected {' or '.join(['a whole number', *[f'{self.axes} of them'] * (self.axes > 1)])} >= {least}")
         if any(2 * p > k for k, p in zip(self.each("kernel_size"), self.each("padding"), strict=True)):
@@ -74,28 +72,13 @@ class _Pool(Layer):
         return (shape[0], *(along.shape[1] for along in positions))
 
 
-@lru_cache(maxsize=256)
-def windows_of(layer: Any, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of a layer's windows, padding last, and who holds each position; networks ask for them again and again."""
-    places = present_first(flat_places(layer.positions(sizes), sizes))
-    held = holders(places, math.prod(sizes))
-    for array in (places, held):
-        array.setflags(write=False)
-    return places, held
-
-
-def _by_channel(dx: Array, dy: Array) -> tuple[Array, Array]:
-    """Return dx and dy in rows of one example's channel: the shares of dy_nco sum to dy_nco, so sum_i dx_nci = sum_o dy_nco."""
-    return tuple(a.reshape((a.shape[0] * a.shape[1], math.prod(a.shape[2:]))) for a in (dx, dy))
-
-
 @dataclass(frozen=True)
 class _MaxPool(_Pool):
     dilation: Sizes = 1
     ceil_mode: bool = False
 
     def conserved(self, dx: Array, dy: Array) -> tuple[Array, Array]:
-        return _by_channel(dx, dy)
+        return by_channel(dx, dy)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
         places, held = windows_of(self, x.shape[2:])
@@ -181,17 +164,6 @@ class _AvgPool(_Pool):
         return average(x, *windows_of(self, x.shape[2:]), self.divisors(x.shape[2:]), self.output_shape(x.shape[1:]))
 
 
-def average(x: Array, places: np.ndarray, held: np.ndarray, divisors: np.ndarray, shape: Shape) -> tuple[Array, Backward]:
-    """Return the sum of each window over its divisor, in an output's shape."""
-    # dy_nco / d_o is the same for all entries of window o, so the slot k O + o is not needed, but only o
-    windows = np.where(held >= 0, held % divisors.size, -1)
-
-    def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-        return spread(dy.reshape((*x.shape[:2], divisors.size)) / divisors, windows).reshape(x.shape), {}
-
-    return (np.sum(gather(x, places), axis=2) / divisors).reshape((x.shape[0], *shape)), backward
-
-
 @register
 @dataclass(frozen=True)
 class AvgPool1d(_AvgPool):
@@ -245,122 +217,6 @@ class AvgPool2d(_AvgPool):
         yield cls((2, 3), stride=(2, 1), padding=(1, 1), count_include_pad=False), (1, 3, 3)
         yield cls((1, 3), stride=(3, 2), padding=(0, 1), ceil_mode=True), (1, 4, 4)
         yield cls((2, 1), padding=(1, 0)), (1, 1, 2)
-
-
-@register
-@dataclass(frozen=True)
-class AdaptiveAvgPool2d(Layer):
-    """y = the mean of windows that are laid so that the output has a given size; None keeps the input's size along that axis.
-
-    Formula       y_nco = 1/d_o sum_i x_nci over floor(o size / out) <= i < ceil((o + 1) size / out), d_o their number;
-                  i, o are pairs (row, column), size the image's and out the output's size in each
-    Chain rule    dy_nco/dx_nci = 1/d_o
-                  dx_nci = sum of dy_nco / d_o over the windows o that x_nci lies in; they overlap where out does not divide size
-    Shapes        x (batch, channels, height, width), y (batch, channels, *output_size).
-    Kinks         none.
-    Source        He, Zhang, Ren, Sun, *Spatial Pyramid Pooling in Deep Convolutional Networks*, ECCV 2014, section 2.3; the windows
-                  are those of torch.nn.AdaptiveAvgPool2d.
-    """
-
-    by_example = True
-
-    output_size: int | tuple[int | None, ...] | None
-
-    def __post_init__(self) -> None:
-        sizes = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
-        if len(sizes) != 2 or not all(size is None or _whole(size, 1) for size in sizes):
-            raise ValueError(f"AdaptiveAvgPool2d: wrong output_size: got {self.output_size}, "
-                             "expected a whole number >= 1, None, or two of these")
-
-    def positions(self, sizes: Shape) -> list[np.ndarray]:
-        """Return, for each axis, where entry k of window o lies, -1 where the window is shorter."""
-        wanted = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
-        positions = []
-        for size, out in zip(sizes, (w or size for w, size in zip(wanted, sizes, strict=True)), strict=True):
-            start, stop = np.arange(out) * size // out, -(-np.arange(1, out + 1) * size // out)
-            along = start + np.arange(np.max(stop - start))[:, None]
-            positions.append(np.where(along < stop, along, -1))
-        return positions
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) != 3 or not all(shape[1:]):
-            raise ShapeError(self, shape, "(channels, height, width)")
-        return (shape[0], *(along.shape[1] for along in self.positions(shape[1:])))
-
-    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        places, held = windows_of(self, x.shape[2:])
-        return average(x, places, held, (places >= 0).sum(axis=0), self.output_shape(x.shape[1:]))
-
-    @classmethod
-    def examples(cls) -> Iterator[Example]:
-        yield cls(2), (2, 4, 3)
-        yield cls((3, 2)), (1, 5, 2)
-        yield cls((None, 1)), (2, 2, 3)
-        yield cls(3), (1, 2, 4)
-        yield cls(1), (1, 1, 1)
-
-
-@dataclass(frozen=True)
-class _GlobalPool(Layer):
-    by_example = True
-
-    def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) < 2 or not all(shape[1:]):
-            raise ShapeError(self, shape, "(channels, ...) with at least one axis, and no empty one, behind the channels")
-        return (shape[0], *(1,) * (len(shape) - 1))
-
-    @classmethod
-    def examples(cls) -> Iterator[Example]:
-        yield cls(), (2, 3)
-        yield cls(), (2, 2, 3)
-        yield cls(), (1, 2, 1, 3)
-        yield cls(), (3, 1)
-
-
-@register
-@dataclass(frozen=True)
-class GlobalAvgPool(_GlobalPool):
-    """y = the mean over all positions of each channel; their axes stay, with size 1.
-
-    Formula       y_nc = 1/S sum_s x_ncs
-    Chain rule    dx_ncs = dy_nc / S
-    Shapes        x (batch, channels, ...), y (batch, channels, 1, ..., 1); s runs over the S positions behind the channels.
-    Kinks         none.
-    Source        Lin, Chen, Yan, *Network in Network*, ICLR 2014, section 3.2.
-    """
-
-    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        positions = math.prod(x.shape[2:])
-
-        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return np.broadcast_to(dy / positions, x.shape), {}
-
-        return np.sum(x, axis=tuple(range(2, x.ndim)), keepdims=True) / positions, backward
-
-
-@register
-@dataclass(frozen=True)
-class GlobalMaxPool(_GlobalPool):
-    """y = the largest entry of each channel; the positions' axes stay, with size 1.
-
-    Formula       y_nc = max_s x_ncs
-    Chain rule    dx_ncs = dy_nc if x_ncs is the largest of its channel, else 0
-    Shapes        x (batch, channels, ...), y (batch, channels, 1, ..., 1); s runs over the positions behind the channels.
-    Kinks         ties, where dy_nc may be shared among the largest in any way; own choice the first in row-major order.
-    Source        Oquab, Bottou, Laptev, Sivic, *Is Object Localization for Free?*, CVPR 2015, section 3.
-    """
-
-    def conserved(self, dx: Array, dy: Array) -> tuple[Array, Array]:
-        return _by_channel(dx, dy)
-
-    def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        positions = math.prod(x.shape[2:])
-        y, matches = knockout(x.reshape((*x.shape[:2], positions, 1)), np.ones((positions, 1), dtype=bool))
-
-        def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return shares(dy.reshape(y.shape), matches).reshape(x.shape), {}
-
-        return y.reshape((x.shape[0], *self.output_shape(x.shape[1:]))), backward
 
 
 @dataclass(frozen=True)

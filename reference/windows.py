@@ -1,4 +1,4 @@
-"""Windows over an array's positions, and the knockout that finds the largest entry of each.
+"""Windows over an array's positions, the mean of each, and the knockout that finds the largest entry of each.
 
 `places` of shape (K, O) holds for entry k of window o its position in row-major order, -1 where the window has no entry: padding.
 """
@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from backproof.reference.layer import Shape
+from backproof.reference.layer import Backward, Shape
 from backproof.reference.rounding import Array, added
 
-__all__ = ["Match", "flat_places", "gather", "holders", "knockout", "present_first", "shares", "spread"]
+__all__ = ["Match", "average", "by_channel", "flat_places", "gather", "holders", "knockout", "present_first", "shares", "spread",
+           "windows_of"]
 
 Match = tuple[int, Any]
 """How many entries a round of the knockout began with, and whether the left one of each pair won."""
@@ -44,6 +46,16 @@ def holders(places: np.ndarray, positions: int) -> np.ndarray:
     return held
 
 
+@lru_cache(maxsize=256)
+def windows_of(layer: Any, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a layer's windows, padding last, and who holds each position; networks ask for them again and again."""
+    places = present_first(flat_places(layer.positions(sizes), sizes))
+    held = holders(places, math.prod(sizes))
+    for array in (places, held):
+        array.setflags(write=False)
+    return places, held
+
+
 def gather(x: Array, places: np.ndarray) -> Array:
     """Return the windows (batch, channels, K, O) of x (batch, channels, ...), with 0 for padding."""
     windows = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))[:, :, places]
@@ -58,6 +70,17 @@ def spread(windows: Array, held: np.ndarray) -> Array:
     """
     terms = gather(windows, held)
     return added([terms[:, :, term] for term in range(held.shape[0])])
+
+
+def average(x: Array, places: np.ndarray, held: np.ndarray, divisors: np.ndarray, shape: Shape) -> tuple[Array, Backward]:
+    """Return the sum of each window over its divisor, in an output's shape."""
+    # dy_nco / d_o is the same for all entries of window o, so the slot k O + o is not needed, but only o
+    windows = np.where(held >= 0, held % divisors.size, -1)
+
+    def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
+        return spread(dy.reshape((*x.shape[:2], divisors.size)) / divisors, windows).reshape(x.shape), {}
+
+    return (np.sum(gather(x, places), axis=2) / divisors).reshape((x.shape[0], *shape)), backward
 
 
 def knockout(x: Array, present: np.ndarray) -> tuple[Array, list[Match]]:
@@ -87,3 +110,8 @@ def shares(dy: Array, matches: list[Match]) -> Array:
         pairs = np.stack([np.where(left, share, 0), np.where(left, 0, share)], axis=3)
         share = pairs.reshape((batch, channels, 2 * share.shape[2], windows))[:, :, :count]
     return share
+
+
+def by_channel(dx: Array, dy: Array) -> tuple[Array, Array]:
+    """Return dx and dy in rows of one example's channel: the shares of dy_nco sum to dy_nco, so sum_i dx_nci = sum_o dy_nco."""
+    return tuple(a.reshape((a.shape[0] * a.shape[1], math.prod(a.shape[2:]))) for a in (dx, dy))

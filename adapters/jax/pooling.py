@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from backproof.reference import adaptive_pooling as A
 from backproof.reference import pooling as P
 from jax import Array
 
@@ -71,6 +72,6 @@ def mean(layer: Any, params: Params, x: Array) -> Array:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Array], Array]] = {
     P.MaxPool1d: max_pool, P.MaxPool2d: max_pool, P.AvgPool1d: avg_pool, P.AvgPool2d: avg_pool,
-    P.AdaptiveAvgPool2d: adaptive_avg_pool2d, P.GlobalAvgPool: global_avg_pool, P.GlobalMaxPool: global_max_pool,
+    A.AdaptiveAvgPool2d: adaptive_avg_pool2d, A.GlobalAvgPool: global_avg_pool, A.GlobalMaxPool: global_max_pool,
     P.Sum: sum_, P.Mean: mean,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
+from backproof.reference import adaptive_pooling as A
 from backproof.reference import pooling as P
 from torch import Tensor
 
@@ -50,6 +51,6 @@ def mean(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 LOWERINGS: dict[type, Callable[[Any, Params, Tensor], Tensor]] = {
     P.MaxPool1d: max_pool1d, P.MaxPool2d: max_pool2d, P.AvgPool1d: avg_pool1d, P.AvgPool2d: avg_pool2d,
-    P.AdaptiveAvgPool2d: adaptive_avg_pool2d, P.GlobalAvgPool: global_avg_pool, P.GlobalMaxPool: global_max_pool,
+    A.AdaptiveAvgPool2d: adaptive_avg_pool2d, A.GlobalAvgPool: global_avg_pool, A.GlobalMaxPool: global_max_pool,
     P.Sum: sum_, P.Mean: mean,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from backproof.draw.families import FAMILIES, LARGEST, SIZES
 from backproof.reference import activations as A  # noqa: N812
+from backproof.reference.adaptive_pooling import GlobalAvgPool
 from backproof.reference.attention import MultiheadAttention, RotaryEmbedding
 from backproof.reference.containers import Parallel, Residual, Sequential, Shared
 from backproof.reference.convolution import Conv1d, Conv2d
@@ -15,7 +16,7 @@ from backproof.reference.indexing import Dropout, Embedding
 from backproof.reference.layer import Layer, Shape, each_shape
 from backproof.reference.linear import Linear
 from backproof.reference.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
-from backproof.reference.pooling import AvgPool2d, GlobalAvgPool, MaxPool1d, MaxPool2d, Mean
+from backproof.reference.pooling import AvgPool2d, MaxPool1d, MaxPool2d, Mean
 from backproof.reference.recurrent import GRU, LSTM, RNN
 from backproof.reference.wiring import Add, Concatenate, Flatten
 from hypothesis import strategies as st

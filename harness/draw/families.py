@@ -18,6 +18,7 @@ from backproof.reference import pooling as P  # noqa: N812
 from backproof.reference import recurrent as R  # noqa: N812
 from backproof.reference import reductions as D  # noqa: N812
 from backproof.reference import wiring as W  # noqa: N812
+from backproof.reference.adaptive_pooling import AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
 from backproof.reference.layer import Layer, Shape
 from backproof.reference.linear import Linear
 from hypothesis import strategies as st
@@ -142,7 +143,7 @@ def _pool(draw: Any, cls: Any, shape: Shape) -> Layer:
 
 
 def _adaptive(shape: Shape) -> st.SearchStrategy[Layer]:
-    return st.tuples(*(st.integers(1, n + 1) for n in shape[1:])).map(P.AdaptiveAvgPool2d)
+    return st.tuples(*(st.integers(1, n + 1) for n in shape[1:])).map(AdaptiveAvgPool2d)
 
 
 def _multihead(shape: Shape) -> st.SearchStrategy[Layer]:
@@ -261,8 +262,8 @@ FAMILIES: dict[str, Family] = {
     "AvgPool1d": Family(lambda shape: _pool(P.AvgPool1d, shape), _rank(2)),
     "AvgPool2d": Family(lambda shape: _pool(P.AvgPool2d, shape), _rank(3)),
     "AdaptiveAvgPool2d": Family(_adaptive, _rank(3)),
-    "GlobalAvgPool": Family(lambda shape: st.just(P.GlobalAvgPool()), _at_least(2)),
-    "GlobalMaxPool": Family(lambda shape: st.just(P.GlobalMaxPool()), _at_least(2)),
+    "GlobalAvgPool": Family(lambda shape: st.just(GlobalAvgPool()), _at_least(2)),
+    "GlobalMaxPool": Family(lambda shape: st.just(GlobalMaxPool()), _at_least(2)),
     "Sum": _along(P.Sum, fits=_at_least(2), keepdim=st.booleans()), "Mean": _along(P.Mean, fits=_at_least(2), keepdim=st.booleans()),
     "BatchNorm": Family(lambda shape: st.builds(N.BatchNorm, EPS, st.booleans(), st.booleans()), VECTOR),
     "LayerNorm": Family(lambda shape: st.builds(N.LayerNorm, EPS, st.booleans(), st.booleans(), st.integers(1, len(shape))), VECTOR),

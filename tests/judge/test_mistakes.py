@@ -26,13 +26,14 @@ from backproof.judge.neighbourhood import Neighbourhood
 from backproof.judge.rules import expected, expected_plain, tensors
 from backproof.proof.setting import Setting
 from backproof.reference import heads as H  # noqa: N812
+from backproof.reference.adaptive_pooling import GlobalMaxPool
 from backproof.reference.case import Case
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.graph import Container
 from backproof.reference.layer import REGISTRY, Layer, each
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
-from backproof.reference.pooling import GlobalMaxPool, MaxPool1d, MaxPool2d
+from backproof.reference.pooling import MaxPool1d, MaxPool2d
 from backproof.reference.rounding import Arithmetic, Precision, precision_named, quiet
 from backproof.reference.trace import LayerTrace, Trace, Wired
 from backproof.reference.values import TARGETS

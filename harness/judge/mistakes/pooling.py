@@ -9,22 +9,11 @@ from typing import Any
 
 import numpy as np
 from backproof.judge.mistakes.mistake import Mistake, faulty
+from backproof.reference.adaptive_pooling import AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
 from backproof.reference.layer import Backward, Layer, Params
-from backproof.reference.pooling import (
-    AdaptiveAvgPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    MaxPool1d,
-    MaxPool2d,
-    Mean,
-    Sum,
-    average,
-    windows_of,
-)
+from backproof.reference.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Mean, Sum
 from backproof.reference.rounding import Array
-from backproof.reference.windows import flat_places, gather, holders, knockout, shares, spread
+from backproof.reference.windows import average, flat_places, gather, holders, knockout, shares, spread, windows_of
 
 __all__ = ["MISTAKES"]
 
