@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_cases_in_another_process() -> None:
     """Cases and their numbers do not hang on the process or its hash seed."""
     code = """
 from hashlib import sha256
-from backproof.generate import generate
+from backproof.draw.structures import generate
 digest = sha256()
 for case in generate(16, 7):
     for part in (case.to_json().encode(), case.values().x.tobytes(), case.values().target.tobytes()):
