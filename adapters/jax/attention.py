@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from backproof.reference import attention as A
+from backproof.reference.multihead_attention import MultiheadAttention
 from jax import Array
 
 Params = dict[str, Array]
@@ -70,9 +71,9 @@ def rotary_embedding(layer: Any, params: Params, x: Array) -> Array:
 
 
 LOWERINGS: dict[type, Callable[..., Array]] = {
-    A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
+    A.ScaledDotProductAttention: scaled_dot_product_attention, MultiheadAttention: multihead_attention,
     A.RotaryEmbedding: rotary_embedding,
 }
 if not hasattr(jax.nn, "dot_product_attention"):  # it came with 0.4.31
     LOWERINGS |= {A.ScaledDotProductAttention: scaled_dot_product_attention_by_formula,
-                  A.MultiheadAttention: multihead_attention_by_formula}
+                  MultiheadAttention: multihead_attention_by_formula}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from backproof.reference import attention as A
+from backproof.reference.multihead_attention import MultiheadAttention
 from torch import Tensor
 
 Params = dict[str, Tensor]
@@ -49,6 +50,6 @@ def rotary_embedding(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 
 LOWERINGS: dict[type, Callable[..., Tensor]] = {
-    A.ScaledDotProductAttention: scaled_dot_product_attention, A.MultiheadAttention: multihead_attention,
+    A.ScaledDotProductAttention: scaled_dot_product_attention, MultiheadAttention: multihead_attention,
     A.RotaryEmbedding: rotary_embedding,
 }

@@ -9,12 +9,13 @@ from typing import Any
 from backproof.draw.families import FAMILIES, LARGEST, SIZES
 from backproof.reference import activations as A  # noqa: N812
 from backproof.reference.adaptive_pooling import GlobalAvgPool
-from backproof.reference.attention import MultiheadAttention, RotaryEmbedding
+from backproof.reference.attention import RotaryEmbedding
 from backproof.reference.containers import Parallel, Residual, Sequential, Shared
 from backproof.reference.convolution import Conv1d, Conv2d
 from backproof.reference.indexing import Dropout, Embedding
 from backproof.reference.layer import Layer, Shape, each_shape
 from backproof.reference.linear import Linear
+from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from backproof.reference.pooling import AvgPool2d, MaxPool1d, MaxPool2d, Mean
 from backproof.reference.recurrent import GRU, LSTM, RNN

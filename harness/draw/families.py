@@ -21,6 +21,7 @@ from backproof.reference import wiring as W  # noqa: N812
 from backproof.reference.adaptive_pooling import AdaptiveAvgPool2d, GlobalAvgPool, GlobalMaxPool
 from backproof.reference.layer import Layer, Shape
 from backproof.reference.linear import Linear
+from backproof.reference.multihead_attention import MultiheadAttention
 from hypothesis import strategies as st
 
 __all__ = ["FAMILIES", "LARGEST", "SIZES", "Family"]
@@ -151,7 +152,7 @@ def _multihead(shape: Shape) -> st.SearchStrategy[Layer]:
 
     def heads(number: int) -> st.SearchStrategy[Layer]:
         groups = st.sampled_from([None, *(d for d in range(1, number) if number % d == 0)])
-        return st.builds(T.MultiheadAttention, st.just(width), st.just(number), groups, st.booleans(), st.booleans())
+        return st.builds(MultiheadAttention, st.just(width), st.just(number), groups, st.booleans(), st.booleans())
 
     return _divisors(width).flatmap(heads)
 

@@ -18,13 +18,14 @@ from backproof.adapters.jax import LOWERINGS as JAX_LOWERINGS
 from backproof.adapters.jax.attention import multihead_attention_by_formula, scaled_dot_product_attention_by_formula
 from backproof.adapters.torch import LOWERINGS
 from backproof.reference import network
-from backproof.reference.attention import MultiheadAttention, ScaledDotProductAttention
+from backproof.reference.attention import ScaledDotProductAttention
 from backproof.reference.convolution import Conv2d
 from backproof.reference.ctc import CTCLoss
 from backproof.reference.graph import Container
 from backproof.reference.head import Head, pairs
 from backproof.reference.heads import CosineEmbeddingLoss
 from backproof.reference.layer import REGISTRY, Layer, Shape, ShapeError
+from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm
 from backproof.reference.wiring import Reshape
 

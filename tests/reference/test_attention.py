@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from backproof.judge.mistakes.attention import MISTAKES
 from backproof.judge.rules import expected
-from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, _over_groups
+from backproof.reference.attention import RotaryEmbedding, ScaledDotProductAttention, _over_groups
 from backproof.reference.functions import recomputed
 from backproof.reference.layer import Constant, ShapeError
+from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
 from flint import arb, ctx

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from backproof.judge.mistakes.mistake import FaultyRule, Mistake, faulty
-from backproof.reference.attention import MultiheadAttention, RotaryEmbedding, ScaledDotProductAttention, attend
+from backproof.reference.attention import RotaryEmbedding, ScaledDotProductAttention, attend
 from backproof.reference.layer import Backward, Params
+from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.rounding import Array
 
 __all__ = ["MISTAKES"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from backproof.judge.mistakes.mistake import Mistake, Tensors, faulty
+from backproof.reference.exponential import CELU, ELU, SELU, SELU_ALPHA, SELU_SCALE
 from backproof.reference.functions import absolute, normal_cdf, normal_pdf, sigmoid, softmax
 from backproof.reference.gated import GLU, LogSoftmax, Softmax, SwiGLU
 from backproof.reference.layer import Backward, Params
@@ -16,13 +17,8 @@ from backproof.reference.linear import Linear
 from backproof.reference.piecewise import Hardsigmoid, Hardswish, Hardtanh, Identity, LeakyReLU, PReLU, ReLU, ReLU6
 from backproof.reference.rounding import Array
 from backproof.reference.smooth import (
-    CELU,
-    ELU,
     GELU,
     GELU_CUBIC,
-    SELU,
-    SELU_ALPHA,
-    SELU_SCALE,
     LogSigmoid,
     Mish,
     Sigmoid,
