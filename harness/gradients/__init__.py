@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from backproof.gradients.checking import Check
+from backproof.gradients.checking import ModelCheck
 from backproof.gradients.model import FailedError, Gradients, Loss, Model
 from backproof.report.report import Report
 
@@ -42,7 +42,7 @@ def check_gradients(loss: Loss, gradients: Gradients, parameters: Mapping[str, n
     Raises TypeError or ValueError for what is no such model; what the two functions raise themselves is a finding of `error`.
     """
     started = time.perf_counter()
-    check = Check(Model(loss, gradients, parameters, seed))
+    check = ModelCheck(Model(loss, gradients, parameters, seed))
     try:
         check.run()
     except FailedError as error:

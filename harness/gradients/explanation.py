@@ -1,4 +1,4 @@
-"""What the wrong numbers of a gradient look like."""
+"""Which mistake explains the wrong numbers of a gradient."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 from backproof.gradients.model import d
-from backproof.gradients.one import One
-from backproof.gradients.truth import stand_in
-from backproof.judge.certify import Certificate
+from backproof.gradients.parameter import ParameterCheck
+from backproof.gradients.stand_in import stand_in
+from backproof.judge.certificate import Certificate
 from backproof.judge.diagnosis import Diagnosis, diagnose
 from backproof.reference.rounding import PRECISIONS, Rounded
 from backproof.truth.random_rounding import FLOAT64, HALF, error_size
@@ -25,46 +25,46 @@ def within_single(certificate: Certificate) -> bool:
     return bool(np.nanmax(off) <= error_size(PRECISIONS["float32"]) * np.nanmax(np.abs(certificate.ball.value)))
 
 
-def explained(one: One, certificate: Certificate) -> Diagnosis:
+def explained(check: ParameterCheck, certificate: Certificate) -> Diagnosis:
     """Return the first mistake that explains the numbers, the general ones before regularisation."""
-    tensor, ball = certificate.tensor, one.ball()
-    actual = one.flat[one.places].reshape(ball.shape)
+    tensor, ball = certificate.tensor, check.ball()
+    actual = check.flat[check.entries].reshape(ball.shape)
     if not actual.any():
         return Diagnosis("zero", f"{tensor} is zero everywhere, and the derivative is not: it is never computed")
-    shown = replace(certificate, actual=actual, ball=ball, index=_shown_at(one, certificate, ball.shape))
-    found = diagnose(stand_in(one.model, one.name, ball), shown, FLOAT64)
-    if found.code == "factor":
+    shown = replace(certificate, actual=actual, ball=ball, index=_shown_at(check, certificate, ball.shape))
+    diagnosis = diagnose(stand_in(check.model, check.name, ball), shown, FLOAT64)
+    if diagnosis.code == "factor":
         largest = np.unravel_index(int(np.argmax(np.abs(ball.value))), ball.shape)
-        return replace(found, sentence=_about_factor(tensor, float(actual[largest] / ball.value[largest])))
-    if found.code in {"unknown", "single-entry"}:
-        extra = _transposed(one, ball) or _regularised(one, actual, ball)
-        found = extra if extra is not None else found
-    if found.code == "single-entry":
-        return replace(found, sentence=found.sentence.replace(str(list(shown.index)), str(list(certificate.index))))
-    return found
+        return replace(diagnosis, sentence=_about_factor(tensor, float(actual[largest] / ball.value[largest])))
+    if diagnosis.code in {"unknown", "single-entry"}:
+        diagnosis = _transposed(check, ball) or _regularised(check, actual, ball) or diagnosis
+    if diagnosis.code == "single-entry":
+        return replace(diagnosis, sentence=diagnosis.sentence.replace(str(list(shown.index)), str(list(certificate.index))))
+    return diagnosis
 
 
-def _shown_at(one: One, certificate: Certificate, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if shape == one.actual.shape:
+def _shown_at(check: ParameterCheck, certificate: Certificate, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of the worst entry in an array of that shape, the whole gradient's or that of a sample."""
+    if shape == check.actual.shape:
         return certificate.index
-    return (int(np.flatnonzero(one.places == np.ravel_multi_index(certificate.index, one.actual.shape))[0]),)
+    return (int(np.flatnonzero(check.entries == np.ravel_multi_index(certificate.index, check.actual.shape))[0]),)
 
 
-def _transposed(one: One, ball: Rounded) -> Diagnosis | None:
+def _transposed(check: ParameterCheck, ball: Rounded) -> Diagnosis | None:
     """Recognise the transposed gradient of a square matrix of which only a sample is known."""
-    if one.actual.ndim != 2 or one.actual.shape[0] != one.actual.shape[1] or ball.shape == one.actual.shape:
+    if check.actual.ndim != 2 or check.actual.shape[0] != check.actual.shape[1] or ball.shape == check.actual.shape:
         return None
-    turned = one.actual.T.reshape(-1)[one.places]
-    return Diagnosis("transposed", f"{d(one.name)} is transposed") if (np.abs(turned - ball.value) <= ball.radius()).all() else None
+    turned = check.actual.T.reshape(-1)[check.entries]
+    return Diagnosis("transposed", f"{d(check.name)} is transposed") if (np.abs(turned - ball.value) <= ball.radius()).all() else None
 
 
-def _regularised(one: One, actual: np.ndarray, ball: Rounded) -> Diagnosis | None:
+def _regularised(check: ParameterCheck, actual: np.ndarray, ball: Rounded) -> Diagnosis | None:
     """Recognise a difference of one number times the parameter, or its sign: a regularisation term on one side only."""
-    tensor = d(one.name)
-    parameter = one.model.exact[one.name].reshape(-1)
-    parameter = (parameter if ball.shape == one.actual.shape else parameter[one.places]).reshape(ball.shape)
+    tensor = d(check.name)
+    parameter = check.model.exact[check.name].reshape(-1)
+    parameter = (parameter if ball.shape == check.actual.shape else parameter[check.entries]).reshape(ball.shape)
     off, radius = actual - ball.value, ball.radius()
-    for term, basis in ((one.name, parameter), (f"sign({one.name})", np.sign(parameter))):
+    for term, basis in ((check.name, parameter), (f"sign({check.name})", np.sign(parameter))):
         if np.count_nonzero(basis) < 2:
             continue
         best = np.unravel_index(int(np.argmax(np.abs(basis))), basis.shape)

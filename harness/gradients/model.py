@@ -1,4 +1,4 @@
-"""The two functions under check and their parameters: how they are called, and what random errors make of what they return."""
+"""The two functions under check and their parameters: how they are called, and how much random errors change what they return."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from backproof.reference.rounding import PRECISIONS
 from backproof.truth.random_rounding import FLOAT64, HALF, SIZES, Noisy, Step, disturbed, error_size, errors
 from backproof.wording import said
 
-__all__ = ["DRAWS", "FailedError", "Gradients", "Loss", "Model", "Move", "d"]
+__all__ = ["DRAWS", "FailedError", "Gradients", "Loss", "Model", "d"]
 
 Loss = Callable[[dict[str, Any]], Any]
 Gradients = Callable[[dict[str, Any]], Mapping[str, Any]]
-Move = dict[str, np.ndarray]
-"""A direction in the space of the parameters: an array for each of those that move."""
 
 FORMATS = ("float64", "float32", "float16")
 DRAWS = 8  # of random errors
@@ -33,7 +31,12 @@ class FailedError(Exception):
 
 
 class Model:
-    """The two functions and their parameters; both are given copies, since what they do to them is for us to find out."""
+    """The two functions and their parameters.
+
+    Both functions are given copies, since they may change their argument. `given` holds the parameters as they came, `exact` the same in
+    float64, `precision` is the coarsest of their formats. While `watching` is true, `changed` fills with the parameters that a call
+    changed: the role of the function and the array after it. `extra` holds the gradients of the last call that belong to no parameter.
+    """
 
     def __init__(self, loss: Loss, gradients: Gradients, parameters: Mapping[str, np.ndarray], seed: int) -> None:
         for role, function in (("loss", loss), ("gradients", gradients)):
@@ -45,7 +48,7 @@ class Model:
         self.given, self.raw = _checked(parameters), dict(parameters)
         self.exact = {name: array.astype(np.float64) for name, array in self.given.items()}
         self.precision = max((PRECISIONS[a.dtype.name] for a in self.given.values()), key=lambda p: p.store)
-        self.base, self.noise, self.watching = math.nan, math.inf, True
+        self.watching = True
         self.changed: dict[str, tuple[str, np.ndarray]] = {}
         self.extra: dict[str, Any] = {}
 
@@ -58,12 +61,12 @@ class Model:
         """Return the loss as a Python number. Raises TypeError or ValueError where it is none."""
         Step.last = None
         given = {name: array.copy() for name, array in parameters.items()}
-        found = self._called("loss", self.loss, given, parameters)
-        if isinstance(found, float) and Step.last is not None and _same_number(found, Step.last.real):
-            return Step.last
-        array = np.asarray(found)
+        value = self._called("loss", self.loss, given, parameters)
+        if isinstance(value, float) and Step.last is not None and _same_number(value, Step.last.real):
+            return Step.last  # the loss ends in float(), which drops the imaginary part
+        array = np.asarray(value)
         if array.dtype.kind not in "fciub":
-            raise TypeError(f"loss returns no number: got {type(found).__name__}, expected a float; return the cost itself")
+            raise TypeError(f"loss returns no number: got {type(value).__name__}, expected a float; return the cost itself")
         if array.size != 1:
             raise ValueError(f"loss returns an array of shape {array.shape}: got {array.size} numbers, expected one; sum or average them, "
                              "as in `return np.sum(losses) / m`")
@@ -77,53 +80,49 @@ class Model:
     def gradients_alone(self, parameters: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return what `answers` does, without a call of `loss`."""
         given = {name: array.copy() for name, array in parameters.items()}
-        found = self._called("gradients", self.gradients, given, parameters)
-        if not isinstance(found, Mapping):
-            raise TypeError(f"gradients returns no dict: got {type(found).__name__}, expected one array per parameter, as in "
+        answer = self._called("gradients", self.gradients, given, parameters)
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"gradients returns no dict: got {type(answer).__name__}, expected one array per parameter, as in "
                             f"{{{', '.join(f'{d(name)!r}: {d(name)}' for name in self.given)}}}")
-        keys = {name: d(name) if d(name) in found else name for name in self.given}
-        self.extra = {str(key): value for key, value in found.items() if key not in keys.values()}
-        return {name: None if found.get(key) is None else np.array(found[key]) for name, key in keys.items()}
+        keys = {name: d(name) if d(name) in answer else name for name in self.given}
+        self.extra = {str(key): value for key, value in answer.items() if key not in keys.values()}
+        return {name: None if answer.get(key) is None else np.array(answer[key]) for name, key in keys.items()}
 
     def _called(self, role: str, function: Callable[[dict[str, Any]], Any], given: dict[str, Any], before: Mapping[str, Any]) -> Any:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                found = function(given)
+                result = function(given)
         except Exception as error:
             raise FailedError(role, error) from error
         for name, array in before.items() if self.watching else ():
             after = given.get(name)
             if not isinstance(after, np.ndarray) or not np.array_equal(np.asarray(array), np.asarray(after), equal_nan=True):
                 self.changed.setdefault(name, (role, np.array(after, dtype=object if after is None else None)))
-        return found
-
-    def moved(self, by: Move, length: Any, point: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Return the parameters a length along a direction."""
-        return {name: array + length * by[name] if name in by else array for name, array in (point or self.exact).items()}
+        return result
 
     def noisy(self, size: float, call: Callable[[Mapping[str, Any]], Any], kind: type[Noisy] = Noisy,
               parameters: Mapping[str, np.ndarray] | None = None, draws: int = DRAWS) -> list[Any]:
         """Return what a call gives under each draw of random errors; where it does not take such arrays, the parameters alone are off."""
-        found = []
+        results = []
         for draw in range(draws):
             with errors(draw + DRAWS * self.seed, size):
                 off = {name: disturbed(array) for name, array in (parameters or self.exact).items()}
                 for lifted in ({name: np.asarray(array).view(kind) for name, array in off.items()}, off):
                     try:
-                        found.append(call(lifted))
+                        results.append(call(lifted))
                     except Exception:  # noqa: BLE001, S112  (a function need not take such arrays)
                         continue
                     break
-        return found
+        return results
 
     def moves(self, call: Callable[[Mapping[str, Any]], float], center: float, kind: type[Noisy] = Noisy,
               parameters: Mapping[str, np.ndarray] | None = None, draws: int = DRAWS) -> float:
-        """Return the most that rounding in float64 moves a number by."""
+        """Return how much a number changes at most under rounding in float64; `center` is the number without random errors."""
         for size in SIZES:
-            found = [abs(value - center) for value in self.noisy(size, call, kind, parameters, draws)]
-            if finite := [value for value in found if math.isfinite(value)]:
+            changes = [abs(value - center) for value in self.noisy(size, call, kind, parameters, draws)]
+            if finite := [change for change in changes if math.isfinite(change)]:
                 return max(finite) * error_size(FLOAT64) / size
         return HALF * abs(center)
 
@@ -136,7 +135,7 @@ class Model:
                 return None
 
     def answers_anyhow(self, parameters: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Return the gradients also where `loss` does not take such arrays, which no more than a cache needs."""
+        """Return the gradients; an error of `loss` is ignored, since it is called only to fill its cache."""
         with suppress(Exception):
             self.value(parameters)
         return self.gradients_alone(parameters)

@@ -11,9 +11,9 @@ from backproof.report.environment import environment
 from backproof.report.finding import SEVERITY, Finding
 from backproof.report.report import Report, SelfTest, Tally
 
-__all__ = ["ADAPTER", "Record"]
+__all__ = ["ADAPTER", "LAYER", "Record"]
 
-ADAPTER = "numpy"
+ADAPTER, LAYER = "numpy", "Handwritten"  # where a report of layers names these
 
 
 class Record:
@@ -42,7 +42,7 @@ class Record:
 
     def problem(self, verdict: str, tensor: str, code: str, sentence: str, *, name: str = "", index: tuple[int, ...] = (),
                 entries: tuple[int, int] = (0, 0), actual: float = math.nan, expected: float = math.nan) -> None:
-        """Add a finding that is of no comparison with the truth."""
+        """Add a finding that was made without a comparison with the truth."""
         precision = self.model.given[name].dtype.name if name else self.model.precision.name
-        self.findings.append(Finding(ADAPTER, precision, "Handwritten", self.model.path, tensor, verdict, math.inf, entries, index,
+        self.findings.append(Finding(ADAPTER, precision, LAYER, self.model.path, tensor, verdict, math.inf, entries, index,
                                      actual, expected, 0.0, Diagnosis(code, sentence), None))

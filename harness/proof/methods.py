@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from backproof.proof.setting import Point, Setting
 from backproof.reference.rounding import Rounded
-from backproof.truth.exact import Ball, Dual, balls, duals, stepped
+from backproof.truth.complex_step import STEP, stepped
+from backproof.truth.exact import Ball, Dual, balls, duals
 from backproof.wording import said
 
 __all__ = ["BALLS", "BITS", "ENTRIES", "RATIONALS", "WIDTH", "Index", "Kind", "NotApplicableError", "Outcome", "as_floats", "bounds_of",
@@ -19,7 +20,6 @@ __all__ = ["BALLS", "BITS", "ENTRIES", "RATIONALS", "WIDTH", "Index", "Kind", "N
 
 WIDTH = Fraction(1, 2**200)  # of the difference quotients
 BITS = 700  # of the balls: the square of that width, which is a quotient's error, and 300 bits for what cancels
-STEP = 2.0**-100  # of the complex step: its error is of the order of its square
 SCALES = (1, 12)  # of the inputs: the middle of an activation, and its tails
 ENTRIES, FEWEST = 96, 6  # of a layer, and of each tensor, that are looked at one by one; a direction that mixes all leaves out none
 

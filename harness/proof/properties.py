@@ -29,7 +29,8 @@ from backproof.proof.methods import (
     unit_at,
 )
 from backproof.proof.setting import Point, Setting
-from backproof.truth.exact import Ball, balls, stepped
+from backproof.truth.complex_step import stepped
+from backproof.truth.exact import Ball, balls
 
 __all__ = ["dot_product", "linearity", "special_values", "sprinkled"]
 

@@ -1,4 +1,4 @@
-"""The derivatives on the sides of a point, which at a kink differ and bracket what is right."""
+"""Ranges in which the derivatives on the sides of a point lie; at a kink they differ, and every number between them is right."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ __all__ = ["Brackets"]
 
 
 class Brackets:
-    """Ranges in which the derivatives by the entries may lie; where two of an entry do not meet there is a kink."""
+    """Ranges of the derivatives by some entries, one for each side from which the point was approached.
 
-    def __init__(self, values: np.ndarray, errors: np.ndarray) -> None:
-        self.lows, self.highs = [np.zeros((0, values.size))], [np.zeros((0, values.size))]
-        self.add(np.arange(values.size), values, errors)
+    Where two ranges of an entry do not meet, the function has a kink along that entry.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._lows, self._highs = [np.zeros((0, size))], [np.zeros((0, size))]
 
     def add(self, entries: np.ndarray, values: np.ndarray, errors: np.ndarray) -> None:
-        """Add a range of some entries; what is not finite says nothing."""
+        """Add the ranges from value - error to value + error of some entries; a range that is not finite is left out."""
         good = np.isfinite(values) & np.isfinite(errors)
-        low, high = np.full((1, self.lows[0].shape[1]), np.nan), np.full((1, self.lows[0].shape[1]), np.nan)
+        low, high = np.full((1, self.size), np.nan), np.full((1, self.size), np.nan)
         low[0, entries[good]], high[0, entries[good]] = values[good] - errors[good], values[good] + errors[good]
-        self.lows.append(low)
-        self.highs.append(high)
+        self._lows.append(low)
+        self._highs.append(high)
 
     @property
     def apart(self) -> np.ndarray:
         """Whether two ranges of an entry do not meet."""
-        lows, highs = np.concatenate(self.lows), np.concatenate(self.highs)
-        return np.asarray(np.fmax.reduce(lows, initial=-np.inf) > np.fmin.reduce(highs, initial=np.inf))
+        largest_low = np.fmax.reduce(np.concatenate(self._lows), initial=-np.inf)
+        return np.asarray(largest_low > np.fmin.reduce(np.concatenate(self._highs), initial=np.inf))
+
+    @property
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lower and the upper end of all ranges of an entry together."""
+        return (np.fmin.reduce(np.concatenate(self._lows), initial=np.inf), np.fmax.reduce(np.concatenate(self._highs), initial=-np.inf))
 
     def at_kinks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of all ranges, NaN where all meet; infinite where one lies between two others, as several kinks meet there."""
-        lows, highs = np.concatenate(self.lows), np.concatenate(self.highs)
+        """Return the hull, NaN where all ranges meet; infinite where one lies between two others, as several kinks meet there."""
+        lows, highs, (low, high) = np.concatenate(self._lows), np.concatenate(self._highs), self.hull
         between = (lows > np.fmin.reduce(highs, initial=np.inf)) & (highs < np.fmax.reduce(lows, initial=-np.inf))
         several = between.any(axis=0)
-        low = np.where(several, -np.inf, np.fmin.reduce(lows, initial=np.inf))
-        high = np.where(several, np.inf, np.fmax.reduce(highs, initial=-np.inf))
-        return np.where(self.apart, low, np.nan), np.where(self.apart, high, np.nan)
+        return (np.where(self.apart, np.where(several, -np.inf, low), np.nan),
+                np.where(self.apart, np.where(several, np.inf, high), np.nan))

@@ -1,7 +1,7 @@
-"""Numbers that round nothing, or next to nothing: rationals with a slope, arbitrary-precision balls, and arrays of a complex step.
+"""Numbers that round nothing, or next to nothing: rationals with a derivative, and arbitrary-precision balls.
 
 The rule under proof runs on arrays of these in place of floats. None of them turns into a float on the way: a rule that writes into an
-array of floats raises, and is not proved by losing what the proof is about.
+array of floats raises an error, instead of losing unseen the digits that the proof is about.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 import flint
 import numpy as np
+from backproof.truth.lifted import Lifted
 from flint import arb, fmpq
 from scipy import special
 
-__all__ = ["Ball", "BallArray", "Dual", "DualArray", "Lifted", "NotAnalyticError", "Stepped", "balls", "duals", "precise", "stepped"]
+__all__ = ["Ball", "BallArray", "Dual", "DualArray", "balls", "duals", "precise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,40 +198,11 @@ def precise(bits: int) -> Iterator[None]:
         flint.ctx.prec = before
 
 
-class NotAnalyticError(TypeError):
-    """A rule took of a complex step what is no analytic function of it."""
-
-
-class Lifted(np.ndarray[Any, Any]):
-    """An array whose kind of numbers NumPy's functions do not know in every place: `rules` says what they do instead."""
-
-    rules: ClassVar[dict[Any, Any]] = {}
-    kind: ClassVar[str]
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [np.asarray(x) if isinstance(x, Lifted) else x for x in inputs]
-        if "out" in kwargs:
-            kwargs["out"] = tuple(x.view(np.ndarray) if isinstance(x, Lifted) else x for x in kwargs["out"])
-        rule = self.rules.get(ufunc) if method == "__call__" and not kwargs else None
-        return self._lifted(getattr(ufunc, method)(*plain, **kwargs) if rule is None else rule(*plain))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return self._lifted(super().__array_function__(function, types, args, kwargs))
-
-    def _lifted(self, result: Any) -> Any:
-        if type(result) in {tuple, list}:
-            return type(result)(self._lifted(x) for x in result)
-        if isinstance(result, (Ball, Dual)):
-            result = np.array(result, dtype=object)
-        if isinstance(result, (np.ndarray, np.complexfloating)) and result.dtype.kind == self.kind:
-            return np.asarray(result).view(type(self))
-        return result
-
-
 class DualArray(Lifted):
     """An array of rationals with their slopes; a sum over all of it stays an array."""
 
     kind = "O"
+    scalars = (Dual,)
 
 
 def _elementary(name: str) -> Any:
@@ -246,6 +218,7 @@ class BallArray(Lifted):
     """An array of balls, in which plain numbers may stand too."""
 
     kind = "O"
+    scalars = (Ball,)
     rules: ClassVar[dict[Any, Any]] = {
         **{getattr(np, name): _elementary(name) for name in ("cos", "cosh", "exp", "expm1", "log", "log1p", "sin", "sinh", "sqrt", "tan",
                                                              "tanh")},
@@ -253,46 +226,6 @@ class BallArray(Lifted):
         **{getattr(special, name): _elementary(name) for name in ("erf", "erfc", "erfinv", "gamma", "digamma")},
         special.expit: _expit, special.ndtr: _ndtr, np.logaddexp: _log_sum, special.log1p: _elementary("log1p"),
     }
-
-
-def _absolute(x: Any) -> Any:
-    return np.where(x.real < 0, -x, x)
-
-
-def _log_add(x: Any, y: Any) -> Any:
-    return np.where(np.real(x) < np.real(y), y, x) + special.log1p(np.exp(-_absolute(np.asarray(x - y))))
-
-
-def _refused(x: Any) -> Any:
-    raise NotAnalyticError("the rule takes the conjugate of its numbers, which is no analytic function")
-
-
-class Stepped(Lifted):
-    """A complex array: real numbers with a small step into the imaginary direction."""
-
-    kind = "c"
-    rules: ClassVar[dict[Any, Any]] = {
-        np.absolute: _absolute, np.fabs: _absolute, np.sign: lambda x: np.sign(x.real).astype(complex), np.log1p: special.log1p,
-        np.logaddexp: _log_add, np.conjugate: _refused,
-        special.expit: lambda x: special.expit(x.real) + 1j * x.imag * (special.expit(x.real) * special.expit(-x.real)),
-    }
-
-    def var(  # type: ignore[override]
-        self, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **_: Any) -> Any:
-        """Return the variance, for which NumPy takes the squares of absolute values."""
-        mean = self.mean(axis=axis, keepdims=True)
-        return ((self - mean) ** 2).sum(axis=axis, keepdims=keepdims) / (self.size / np.size(mean) - ddof)
-
-    def std(self, *args: Any, **options: Any) -> Any:
-        return np.sqrt(self.var(*args, **options))
-
-    @property  # type: ignore[misc]
-    def real(self) -> Any:
-        raise NotAnalyticError("the rule takes the real part of its numbers, which is no analytic function")
-
-    @property  # type: ignore[misc]
-    def imag(self) -> Any:
-        raise NotAnalyticError("the rule takes the imaginary part of its numbers, which is no analytic function")
 
 
 _DUAL, _BALL = np.frompyfunc(Dual.of, 1, 1), np.frompyfunc(Ball.of, 1, 1)
@@ -310,8 +243,3 @@ def duals(array: Any) -> DualArray:
 def balls(array: Any) -> BallArray:
     """Return an array of numbers as balls, exactly."""
     return _objects(_BALL, array).view(BallArray)
-
-
-def stepped(array: Any) -> Stepped:
-    """Return an array of numbers as complex ones."""
-    return np.asarray(array).astype(complex).view(Stepped)

@@ -24,7 +24,7 @@ import numpy as np
 from backproof.adapters.calls import FORWARD, SHAPES, Call
 from backproof.reference.layer import Backward, Layer, Params, Shape, ShapeError
 from backproof.reference.rounding import Arithmetic, Precision, Rounded, quiet
-from backproof.truth.measurement import Found, Source
+from backproof.truth.measurement import MeasuredCall, MeasuredForward
 from backproof.truth.pairing import SLACK
 from backproof.truth.random_rounding import FLOAT64, error_size
 from backproof.wording import said
@@ -45,7 +45,8 @@ class OwnForward(Layer):
     outputs: int = 1
     apart: bool = False
     """Whether no example of a batch depends on another."""
-    source: Source | None = field(default=None, repr=False)
+    function: MeasuredForward | None = field(default=None, repr=False)
+    """What evaluates it; None in a layer that was read from disk."""
 
     @property
     def input_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -64,7 +65,7 @@ class OwnForward(Layer):
 
     def output_shape(self, *shapes: Any, **_: Any) -> Any:
         """Return what the forward gives; raise ShapeError where it raises, or where the batch is not the first axis."""
-        known = self._source.shapes
+        known = self.measured.shapes
         if shapes not in known:
             try:
                 known[shapes] = self._announced(shapes)
@@ -75,10 +76,11 @@ class OwnForward(Layer):
         return known[shapes]
 
     @property
-    def _source(self) -> Source:
-        if self.source is None:
+    def measured(self) -> MeasuredForward:
+        """The function and what is known of it; raise ValueError where there is none."""
+        if self.function is None:
             raise ValueError("OwnForward needs a candidate. Do: bp.check(candidate, like=None)")
-        return self.source
+        return self.function
 
     def _announced(self, shapes: tuple[Shape, ...]) -> Any:
         batched = [[y.shape for y in self.run(shapes, batch, SHAPES)] for batch in (2, 3)]
@@ -103,7 +105,7 @@ class OwnForward(Layer):
         return min(wanted, max(2, (DRAWN - self.entries(shapes, 0)) // max(1, self.entries(shapes, 1) - self.entries(shapes, 0))))
 
     def _takes_one(self, shapes: tuple[Shape, ...]) -> bool:
-        known = self._source.single
+        known = self.measured.single
         if shapes not in known:
             try:
                 self.run(shapes, 1, FORWARD)
@@ -118,7 +120,7 @@ class OwnForward(Layer):
 
     def run_call(self, call: Call) -> tuple[np.ndarray, ...]:
         """Return the outputs of the candidate for a call; raise what it raises."""
-        return tuple(self._source.run(call).outputs)
+        return tuple(self.measured.run(call).outputs)
 
     def call(self, shapes: tuple[Shape, ...], batch: int, mode: str) -> Call:
         """Return a call with ordinary numbers."""
@@ -132,32 +134,32 @@ class OwnForward(Layer):
         arrays = tuple(x.value for x in inputs)
         numbers = {name: p.value for name, p in params.items()}
 
-        def found(dys: tuple[np.ndarray, ...]) -> Found:
-            return self._found(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
+        def measured_call(dys: tuple[np.ndarray, ...]) -> MeasuredCall:
+            return self._measured_call(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
 
-        first = found(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
-        moves, scale = first.moves(arithmetic.precision), _product((*arrays, *numbers.values()))
-        y = tuple(_ball(value, _bound(value, moves.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
+        first = measured_call(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
+        changes, scale = first.changes(arithmetic.precision), _product((*arrays, *numbers.values()))
+        y = tuple(_ball(value, _bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
                   for n, value in enumerate(first.outputs))
 
         def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:
             arithmetic.ties += 1  # where this is one is looked at when a gradient is outside
-            balls = _gradients(found(tuple(dy.value for dy in dys)), arithmetic)
+            balls = _gradients(measured_call(tuple(dy.value for dy in dys)), arithmetic)
             dx = tuple(balls[i] for i in range(len(arrays)))
             return (dx if len(dx) > 1 else dx[0]), {name: balls[name] for name in numbers}
 
         return (y if len(y) > 1 else y[0]), backward
 
     def _output_shapes(self, arrays: tuple[np.ndarray, ...]) -> list[Shape]:
-        own = self.output_shape(*(x.shape[1:] for x in arrays))
-        return [(len(arrays[0]), *shape) for shape in (own if self.outputs > 1 else (own,))]
+        shapes = self.output_shape(*(x.shape[1:] for x in arrays))
+        return [(len(arrays[0]), *shape) for shape in (shapes if self.outputs > 1 else (shapes,))]
 
-    def _found(self, call: Call) -> Found:
+    def _measured_call(self, call: Call) -> MeasuredCall:
         """Return what is known of a call, looked up where it was asked for a short time ago."""
-        kept = self._source.found
+        kept = self.measured.recent
         key = tuple((a.shape, a.tobytes()) for a in (*call.inputs, *call.params.values(), *call.dys))
         if key not in kept:
-            kept[key] = Found(self._source, call)
+            kept[key] = MeasuredCall(self.measured, call)
             while len(kept) > KEPT:
                 kept.popitem(last=False)
         return kept[key]
@@ -174,41 +176,42 @@ class OwnForward(Layer):
     def said(self) -> list[str]:
         """Return in sentences which truths were used, why not better ones, and what nobody can know."""
         lines = ["the forward is taken as right: what it should compute is written nowhere"]
-        for method, count in self._source.used.most_common():
-            why = [f"no {other}, since {reason}" for (used, other), reason in self._source.reasons.items() if used == method]
+        for method, count in self.measured.used.most_common():
+            why = [f"no {other}, since {reason}" for (used, other), reason in self.measured.reasons.items() if used == method]
             lines.append(f"{method} of the candidate's own forward, in {count:,} calls" + (f" ({'; '.join(why)})" if why else ""))
         lines += [f"batches of one example are left out for {shapes}: the forward raises {why}"
-                  for shapes, why in self._source.single.items() if why]
-        return lines + [f"none in {count:,} calls, where the forward in float64 raised {why}" for why, count in self._source.failed.items()]
+                  for shapes, why in self.measured.single.items() if why]
+        lines += [f"none in {count:,} calls, where the forward in float64 raised {why}" for why, count in self.measured.failed.items()]
+        return lines
 
 
-def _gradients(found: Found, arithmetic: Arithmetic) -> dict[Any, Rounded]:
+def _gradients(measured: MeasuredCall, arithmetic: Arithmetic) -> dict[Any, Rounded]:
     """Return the true gradient of every input and parameter, with its bound; in a hull what lies between those beside a kink."""
-    truth, pairing, precision = found.truth, found.pairing, arithmetic.precision
+    truth, pairing, precision = measured.truth, measured.pairing, arithmetic.precision
     values, errors = truth.values, truth.errors
-    if truth.rounded:  # as measured at the last places of float64
+    if not truth.by_differences:  # the errors were measured at the last places of float64
         errors = errors * max(1.0, error_size(precision) / error_size(FLOAT64))
     if arithmetic.kinks == "hull":
-        low, high = found.kinks
+        low, high = measured.kinks
         at_kink = ~np.isnan(low)
         with quiet():
             values = np.where(at_kink & np.isfinite(low), (low + high) / 2, values)
             errors = np.where(at_kink, errors + (high - low) / 2, errors)
-    moves, balls = found.moves(precision), {}
-    above = _largest(found.call.dys)
-    for key, place in pairing.places.items():
-        others = [a for other, a in (*enumerate(found.call.inputs), *found.call.params.items()) if other != key]
-        own = values[place].reshape(pairing.shapes[key])
-        bound = _bound(own, moves.get(key, 0.0), above * _product(others), precision, capped=truth.rounded)
-        balls[key] = _ball(own, errors[place].reshape(own.shape) + bound, arithmetic)
+    changes, balls = measured.changes(precision), {}
+    above = _largest(measured.call.dys)
+    for key, place in pairing.slices.items():
+        others = [a for other, a in (*enumerate(measured.call.inputs), *measured.call.params.items()) if other != key]
+        value = values[place].reshape(pairing.shapes[key])
+        bound = _bound(value, changes.get(key, 0.0), above * _product(others), precision, capped=not truth.by_differences)
+        balls[key] = _ball(value, errors[place].reshape(value.shape) + bound, arithmetic)
     return balls
 
 
-def _bound(value: np.ndarray, move: float, scale: float, precision: Precision, *, capped: bool = True) -> float:
-    """Return what rounding may do to a tensor that moves by so much, `scale` being the size of the numbers that it is made of."""
+def _bound(value: np.ndarray, change: float, scale: float, precision: Precision, *, capped: bool = True) -> float:
+    """Return what rounding may do to a tensor that changes by so much when perturbed, and is made of numbers of the size `scale`."""
     largest = _largest((value,))
-    moves = min(SLACK * move, math.sqrt(precision.store) * max(largest, scale)) if capped else SLACK * move
-    return moves + error_size(precision) * largest + SLACK * precision.store * scale + UNDERFLOWS * precision.underflow
+    changes = min(SLACK * change, math.sqrt(precision.store) * max(largest, scale)) if capped else SLACK * change
+    return changes + error_size(precision) * largest + SLACK * precision.store * scale + UNDERFLOWS * precision.underflow
 
 
 def _ball(value: np.ndarray, bound: Any, arithmetic: Arithmetic) -> Rounded:

@@ -1,4 +1,8 @@
-"""Arithmetic with random errors, and with a complex step."""
+"""Random rounding: numbers that are off in their last places, and arrays whose every operation is off so (Monte Carlo arithmetic).
+
+How much results change under such errors measures how much of them is rounding, where no rigorous bound is known (Vignes, *A stochastic
+arithmetic for reliable scientific computation*, 1993; Parker, *Monte Carlo Arithmetic*, 1997).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from backproof.reference.rounding import PRECISIONS, Precision
-from backproof.truth.exact import Lifted, Stepped
+from backproof.truth.complex_step import Stepped
+from backproof.truth.lifted import Lifted
 
-__all__ = ["FLOAT64", "HALF", "SIZES", "Noisy", "NoisyStep", "Step", "disturbed", "drawn", "error_size", "errors"]
+__all__ = ["FLOAT64", "HALF", "SIZES", "Noisy", "NoisyStep", "Step", "disturbed", "drawn", "error_size", "errors", "nudged"]
 
 FLOAT64 = PRECISIONS["float64"]
 HALF = 2.0**-27  # half the digits of float64: where an answer is linear in the error, and far above the rounding that is there anyway
+PLAIN_BITS = 3  # numbers with no more significant bits, such as 1 or 6, stay as they are: there the knees of functions lie
 SIZES = (HALF, 2 * FLOAT64.ulps * FLOAT64.store)  # of the errors: the second where the first makes numbers infinite, as near log(0)
 
 _NOISE: ContextVar[tuple[int, float]] = ContextVar("noise")
@@ -45,6 +51,19 @@ def drawn(x: np.ndarray, draw: int) -> np.ndarray:
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         bits ^= bits >> np.uint64(31)
     return ((bits >> np.uint64(11)) * 2.0**-52 - 1).reshape(x.shape)
+
+
+def nudged(a: np.ndarray, draw: int, size: float, *, every: bool = False) -> np.ndarray:
+    """Return numbers that are off by a random part, of `size` at most, of each.
+
+    Zeros, ties and knees such as 1 or 6 stay what they are, unless `every` number is to move on its own.
+    """
+    wide = a.astype(np.float64)
+    if every:  # upstream gradients, in which nothing depends on two of them being equal
+        return np.asarray(wide * (1 + size * np.random.default_rng(draw + 1).uniform(-1, 1, a.shape))).astype(a.dtype)
+    with np.errstate(all="ignore"):
+        mantissa = np.frexp(wide)[0] * 2**PLAIN_BITS
+        return np.where(mantissa != np.rint(mantissa), wide * (1 + size * drawn(wide, draw)), wide).astype(a.dtype)
 
 
 def disturbed(value: np.ndarray, magnitude: Any = None) -> Any:

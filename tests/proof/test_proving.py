@@ -19,7 +19,8 @@ from backproof.proof.proving import Proof, prove
 from backproof.proof.setting import Setting, fitting
 from backproof.reference.layer import Backward, Constant, Layer, Params, Shape, ShapeError
 from backproof.reference.rounding import Array
-from backproof.truth.exact import Ball, BallArray, Dual, NotAnalyticError, balls, duals, stepped
+from backproof.truth.complex_step import NotAnalyticError, stepped
+from backproof.truth.exact import Ball, BallArray, Dual, balls, duals
 from scipy import special
 
 DERIVATIVES = ("complex step", "exact rationals", "arbitrary precision")

@@ -24,7 +24,8 @@ from backproof.reference.gated import DOMINANT, _may_dominate
 from backproof.reference.layer import REGISTRY, Backward, Elementwise, Layer, Params, ShapeError, build, describe
 from backproof.reference.normalization import InstanceNorm, RMSNorm
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Array, Rounded
-from backproof.truth.exact import Ball, balls, precise, stepped
+from backproof.truth.complex_step import stepped
+from backproof.truth.exact import Ball, balls, precise
 from scipy import special
 
 PROOF = Path(__file__).parents[2] / "benchmarks" / "proof.py"

@@ -20,7 +20,7 @@ from backproof.report.finding import Finding
 from backproof.report.report import Report
 from backproof.truth.differences import differences
 from backproof.truth.own_forward import OwnForward
-from backproof.truth.pairing import nudged
+from backproof.truth.random_rounding import nudged
 from scipy import special
 
 Change = Callable[..., Any]

@@ -1,4 +1,7 @@
-"""What the two functions do beside their mathematics: share memory, change their argument, or give other numbers when called again."""
+"""Whether the two functions are functions of their argument alone.
+
+They are not where they share memory, change their argument, return other numbers when called again, or read what an earlier call left.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,29 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from backproof.gradients.derivatives import LossDerivatives
 from backproof.gradients.model import FailedError, d
 from backproof.gradients.record import Record
-from backproof.gradients.truth import Slopes
+from backproof.gradients.wellformed import comparable, is_float_array
 from backproof.proof.methods import place_of
 from backproof.truth.random_rounding import HALF
 
-__all__ = ["Conduct", "comparable"]
+__all__ = ["PurityCheck"]
 
 
-class Conduct:
-    """What two functions do when they are called, again and at other parameters; each fault is a finding of the record."""
+class PurityCheck:
+    """Calls of both functions, repeated and at other parameters; what makes them no pure functions is a finding of the record."""
 
-    def __init__(self, slopes: Slopes, record: Record) -> None:
-        self.model, self.slopes, self.record = slopes.model, slopes, record
+    def __init__(self, derivatives: LossDerivatives, record: Record) -> None:
+        self.model, self.derivatives, self.record = derivatives.model, derivatives, record
 
     def shared(self) -> None:
-        """Look at the caller's arrays: the copies that the functions get share nothing."""
-        for (one, a), (other, b) in combinations(self.model.raw.items(), 2):
+        """Report parameters that share memory; these are the caller's arrays, as the copies that the functions get share none."""
+        for (first, a), (second, b) in combinations(self.model.raw.items(), 2):
             if a.size and b.size and np.may_share_memory(a, b) and np.shares_memory(a, b):
-                sentence = (f"{one} and {other} share memory: an update of one in place changes the other; write {other} = {other}.copy(), "
-                            "or give tied parameters one name, with the sum of their gradients")
-                self.record.problem("wrong", other, "shared-memory", sentence, name=other)
+                sentence = (f"{first} and {second} share memory: an update of one in place changes the other; write {second} = "
+                            f"{second}.copy(), or give tied parameters one name, with the sum of their gradients")
+                self.record.problem("wrong", second, "shared-memory", sentence, name=second)
 
     def repeats(self, value: float, given: dict[str, Any]) -> bool:
         """Say whether the loss is a finite number, and both functions give the same numbers when called again, rounding aside."""
@@ -77,10 +81,10 @@ class Conduct:
             self.record.problem("wrong", name, "mutation", sentence, name=name, **facts)
 
     def stale(self) -> bool:
-        """Say whether the loss depends on its parameters; look whether the gradients do, and on nothing that `loss` leaves behind."""
+        """Say whether the loss depends on its parameters; report gradients that do not, or that use what `loss` left behind."""
         model = self.model
-        sizes, rng = self.slopes.sizes, self.slopes.rng
-        points = [{name: a + 2.0**-6 * sizes[name] * rng.standard_normal(a.shape) for name, a in model.exact.items()} for _ in range(2)]
+        scales, rng = self.derivatives.scales, self.derivatives.rng
+        points = [{name: a + 2.0**-6 * scales[name] * rng.standard_normal(a.shape) for name, a in model.exact.items()} for _ in range(2)]
         try:
             fresh = model.answers(model.exact)
             there = [model.answers(point) for point in points]  # which leaves the last point's cache behind
@@ -88,9 +92,9 @@ class Conduct:
             values = [float(np.real(model.value(point))) for point in points]
         except (FailedError, TypeError, ValueError):
             return True  # no word on other parameters than the given ones
-        if not any(_numeric(array) and array.any() for array in fresh.values()):
+        if not any(is_float_array(array) and array.any() for array in fresh.values()):
             return True
-        if values == [model.base, model.base]:
+        if values == [self.derivatives.base, self.derivatives.base]:
             sentence = "loss does not change when its parameters do: it reads others, as a global or a cache, in place of its argument"
             self.record.problem("wrong", "loss", "stale", sentence, entries=(1, 1), actual=values[0])
             return False
@@ -101,48 +105,14 @@ class Conduct:
                 self._apart("wrong", name, after[name], array, "stale", sentence)
                 return True
         if all(comparable(a, b) and np.array_equal(a, b) for other in there for a, b in zip(fresh.values(), other.values(), strict=True)):
-            by = self.slopes.direction(*model.exact)
-            (one, one_error), (two, two_error) = (self.slopes.differences([by], point=point) for point in points)
-            if abs(one[0] - two[0]) > one_error[0] + two_error[0]:
+            by = self.derivatives.direction(*model.exact)
+            (first, first_error), (second, second_error) = (
+                self.derivatives.along(by, point=self.derivatives.vector(point)) for point in points)
+            if abs(first - second) > first_error + second_error:
                 sentence = ("gradients does not change when its parameters do, and the derivative of loss does: it reads others, as a "
                             "global or a cache, in place of its argument")
                 self.record.problem("wrong", "gradients", "stale", sentence)
         return True
-
-    def well_formed(self, name: str, array: Any) -> bool:
-        """Report a gradient that cannot be compared at all."""
-        shape, dtype = self.model.given[name].shape, self.model.given[name].dtype
-        if array is None:
-            like = [key for key, value in self.model.extra.items() if np.shape(value) == shape]
-            guess = f"; is {' or '.join(like)} meant?" if like else ""
-            fault = "missing", f"no gradient of {name} came back: got nothing or None, expected {d(name)} of shape {shape}{guess}"
-        elif array.shape != shape:
-            advice = _reshaping(d(name), array.shape, shape)
-            fault = "shape", f"{d(name)} has a wrong shape: got {array.shape}, expected {shape}; {advice}"
-        elif array.dtype.kind != "f" or array.dtype.itemsize < dtype.itemsize:
-            fault = "dtype", f"{d(name)} has a wrong dtype: got {array.dtype}, expected {dtype}"
-        elif not np.isfinite(array).all():
-            index = place_of(np.argmin(np.isfinite(array)), shape)
-            count = int(np.count_nonzero(~np.isfinite(array)))
-            sentence = f"{count} of {array.size} entries of {d(name)} are not finite, and loss is"
-            self.record.problem("nonfinite", d(name), "nonfinite", sentence, name=name, index=index, entries=(count, array.size),
-                                actual=float(array[index]))
-            fault = None
-        else:
-            return True
-        if fault is not None:
-            self.record.problem("error", d(name), *fault, name=name)
-        self.record.skipped["no array of numbers that could be compared came back"] += int(np.prod(shape))
-        return False
-
-
-def _numeric(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and array.dtype.kind == "f"
-
-
-def comparable(a: Any, b: Any) -> bool:
-    """Say whether two objects are arrays of floats of one shape."""
-    return _numeric(a) and _numeric(b) and a.shape == b.shape
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -150,14 +120,3 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     with np.errstate(invalid="ignore"):
         largest = np.max(np.abs(np.where(np.isfinite(a), a, 0)), initial=0.0)
         return bool((np.abs(a - b) <= math.sqrt(np.finfo(a.dtype).eps) * largest).all()) or np.array_equal(a, b, equal_nan=True)
-
-
-def _reshaping(tensor: str, got: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """Say what to write for the right shape."""
-    if got == expected[::-1]:
-        return f"that is the transposed one, write {tensor}.T"
-    if math.prod(got) == math.prod(expected):
-        return f"write {tensor}.reshape{expected}, or keepdims=True in the sum"
-    if len(got) == len(expected) and all(e in (1, g) for g, e in zip(got, expected, strict=True)):
-        return "a sum over the examples is missing"
-    return "a gradient has the shape of what it is the gradient of"
