@@ -31,7 +31,7 @@ def _no_array(step: LayerTrace) -> tuple[str, str] | None:
 def _wrong_count(step: LayerTrace) -> tuple[str, str] | None:
     arguments, gradients = step.layer.argument_names, step.layer.input_names
     if len(step.inputs) != len(arguments):
-        return "input 0", f"wrong number of inputs: {step.layer} takes {' and '.join(arguments)}, got {len(step.inputs)}"
+        return f"input {len(step.inputs)}", f"wrong number of inputs: got {len(step.inputs)}, expected {' and '.join(arguments)}"
     if len(step.d_inputs) != len(gradients):
         return "dx", f"wrong number of input gradients: got {len(step.d_inputs)}, expected {len(gradients)}"
     return None

@@ -643,7 +643,7 @@ PLACE = "(batch axis left out)"
     (AFFINE, {"d_inputs": (X, X)}, "dx", "wrong number of input gradients: got 2, expected 1"),
     (SUM, {"d_inputs": (X,)}, "dx", "wrong number of input gradients: got 1, expected 2"),
     (HEAD, {"d_inputs": (Z, TARGET)}, "dx", "wrong number of input gradients: got 2, expected 1"),
-    (HEAD, {"inputs": (Z,)}, "input 1", "wrong number of inputs of the head: got 1, expected z and target"),
+    (HEAD, {"inputs": (Z,)}, "input 1", "wrong number of inputs: got 1, expected z and target"),
     (HEAD, {"d_output": Z}, "d_output 0", f"wrong shape of d_output 0: got {Z.shape}, expected ()"),
     (HEAD, {"d_output": None}, "d_output 0", "no d_output 0 came with the layer: expected an array of shape ()"),
     (AFFINE, {"d_output": None}, "d_output 0", "no d_output 0 came with the layer: expected an array of shape (2, 2)"),
@@ -652,7 +652,7 @@ PLACE = "(batch axis left out)"
     (AFFINE, {"params": {"weight": np.eye(3), "bias": DY}}, "weight", "wrong shape of weight: got (3, 3), expected (2, 3)"),
     (AFFINE, {"inputs": (X[0, 0],)}, "input 0",
      f"wrong shape of input 0: {Linear(2)}: wrong input shape: got (), expected at least one axis of features {PLACE}"),
-    (SUM, {"inputs": (X,), "d_inputs": (X,)}, "input 0", f"wrong shape of input 0: {bp.Add()} takes 2 inputs: got 1"),
+    (SUM, {"inputs": (X,), "d_inputs": (X,)}, "input 1", "wrong number of inputs: got 1, expected a and b"),
     (SUM, {"inputs": (X, X[:, :2])}, "input 0",
      f"wrong shape of input 0: {bp.Add()}: wrong input shape: got ((3,), (2,)), expected sizes that are equal or 1, from the last axis on "
      + PLACE),

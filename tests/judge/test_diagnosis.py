@@ -601,8 +601,8 @@ def test_what_is_wrong_only_end_to_end_is_a_connection() -> None:
     """A tensor of the whole network that no layer can be blamed for is wrong wiring; its line is that of the layer's own tensor."""
     step = step_of(AFFINE, "float64")
     right = step.d_params["weight"]
-    certificate = Certificate(AFFINE, step.layer, "end-to-end dweight", "outside", 25, 25, actual=-right,
-                              ball=Arithmetic(FLOAT64).exact(right))
+    certificate = Certificate(AFFINE, step.layer, "dweight", "outside", 25, 25, actual=-right,
+                              ball=Arithmetic(FLOAT64).exact(right), end_to_end=True)
     assert diagnose(step, certificate, FLOAT64) == Diagnosis(
         "wiring", "every layer is right by itself and yet end-to-end dweight of the network is not: a wrong connection between layers",
         "dW_ij = sum_n dy_ni x_nj")
@@ -673,7 +673,7 @@ class Trained(Written):
     (Written(), "dv", "dv_ij = a_i"), (Written(), "dq", "dq = 1"), (Written(), "ds", "ds = 2"), (Written(), "dt", ""),
     (Written(), "dk", ""),
     (Written(), "r", ""), (Written("train"), "r", "r = 1 (a; b)"), (Trained(), "r", "r = 1 (a; b)"), (Trained(training=False), "r", ""),
-    (Trained(), "h_n", ""), (Trained(training=False), "h_n", "h_t = max(0, x)"), (Written(), "end-to-end dv", "dv_ij = a_i"),
+    (Trained(), "h_n", ""), (Trained(training=False), "h_n", "h_t = max(0, x)"), (Written(), "dv", "dv_ij = a_i"),
     (bp.LSTM(2, num_layers=2, bidirectional=True), "dweight_hh_l1_reverse", None),
 ])
 def test_a_line_is_found_and_cut_where_its_equation_ends(layer: Any, tensor: str, line: str | None) -> None:

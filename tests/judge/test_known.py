@@ -20,6 +20,7 @@ from backproof.judge.comparing import compare
 from backproof.judge.directional import DIRECTIONAL
 from backproof.judge.known import ENOUGH, Known, KnownList, load_known
 from backproof.judge.rules import expected
+from backproof.judge.verdicts import VERDICTS
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, Head, MSELoss
 from backproof.reference.layer import REGISTRY
@@ -28,7 +29,6 @@ from backproof.reference.network import Network
 from backproof.reference.rounding import BOUND_SLACK, PRECISIONS, Arithmetic, Precision, Rounded, precision_named
 from backproof.reference.trace import LayerTrace, Trace
 from backproof.reference.values import Values
-from backproof.report.finding import VERDICTS
 from backproof.report.report import Report
 from backproof.verify.run import Run
 

@@ -12,7 +12,7 @@ import backproof as bp
 import numpy as np
 import pytest
 from backproof.adapters import load
-from backproof.judge import certify
+from backproof.judge import neighbourhood
 from backproof.judge.certificate import Certificate
 from backproof.judge.neighbourhood import Neighbourhood
 from backproof.judge.rules import expected, tensors
@@ -173,7 +173,7 @@ def test_rounding_may_hide_what_a_format_cannot_tell() -> None:
 def test_rules_are_run_once_for_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Balls and ties of a layer, by itself and with its neighbours, are found when they are asked for, and once."""
     runs = []
-    for module in (plant, certify):
+    for module in (plant, neighbourhood):
         monkeypatch.setattr(module, "expected", lambda step, *arguments: runs.append(step.path) or expected(step, *arguments))
     trace = traced("float32")
     wrong = -trace.layers[0].d_inputs[0]
