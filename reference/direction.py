@@ -8,7 +8,7 @@ Bound    The slope is a sum over the paths of the rule's graph, of v times the p
          Graphs and Rounding Error*, SIAM J. Numer. Anal. 11 (1974)). Forward mode, reverse mode and every other order of elimination
          add up the same products in another association (Griewank, Walther, *Evaluating Derivatives*, 2nd ed., 2008, chapters 3 and 9).
          So `reach` takes the same steps with magnitudes in place of numbers: its value is the sum over the paths of the magnitudes, which
-         no order's partial sum exceeds, and its bound is the running bound of `rounding.py` for that sum: the roundings of each
+         no order's partial sum exceeds, and its bound is the running bound of `rounding` for that sum: the roundings of each
          step are relative to magnitudes of which nothing cancelled (Higham, section 3.3), and a partial derivative that is off by its
          own ball is off by that times the magnitudes. In another order a step adds, where this one multiplies and adds: no more roundings.
 Kinks    Where a comparison is open, at a tie or a knee, and its branches differ in slope, there is no derivative: the bound is infinite.
@@ -21,20 +21,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from backproof.reference.rounding import (
-    Arithmetic,
-    Array,
-    Overriding,
-    Rounded,
-    Ternary,
-    added,
-    either,
-    one_sum,
-    quiet,
-    running_product,
-    running_sum,
-    scatter_add,
+from backproof.reference.directed import (
+    FUNCTIONS,
+    UFUNCS,
+    Directed,
+    all_directed,
+    ball_of,
+    chained,
+    laid_out,
+    lifted,
+    magnitude_of,
+    mapped,
+    numbers_of,
+    reach_of,
+    slope_of,
+    steady,
 )
+from backproof.reference.rounding import Rounded, Ternary, added, either, one_sum, running_product, running_sum, scatter_add
 from scipy import special
 
 __all__ = ["SATURATED", "Directed", "ball_of", "numbers_of", "steady", "sum_along"]
@@ -42,161 +45,14 @@ __all__ = ["SATURATED", "Directed", "ball_of", "numbers_of", "steady", "sum_alon
 SATURATED = 40  # e^-40 is below half an ulp of 1 in every format up to float64
 
 
-class Directed(Overriding):
-    """Balls with their derivative along a direction; a `slope` of None stands for what does not depend on it."""
-
-    def __init__(self, value: Rounded, slope: Array = None, reach: Array = None) -> None:
-        self.value, self.slope, self.reach = value, slope, reach
-
-    @classmethod
-    def of(cls, array: np.ndarray, arithmetic: Arithmetic, direction: np.ndarray | None = None) -> Directed:
-        """Wrap an array that the computation starts from, with the direction in which it moves."""
-        if direction is None:
-            return cls(arithmetic.exact(array))
-        return cls(arithmetic.exact(array), direction.astype(np.float64), arithmetic.exact(np.abs(direction)))
-
-    def derivative(self, additions: int = 0) -> Rounded:
-        """Return the ball of the derivative; its terms may meet so many additions more than here, where parts of it are added up apart."""
-        if self.slope is None:
-            return _reach(self)
-        with quiet():
-            more = self.arithmetic.gamma(additions, self.arithmetic.roundoff)
-            bound = self.reach.bound + more * (self.reach.value + self.reach.bound)
-            return Rounded(self.slope, np.where(np.isnan(bound), np.inf, bound), self.arithmetic)
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        return self.value.arithmetic
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.value.ndim
-
-    @property
-    def size(self) -> int:
-        return self.value.size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.value.dtype
-
-    @property
-    def T(self) -> Directed:  # noqa: N802  (NumPy's own name)
-        return self.transpose()
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the numbers alone, as what reads a target or looks for a largest entry wants them."""
-        return np.array(self.value.value, dtype=dtype)
-
-    def __getitem__(self, key: Any) -> Directed:
-        return _linear(lambda a: a[key], self)
-
-    def reshape(self, *shape: Any) -> Directed:
-        return _linear(lambda a: a.reshape(*shape), self)
-
-    def transpose(self, *axes: Any) -> Directed:
-        return _linear(lambda a: a.transpose(*axes), self)
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Directed:
-        return _linear(lambda a: np.sum(a, axis=axis, keepdims=keepdims), self)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Directed:
-        return _max(self, axis, keepdims)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        rule = _UFUNCS.get(ufunc)
-        if rule is None or method != "__call__" or kwargs:
-            raise TypeError(f"derivatives along a direction have no rule for {ufunc.__name__}.{method}")
-        with quiet():
-            return rule(*(_lifted(x, self.arithmetic) for x in inputs))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return self.overridden(function, args, kwargs)
-
-    def overridden(self, function: Any, args: Any, kwargs: Any) -> Any:
-        """Call the rule of a function, of NumPy or of `rounding.py`."""
-        rule = _FUNCTIONS.get(function)
-        if rule is None:
-            raise TypeError(f"derivatives along a direction have no rule for {function.__name__}")
-        with quiet():
-            return rule(*args, **kwargs)
-
-
-def ball_of(x: Rounded | Directed) -> Rounded:
-    """Return the balls of an array, without its slopes."""
-    return x.value if isinstance(x, Directed) else x
-
-
-def numbers_of(x: Array) -> Any:
-    """Return the numbers of an array of any kind, without its bounds and slopes."""
-    return ball_of(x).value if isinstance(x, (Rounded, Directed)) else x
-
-
-def steady(x: Array) -> Array:
-    """Return an array as one that does not depend on anything: what is taken out of an expression that is the same whatever it is."""
-    return Directed(x.value) if isinstance(x, Directed) else x
-
-
-def _lifted(operand: Any, arithmetic: Arithmetic) -> Directed:
-    return operand if isinstance(operand, Directed) else Directed(arithmetic.lift(operand))
-
-
-def _together(arrays: Sequence[Any]) -> list[Directed]:
-    """Return arrays, one of which is directed, as such."""
-    arithmetic = next(a.arithmetic for a in arrays if isinstance(a, Directed))
-    return [_lifted(a, arithmetic) for a in arrays]
-
-
-def _size(x: Rounded) -> Rounded:
-    """Return the magnitudes of a ball."""
-    return Rounded(np.abs(x.value), x.bound, x.arithmetic)
-
-
-def _slope(x: Directed) -> np.ndarray:
-    return np.zeros(x.shape) if x.slope is None else x.slope
-
-
-def _reach(x: Directed) -> Rounded:
-    return Rounded(np.zeros(x.shape), np.zeros(()), x.arithmetic) if x.reach is None else x.reach
-
-
-def _linear(move: Callable[[Any], Any], x: Directed) -> Directed:
-    """Apply a linear function with coefficients >= 0: a sum, or what only moves entries about."""
-    return Directed(move(x.value)) if x.slope is None else Directed(move(x.value), move(x.slope), move(x.reach))
-
-
-def _chained(value: Rounded, *factors: tuple[Rounded, Directed]) -> Directed:
-    """Return the array whose slope is the sum of some partial derivatives times the slopes of what they are taken by."""
-    terms = [(partial, x.slope, x.reach) for partial, x in factors if x.slope is not None]
-    if not terms:
-        return Directed(value)
-    slope = sum(partial.value * s for partial, s, _ in terms)
-    reaches = [_size(partial) * reach for partial, _, reach in terms]
-    return _spread(value, slope, added(reaches))
-
-
-def _spread(value: Rounded, slope: Any, reach: Any) -> Directed:
-    """Return an array whose slope is laid out along the axes of its value."""
-    if reach.shape == value.shape:
-        return Directed(value, slope, reach)
-    return Directed(value, np.broadcast_to(slope, value.shape), np.broadcast_to(reach, value.shape))
-
-
 def _sum_of(function: Any, sign: int) -> Callable[[Directed, Directed], Directed]:
     def rule(x: Directed, y: Directed) -> Directed:
         value: Rounded = function(x.value, y.value)
         if y.slope is None:
-            return Directed(value) if x.slope is None else _spread(value, x.slope, x.reach)
+            return Directed(value) if x.slope is None else laid_out(value, x.slope, x.reach)
         if x.slope is None:
-            return _spread(value, sign * y.slope, y.reach)
-        return _spread(value, x.slope + sign * y.slope, x.reach + y.reach)
+            return laid_out(value, sign * y.slope, y.reach)
+        return laid_out(value, x.slope + sign * y.slope, x.reach + y.reach)
 
     return rule
 
@@ -206,12 +62,12 @@ def _negative(x: Directed) -> Directed:
 
 
 def _multiply(x: Directed, y: Directed) -> Directed:
-    return _chained(x.value * y.value, (y.value, x), (x.value, y))
+    return chained(x.value * y.value, (y.value, x), (x.value, y))
 
 
 def _divide(x: Directed, y: Directed) -> Directed:
     value = x.value / y.value
-    return _chained(value, (_one(x) / y.value, x), (-value / y.value, y))
+    return chained(value, (_one(x) / y.value, x), (-value / y.value, y))
 
 
 def _one(x: Directed) -> Rounded:
@@ -230,17 +86,17 @@ def _power(x: Directed, exponent: Directed) -> Directed:
 
 def sum_along(products: Sequence[tuple[Any, Any]], terms: Sequence[Any]) -> Directed:
     """Return the sum of matrix products and terms, some of them directed, taken in any order: its slope is such a sum too."""
-    every = _together([*(factor for pair in products for factor in pair), *terms])
+    every = all_directed([*(factor for pair in products for factor in pair), *terms])
     arithmetic, lifted = every[0].arithmetic, iter(every)
     pairs, alone = [(next(lifted), next(lifted)) for _ in products], list(lifted)
     value = one_sum([(x.value, y.value) for x, y in pairs], [term.value for term in alone], arithmetic)
-    moved = [(x.slope @ y.value.value, (x.reach, _size(y.value))) for x, y in pairs if x.slope is not None]
-    moved += [(x.value.value @ y.slope, (_size(x.value), y.reach)) for x, y in pairs if y.slope is not None]
+    moved = [(x.slope @ y.value.value, (x.reach, magnitude_of(y.value))) for x, y in pairs if x.slope is not None]
+    moved += [(x.value.value @ y.slope, (magnitude_of(x.value), y.reach)) for x, y in pairs if y.slope is not None]
     carried = [term for term in alone if term.slope is not None]
     if not moved and not carried:
         return Directed(value)
     slope = sum([*(slope for slope, _ in moved), *(term.slope for term in carried)])
-    return _spread(value, slope, one_sum([pair for _, pair in moved], [term.reach for term in carried], arithmetic))
+    return laid_out(value, slope, one_sum([pair for _, pair in moved], [term.reach for term in carried], arithmetic))
 
 
 def _matmul(x: Directed, y: Directed) -> Directed:
@@ -252,7 +108,7 @@ def _smooth(function: Any, partial: Callable[[Rounded, Rounded], Rounded]) -> Ca
 
     def rule(x: Directed) -> Directed:
         value: Rounded = function(x.value)
-        return Directed(value) if x.slope is None else _chained(value, (partial(x.value, value), x))
+        return Directed(value) if x.slope is None else chained(value, (partial(x.value, value), x))
 
     return rule
 
@@ -291,7 +147,7 @@ def _logaddexp(x: Directed, y: Directed) -> Directed:
     ours: Any = x.value
     theirs: Any = y.value
     value: Any = np.logaddexp(ours, theirs)
-    return _chained(value, (_share(ours, theirs, value), x), (_share(theirs, ours, value), y))
+    return chained(value, (_share(ours, theirs, value), x), (_share(theirs, ours, value), y))
 
 
 def _share(ours: Any, theirs: Any, value: Any) -> Any:
@@ -317,19 +173,19 @@ def _comparison(function: Any) -> Callable[[Directed, Directed], Ternary]:
 
 def _where(condition: Any, x: Any, y: Any) -> Directed:
     arithmetic = next(a.arithmetic for a in (x, y) if isinstance(a, Directed))
-    x, y = _lifted(x, arithmetic), _lifted(y, arithmetic)
+    x, y = lifted(x, arithmetic), lifted(y, arithmetic)
     value: Rounded = np.where(condition, x.value, y.value)
     if x.slope is None and y.slope is None:
         return Directed(value)
-    mine, theirs = _reach(x), _reach(y)
+    mine, theirs = reach_of(x), reach_of(y)
     sure = condition.value if isinstance(condition, Ternary) else np.asarray(condition)
-    slope, size = np.where(sure, _slope(x), _slope(y)), np.where(sure, mine.value, theirs.value)
+    slope, size = np.where(sure, slope_of(x), slope_of(y)), np.where(sure, mine.value, theirs.value)
     bound = np.where(sure, mine.bound, theirs.bound)
     if isinstance(condition, Ternary) and condition.undecided.any():
-        either_way = np.where(_slope(x) == _slope(y), np.maximum(mine.bound, theirs.bound), np.inf)
+        either_way = np.where(slope_of(x) == slope_of(y), np.maximum(mine.bound, theirs.bound), np.inf)
         bound = np.where(condition.undecided, either_way, bound)
         size = np.where(condition.undecided, np.maximum(mine.value, theirs.value), size)
-    return _spread(value, slope, Rounded(size, np.broadcast_to(bound, size.shape), arithmetic))
+    return laid_out(value, slope, Rounded(size, np.broadcast_to(bound, size.shape), arithmetic))
 
 
 def _max(x: Directed, axis: Any = None, keepdims: bool = False) -> Directed:
@@ -354,11 +210,11 @@ def _min(x: Directed, axis: Any = None, keepdims: bool = False) -> Directed:
 
 def _joining(function: Any) -> Callable[..., Directed]:
     def rule(arrays: Sequence[Any], axis: int = 0) -> Directed:
-        every = _together(arrays)
+        every = all_directed(arrays)
         value = function([a.value for a in every], axis=axis)
         if all(a.slope is None for a in every):
             return Directed(value)
-        return Directed(value, function([_slope(a) for a in every], axis=axis), function([_reach(a) for a in every], axis=axis))
+        return Directed(value, function([slope_of(a) for a in every], axis=axis), function([reach_of(a) for a in every], axis=axis))
 
     return rule
 
@@ -372,34 +228,34 @@ def _split(x: Directed, sections: Any, axis: int = 0) -> list[Directed]:
 
 
 def _moving(function: Any) -> Callable[..., Directed]:
-    return lambda x, *args, **kwargs: _linear(lambda a: function(a, *args, **kwargs), x)
+    return lambda x, *args, **kwargs: mapped(lambda a: function(a, *args, **kwargs), x)
 
 
 def _either(sound: Any, common: Any) -> Directed:
-    x, y = _together((sound, common))
+    x, y = all_directed((sound, common))
     value = either(x.value, y.value)
     if x.slope is None and y.slope is None:
         return Directed(value)
-    mine, theirs = _reach(x), _reach(y)
-    bound = np.maximum(np.abs(_slope(y) - _slope(x)) + theirs.bound, mine.bound)  # NaN, `derivative` takes for infinite
+    mine, theirs = reach_of(x), reach_of(y)
+    bound = np.maximum(np.abs(slope_of(y) - slope_of(x)) + theirs.bound, mine.bound)  # NaN, `derivative` takes for infinite
     reach = Rounded(np.maximum(mine.value, theirs.value), bound, x.arithmetic)
-    return _spread(value, _slope(x), reach)
+    return laid_out(value, slope_of(x), reach)
 
 
 def _added(terms: Sequence[Any]) -> Directed:
-    every = _together(terms)
-    return _chained(added([term.value for term in every]), *((_one(term), term) for term in every))
+    every = all_directed(terms)
+    return chained(added([term.value for term in every]), *((_one(term), term) for term in every))
 
 
 def _running_product(x: Any, axis: int, factor: Any = 1, *, last: bool = False, among: Any = None) -> Directed:
     """Return factor_i prod_(k <= i) x_k along the last axis: its slope is the sum over the factors, each replaced by its slope."""
     if last:
         return _running_product(x, axis, factor if isinstance(factor, int) else factor[..., None])[..., -1]
-    x, factor = _together((x, factor))
+    x, factor = all_directed((x, factor))
     if axis != -1:
         raise TypeError(f"the slope of a running product is known along the last axis: got axis {axis}")
     value, own = running_product(x.value, axis, factor.value), running_product(x.value, axis)
-    direct = _chained(value, (own, factor))
+    direct = chained(value, (own, factor))
     if x.slope is None:
         return direct
     n = x.shape[-1]
@@ -410,11 +266,11 @@ def _running_product(x: Any, axis: int, factor: Any = 1, *, last: bool = False, 
         return np.where(later, running_product(rows, -1, times[..., None, :] if times.ndim else times), 0)
 
     slope = np.sum(replaced(x.slope, x.value.value, factor.value.value), axis=-2)
-    reach = np.sum(replaced(x.reach, _size(x.value), _size(factor.value)), axis=-2)
-    return _spread(value, slope + _slope(direct), reach + _reach(direct))
+    reach = np.sum(replaced(x.reach, magnitude_of(x.value), magnitude_of(factor.value)), axis=-2)
+    return laid_out(value, slope + slope_of(direct), reach + reach_of(direct))
 
 
-_UFUNCS: dict[Any, Callable[..., Any]] = {
+UFUNCS.update({
     np.add: _sum_of(np.add, 1), np.subtract: _sum_of(np.subtract, -1), np.multiply: _multiply, np.divide: _divide,
     np.power: _power, np.matmul: _matmul,
     np.square: lambda x: _multiply(x, x), np.reciprocal: lambda x: _divide(Directed(_one(x)), x),
@@ -429,13 +285,13 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     special.erfc: _smooth(special.erfc, _bell(-2 / math.sqrt(math.pi), 1)),
     special.ndtr: _smooth(special.ndtr, _normal_pdf),
     **{f: _comparison(f) for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
-}
+})
 
-_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+FUNCTIONS.update({
     np.max: _max, np.min: _min, np.where: _where, np.split: _split, np.concatenate: _joining(np.concatenate),
     np.stack: _joining(np.stack), np.zeros_like: lambda x, **_: np.zeros(x.shape), np.ones_like: lambda x, **_: np.ones(x.shape),
     np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
     **{f: _moving(f) for f in (np.sum, np.mean, np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
                                np.broadcast_to, np.take_along_axis, np.flip, np.ravel, running_sum, scatter_add)},
     either: _either, added: _added, running_product: _running_product,
-}
+})

@@ -7,7 +7,7 @@ from typing import Any
 import backproof as bp
 import numpy as np
 import pytest
-from backproof.reference import direction, library, rounding
+from backproof.reference import directed, library, rounding
 from backproof.reference.direction import Directed, numbers_of, steady
 from backproof.reference.heads import Head
 from backproof.reference.layer import REGISTRY, Layer, each, each_shape
@@ -185,8 +185,8 @@ def test_a_steady_array_has_no_slope() -> None:
 
 def test_every_function_of_rounded_arithmetic_has_its_derivative() -> None:
     """A rule that runs on rounded arrays finds all it needs here too."""
-    assert set(dispatch.UFUNCS) == set(direction._UFUNCS)
-    assert set(dispatch.FUNCTIONS) <= set(direction._FUNCTIONS)
+    assert set(dispatch.UFUNCS) == set(directed.UFUNCS)
+    assert set(dispatch.FUNCTIONS) <= set(directed.FUNCTIONS)
 
 
 @pytest.mark.parametrize("call", [np.cos, np.median, lambda x: rounding.running_product(x, 0)])
