@@ -12,7 +12,7 @@ from backproof.gradients.model import d
 from backproof.gradients.stand_in import stand_in
 from backproof.judge.certificate import Certificate
 from backproof.judge.comparing import compare
-from backproof.proof.methods import place_of
+from backproof.proof.directions import index_of
 from backproof.reference.rounding import Arithmetic, Rounded
 from backproof.report.report import SelfTest
 from backproof.truth.brackets import Brackets
@@ -84,7 +84,7 @@ class ParameterCheck:
         if certificate.failed:
             return certificate
         if kinks.any():
-            index = place_of(np.argmax(kinks), ball.shape)
+            index = index_of(np.argmax(kinks), ball.shape)
             return replace(certificate, verdict="convention", conventions=int(kinks.sum()), index=index, actual=numbers, ball=ball)
         return replace(certificate, verdict="inconclusive" if undecided.all() else "agrees")
 
@@ -218,7 +218,7 @@ class ParameterCheck:
         ball, shape = self.ball(), self.actual.shape
         value, bound = np.full(self.actual.size, np.nan), np.full(self.actual.size, np.inf)
         value[self.entries], bound[self.entries] = ball.value, ball.radius()
-        index = place_of(self.entries[certificate.index[0]], shape) if certificate.index else ()
+        index = index_of(self.entries[certificate.index[0]], shape) if certificate.index else ()
         whole = Rounded(value.reshape(shape), bound.reshape(shape), Arithmetic(FLOAT64))
         return replace(certificate, index=index, actual=self.actual, ball=whole)
 
@@ -238,7 +238,7 @@ class ParameterCheck:
         shape = certificate.ball.shape if certificate.ball is not None else ()
         test.planted += 1
         test.caught += certificate.failed
-        test.blamed += certificate.failed and certificate.index == place_of(position, shape)
+        test.blamed += certificate.failed and certificate.index == index_of(position, shape)
         test.by_mistake["one entry off by 2**-13 of the largest"] += 1
         if not certificate.failed:
             test.missed.append(f"{d(self.name)}: one entry off by 2**-13 of the largest")

@@ -14,7 +14,7 @@ from backproof.gradients.derivatives import LossDerivatives
 from backproof.gradients.model import FailedError, d
 from backproof.gradients.record import Record
 from backproof.gradients.wellformed import comparable, is_float_array
-from backproof.proof.methods import place_of
+from backproof.proof.directions import index_of
 from backproof.truth.random_rounding import HALF
 
 __all__ = ["PurityCheck"]
@@ -61,7 +61,7 @@ class PurityCheck:
     def _apart(self, verdict: str, name: str, actual: np.ndarray, expected: np.ndarray, code: str, sentence: str) -> None:
         """Report a gradient that differs from itself."""
         differs = (actual != expected) & ~(np.isnan(actual) & np.isnan(expected))
-        index = place_of(np.argmax(np.where(differs, np.nan_to_num(np.abs(actual - expected), nan=np.inf), -1)), actual.shape)
+        index = index_of(np.argmax(np.where(differs, np.nan_to_num(np.abs(actual - expected), nan=np.inf), -1)), actual.shape)
         self.record.problem(verdict, d(name), code, sentence, name=name, index=index, entries=(int(differs.sum()), actual.size),
                             actual=float(actual[index]), expected=float(expected[index]))
 

@@ -7,8 +7,9 @@ from collections import Counter
 
 from backproof.gradients.model import Model
 from backproof.judge.diagnosis import Diagnosis
+from backproof.judge.verdicts import SEVERITY
 from backproof.report.environment import environment
-from backproof.report.finding import SEVERITY, Finding
+from backproof.report.finding import Finding
 from backproof.report.report import Report, SelfTest, Tally
 
 __all__ = ["ADAPTER", "LAYER", "Record"]

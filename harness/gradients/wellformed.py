@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from backproof.gradients.model import d
 from backproof.gradients.record import Record
-from backproof.proof.methods import place_of
+from backproof.proof.directions import index_of
 
 __all__ = ["comparable", "is_float_array", "well_formed"]
 
@@ -37,7 +37,7 @@ def well_formed(record: Record, name: str, array: Any) -> bool:
     elif array.dtype.kind != "f" or array.dtype.itemsize < dtype.itemsize:
         fault = "dtype", f"{d(name)} has a wrong dtype: got {array.dtype}, expected {dtype}"
     elif not np.isfinite(array).all():
-        index = place_of(np.argmin(np.isfinite(array)), shape)
+        index = index_of(np.argmin(np.isfinite(array)), shape)
         count = int(np.count_nonzero(~np.isfinite(array)))
         sentence = f"{count} of {array.size} entries of {d(name)} are not finite, and loss is"
         record.problem("nonfinite", d(name), "nonfinite", sentence, name=name, index=index, entries=(count, array.size),

@@ -1,4 +1,4 @@
-"""What the whole of a backward must have: the dot-product test, linearity, and slopes of either side at zeros and ties."""
+"""Properties that the backward of every layer has: <dy, J v> = <J^T dy, v>, linearity in dy, and one-sided slopes at zeros and ties."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from backproof.proof.methods import (
-    BALLS,
-    ENTRIES,
-    RATIONALS,
-    WIDTH,
-    Index,
-    Kind,
-    NotApplicableError,
-    Outcome,
-    as_floats,
-    bounds_of,
-    by_place,
-    comparable,
-    complex_slope,
-    mixing,
-    paired,
-    place_of,
-    shown,
-    some_of,
-    unit_at,
-)
+from backproof.proof.directions import Index, by_place, index_of, mixing, some_indices, unit_at
+from backproof.proof.kinds import BALLS, RATIONALS, WIDTH, Kind, NotApplicableError, as_floats, inner_product, shown
+from backproof.proof.methods import ENTRIES, Outcome, bounds_of, comparable, complex_slope
 from backproof.proof.setting import Point, Setting
 from backproof.truth.complex_step import stepped
 from backproof.truth.exact import Ball, balls
@@ -47,7 +29,7 @@ def dot_product(setting: Setting, seed: int) -> Outcome:
         apart = True
     else:
         expected, error = kind.slope(setting, point, places)
-        got = sum((paired(kind, np.asarray(actual[tensor]), v) for tensor, v in directions.items()), start=expected * 0)
+        got = sum((inner_product(kind, np.asarray(actual[tensor]), v) for tensor, v in directions.items()), start=expected * 0)
         apart = kind.apart(got - expected, error)
     if not apart or abs(float(got - expected)) <= _rounding(setting, drawn, actual, directions):
         return Outcome()
@@ -81,7 +63,7 @@ def linearity(setting: Setting, seed: int) -> Outcome:
         for tensor, _ in comparable(setting, both):
             got, expected = arithmetic.lift(both[tensor]), arithmetic.lift(3 * first[tensor] - second[tensor])
             excess = np.abs(got.value - expected.value) - (got.radius() + expected.radius())
-            index = place_of(np.argmax(excess), excess.shape) if excess.size else ()
+            index = index_of(np.argmax(excess), excess.shape) if excess.size else ()
             if excess.size and excess[index] > 0:
                 outcome.sentences.append(_nonlinear(tensor, index, got.value[index], expected.value[index], "rounded arithmetic"))
         return outcome
@@ -116,8 +98,6 @@ def _best(setting: Setting, seed: int) -> tuple[Kind | None, Point, Point, dict[
     return None, drawn, drawn, setting.evaluate(drawn)
 
 
-
-
 def special_values(setting: Setting, seed: int) -> Outcome:
     """Compare each gradient with the slopes of both sides at zeros, whole numbers and ties.
 
@@ -129,14 +109,14 @@ def special_values(setting: Setting, seed: int) -> Outcome:
     gradients = {tensor: np.asarray(value) for tensor, value in setting.evaluate(point).items()}
     tensors = list(comparable(setting, gradients))
     directions = {tensor: mixing(gradients[tensor].shape, seed) for tensor, _ in tensors}
-    got = sum((paired(BALLS, gradients[tensor], v) for tensor, v in directions.items()), start=Ball(0).number)
+    got = sum((inner_product(BALLS, gradients[tensor], v) for tensor, v in directions.items()), start=Ball(0).number)
     slopes = _one_sided(setting, point, by_place(setting, tensors, directions))
     if slopes is not None and abs(slopes[1] - slopes[0]).abs_lower() <= slopes[2] and _outside(got, slopes) is False:
         return Outcome()
     outcome = Outcome()
     for tensor, place in tensors:
         shape = gradients[tensor].shape
-        for index in some_of(shape, seed, max(2, ENTRIES // (2 * len(tensors)))):
+        for index in some_indices(shape, seed, max(2, ENTRIES // (2 * len(tensors)))):
             slopes = _one_sided(setting, point, {place: unit_at(shape, index) * setting.free(tensor, shape)})
             value = BALLS.value(gradients[tensor][index])
             if slopes is not None and _outside(value, slopes) and not _within(setting, drawn, tensor, index, value, slopes):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from backproof.proof.contract import breaches
-from backproof.proof.methods import BITS, NotApplicableError, Outcome, by_balls, by_complex_step, by_rationals
+from backproof.proof.kinds import BITS, NotApplicableError
+from backproof.proof.methods import Outcome, by_balls, by_complex_step, by_rationals
 from backproof.proof.properties import dot_product, linearity, special_values
 from backproof.proof.setting import Setting, fitting
 from backproof.reference.layer import Layer, Shape
