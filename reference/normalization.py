@@ -7,10 +7,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from backproof.reference.layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
 from backproof.reference.moments import Axes, Standardised, given, root_mean_square, standardised
-from backproof.reference.rounding import Array, Rounded, either
+from backproof.reference.normalization_sums import bias_gradient, weight_gradient
+from backproof.reference.rounding import Array
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "Normalisation", "RMSNorm"]
 
@@ -51,33 +51,12 @@ class Normalisation(Layer):
             dy = dy.reshape(layout)
             dparams = {}
             if weight is not None:
-                dparams["weight"] = _weight_gradient(groups, dy, shared).reshape(params["weight"].shape)
+                dparams["weight"] = weight_gradient(groups, dy, shared).reshape(params["weight"].shape)
             if bias is not None:
-                dparams["bias"] = _bias_gradient(groups, dy, shared).reshape(params["bias"].shape)
+                dparams["bias"] = bias_gradient(groups, dy, shared).reshape(params["bias"].shape)
             return groups.pullback(dy, weight).reshape(x.shape), dparams
 
         return groups.affine(weight, bias).reshape(x.shape), backward
-
-
-def _is_wide(a: Array) -> bool:
-    return isinstance(a, Rounded) and a.arithmetic.precision.wide
-
-
-def _sum(a: Array, axes: Axes) -> Array:
-    """Return the sum along `axes`; where it is wider than what is stored, the sums of single examples may be stored first."""
-    if not _is_wide(a) or len(axes) < 2:
-        return np.sum(a, axis=axes)
-    return either(a.sum(axes), a.sum(axes[1:], keepdims=True).sum(axes))
-
-
-def _weight_gradient(groups: Standardised, dy: Array, axes: Axes) -> Array:
-    """Return the sum of dy unit along `axes`; where a sum is wider than what is stored as `_sum` has it."""
-    return _sum(groups.weighted(dy), axes) if _is_wide(dy) else groups.gradient(dy, axes)
-
-
-def _bias_gradient(groups: Standardised, dy: Array, axes: Axes) -> Array:
-    """Return the sum of dy along `axes`; where a sum is wider than what is stored as `_sum` has it."""
-    return _sum(dy, axes) if _is_wide(dy) else groups.total(dy, axes)
 
 
 def _per_channel(layer: Normalisation, shape: Shape) -> dict[str, Shape]:

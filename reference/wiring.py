@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from backproof.reference.broadcasting import aligned, broadcast_shape, summed_to
 from backproof.reference.layer import Backward, Example, Layer, Params, Shape, ShapeError, register
 from backproof.reference.rounding import Array, added
 
@@ -179,26 +180,6 @@ class Concatenate(Layer):
         yield cls(-1, 1), (3,)
 
 
-def _broadcast(layer: Layer, a: Shape, b: Shape) -> Shape:
-    """Return the shape two inputs have together."""
-    try:
-        return np.broadcast_shapes(a, b)
-    except ValueError:
-        raise ShapeError(layer, (a, b), "sizes that are equal or 1, from the last axis on") from None
-
-
-def _aligned(x: Array, axes: int) -> Array:
-    """Return x with axes of size 1 put in behind the batch axis, so that NumPy broadcasts it as shapes without a batch axis do."""
-    return x.reshape((x.shape[0], *[1] * (axes - x.ndim), *x.shape[1:]))
-
-
-def _gathered(dy: Array, shape: Shape) -> Array:
-    """Return the sum of dy over the entries that one entry of an input of this shape was spread to."""
-    lent = dy.ndim - len(shape)
-    axes = tuple(i for i in range(1, dy.ndim) if i <= lent or (shape[i - lent] == 1 and dy.shape[i] != 1))
-    return np.sum(dy, axis=axes).reshape(shape)
-
-
 @register
 @dataclass(frozen=True)
 class Add(Layer):
@@ -216,15 +197,15 @@ class Add(Layer):
     input_names = ("a", "b")
 
     def output_shape(self, a: Shape, b: Shape) -> Shape:
-        return _broadcast(self, a, b)
+        return broadcast_shape(self, a, b)
 
     def forward(self, params: Params, a: Array, b: Array) -> tuple[Array, Backward]:
         axes = max(a.ndim, b.ndim)
 
         def backward(dy: Array) -> tuple[tuple[Array, Array], dict[str, Array]]:
-            return (_gathered(dy, a.shape), _gathered(dy, b.shape)), {}
+            return (summed_to(dy, a.shape), summed_to(dy, b.shape)), {}
 
-        return _aligned(a, axes) + _aligned(b, axes), backward
+        return aligned(a, axes) + aligned(b, axes), backward
 
     @classmethod
     def examples(cls) -> Iterator[Example]:
@@ -251,14 +232,14 @@ class Multiply(Layer):
     input_names = ("a", "b")
 
     def output_shape(self, a: Shape, b: Shape) -> Shape:
-        return _broadcast(self, a, b)
+        return broadcast_shape(self, a, b)
 
     def forward(self, params: Params, a: Array, b: Array) -> tuple[Array, Backward]:
         axes = max(a.ndim, b.ndim)
-        left, right = _aligned(a, axes), _aligned(b, axes)
+        left, right = aligned(a, axes), aligned(b, axes)
 
         def backward(dy: Array) -> tuple[tuple[Array, Array], dict[str, Array]]:
-            return (_gathered(dy * right, a.shape), _gathered(dy * left, b.shape)), {}
+            return (summed_to(dy * right, a.shape), summed_to(dy * left, b.shape)), {}
 
         return left * right, backward
 

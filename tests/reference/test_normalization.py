@@ -14,7 +14,8 @@ from backproof.judge.mistakes.normalization import MISTAKES
 from backproof.judge.rules import expected, expected_plain
 from backproof.reference.layer import Shape, ShapeError
 from backproof.reference.moments import standardised
-from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, _sum, _weight_gradient
+from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from backproof.reference.normalization_sums import sum_by_example, weight_gradient
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.reference.trace import LayerTrace
 
@@ -293,7 +294,7 @@ def test_sums_of_the_weights_gradient_by_example_may_be_stored(precision: str) -
     step = step_of(InstanceNorm(affine=True), (4, 9), precision, batch=5)
     x, dy = (Arithmetic(PRECISIONS[precision]).exact(a) for a in (step.inputs[0], step.d_output))
     groups = standardised(x, (2,), 1e-5)
-    found, whole = _weight_gradient(groups, dy, (0, 2)), groups.gradient(dy, (0, 2))
+    found, whole = weight_gradient(groups, dy, (0, 2)), groups.gradient(dy, (0, 2))
     assert np.array_equal(found.value, whole.value)
     if PRECISIONS[precision].wide:
         by_example = np.abs(np.sum((dy * groups.summed).value, axis=2)).sum(axis=0)
@@ -310,8 +311,8 @@ def test_sums_that_nothing_stores_in_between_are_one_sum() -> None:
     numbers = np.stack([np.full((3, 4), 0.75), np.full((3, 4), -0.625)], axis=1)
     for precision in PRECISIONS:
         a = Arithmetic(PRECISIONS[precision]).exact(numbers)
-        assert (_sum(a, (0,)).radius() == a.sum((0,)).radius()).all()
-        whole, stored = a.sum((0, 2)).radius(), _sum(a, (0, 2)).radius()
+        assert (sum_by_example(a, (0,)).radius() == a.sum((0,)).radius()).all()
+        whole, stored = a.sum((0, 2)).radius(), sum_by_example(a, (0, 2)).radius()
         assert ((stored > whole) if PRECISIONS[precision].wide else (stored == whole)).all()
         assert (stored <= 8 * whole).all()
 
