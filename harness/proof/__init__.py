@@ -1,4 +1,6 @@
 """`prove`: whether a layer's hand-derived rule is itself right, by methods that share no derivation with it.
 
-A layer and the shapes of its inputs come in, a `Proof` goes out. The room uses backproof.truth and backproof.reference.
+A layer and the shapes of its inputs come in, a `Proof` goes out.
+
+May use: reference, adapters, wording, process, truth.
 """

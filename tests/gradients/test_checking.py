@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import runpy
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,6 @@ from backproof.gradients import check_gradients
 from backproof.reference.feedforward import backpropagation, cost, forward_propagation
 from backproof.report.finding import Finding
 from backproof.report.report import Report
-from backproof.truth.differences import amplification
-from backproof.truth.random_rounding import Noisy, NoisyStep, Step, drawn, errors
 from scipy import special
 
 Parameters = dict[str, Any]
@@ -534,59 +534,8 @@ def test_the_example_prints_its_mistake(capsys: pytest.CaptureFixture[str], monk
     assert "NOT OK: wrong; 1 unexplained finding" in shown
 
 
-# The instruments.
-
-
-def test_random_errors_have_the_size_of_rounding() -> None:
-    """An operation is off by a part of its result, a sum by a part of its terms' magnitudes; what only moves or compares is exact."""
-    rng = np.random.default_rng(0)
-    plain = rng.standard_normal(1000) * 2.0 ** rng.integers(-30, 30, 1000)
-    with errors(1, 1e-6):
-        noisy = plain.view(Noisy)
-        for exact in (np.maximum(noisy, 0), -noisy, np.abs(noisy), np.sort(noisy), noisy[::2], np.where(noisy > 0, noisy, 1)):
-            assert type(exact) is Noisy
-        assert np.array_equal(np.abs(noisy), np.abs(plain))
-        product = np.asarray(noisy * 3.0) / (3 * plain) - 1
-        assert 0.9e-6 < np.max(np.abs(product)) <= 1.001e-6
-        assert np.array_equal(noisy * 3.0, noisy * 3.0)  # what is computed twice is the same
-        ones = np.concatenate([np.ones(500), -np.ones(500)]).view(Noisy)
-        for total in (np.sum(ones), ones.sum(), ones @ np.ones(1000), ones.dot(np.ones(1000)), np.einsum("i,i->", ones, np.ones(1000))):
-            assert abs(float(total)) <= 1e-3
-        assert float(np.sum(ones)) == 0.0 or abs(float(np.sum(ones))) > 1e-6
-        buffer = np.zeros(1000)
-        buffer += noisy
-        assert np.max(np.abs(buffer / plain - 1)) > 0.9e-6
-        assert np.array_equal(noisy[3] + 0.0, (noisy + 0.0)[3])
-    spread = drawn(rng.standard_normal(10000), 3)
-    assert abs(np.mean(spread)) < 0.05
-    assert spread.min() < -0.99
-    assert spread.max() > 0.99
-
-
-def test_a_float_of_a_complex_step_is_remembered() -> None:
-    """float() of a stepped number gives its real part, and keeps the whole."""
-    assert float(np.array(2 + 3e-30j).view(Step)) == 2.0
-    assert Step.last == 2 + 3e-30j
-
-
-def test_a_complex_step_has_random_errors_in_both_parts() -> None:
-    """Each part of a stepped number is off by a part of its own magnitude, so that the slope's error is the slope's."""
-    plain = np.linspace(1, 2, 50) + 1e-30j * np.linspace(3, 4, 50)
-    with errors(1, 1e-6):
-        noisy = plain.view(NoisyStep) + 0.0
-    assert type(noisy) is NoisyStep
-    for part in (np.real, np.imag):
-        assert 0.5e-6 < np.max(np.abs(part(np.asarray(noisy)) / part(plain) - 1)) <= 1.001e-6
-
-
-@pytest.mark.parametrize(("order", "side"), [(8, 0), (4, 1), (4, -1)])
-def test_the_amplification_bounds_what_rounding_does_to_differences(order: int, side: int) -> None:
-    """Differences of pure noise stay below noise times the sum of the weights over the step, and come near."""
-    from scipy.differentiate import derivative
-
-    rng, found = np.random.default_rng(0), []
-    for _ in range(200):
-        result = derivative(lambda x: rng.choice([-1.0, 1.0], x.shape), np.zeros(1), initial_step=1.0, maxiter=1, order=order,
-                            step_direction=side)
-        found.append(abs(float(result.df[0])))
-    assert 0.5 * amplification(order, side) < max(found) <= 1.0001 * amplification(order, side)
+def test_the_example_of_the_docstring_runs() -> None:
+    """The example prints what the docstring says."""
+    failed, tried = doctest.testmod(import_module("backproof.gradients"))
+    assert tried >= 7
+    assert failed == 0

@@ -19,8 +19,6 @@ from backproof.proof.proving import Proof, prove
 from backproof.proof.setting import Setting, fitting
 from backproof.reference.layer import Backward, Constant, Layer, Params, Shape, ShapeError
 from backproof.reference.rounding import Array
-from backproof.truth.complex_step import NotAnalyticError, stepped
-from backproof.truth.exact import Ball, BallArray, Dual, balls, duals
 from scipy import special
 
 DERIVATIVES = ("complex step", "exact rationals", "arbitrary precision")
@@ -434,38 +432,3 @@ def test_prove_warns_of_nothing_and_leaves_no_trace() -> None:
     before = np.geterr(), list(warnings.filters), flint.ctx.prec
     prove(bp.GELU(), (2,))
     assert (np.geterr(), list(warnings.filters), flint.ctx.prec) == before
-
-
-def test_exact_numbers_never_turn_into_floats() -> None:
-    """Writing a ball or a dual number into an array of floats raises, whatever it would lose."""
-    for number in (Ball(2), Dual.of(2)):
-        out = np.zeros(2)
-        with pytest.raises((TypeError, ValueError)):
-            out[0] = number
-    assert isinstance(np.exp(np.where(np.array([True, False]), 0, balls([1.0, 2.0])))[0], Ball)
-    assert isinstance(balls([1.0]) + np.ones(1), BallArray)
-
-
-def test_dual_numbers_differentiate() -> None:
-    """Sums, products, quotients, powers and constants of floats keep the slope exactly; comparisons see the value."""
-    x = Dual.of(3) + duals([0])[0]
-    x = Dual(x.value, x.value / 3)  # slope 1
-    assert ((x * x - 1) / (2 * x + 1) - 0.5).slope == (2 * 3 * 7 - 8 * 2) / Dual.of(49).value
-    assert (x**3).slope == 27
-    assert (2 / x).slope == -Dual.of(2).value / 9
-    assert max(x, Dual.of(2)) == x == 3
-    assert abs(-x).slope == 1
-    with pytest.raises(TypeError, match=r"rationals are raised to whole powers only: got 0.5"):
-        x**0.5
-
-
-def test_complex_steps_pass_through_what_has_branches() -> None:
-    """|x|, its sign, log(1 + x) and log(e^x + e^y) of a complex step have the derivative of the real function."""
-    step = 1j * 2.0**-100
-    x = stepped([-1e-30, 2.0]) + step
-    cases: tuple[tuple[Any, list[float]], ...] = (
-        (np.abs, [-1, 1]), (np.sign, [0, 0]), (np.log1p, [1, 1 / 3]), (lambda v: np.logaddexp(v, 0), [0.5, 1 / (1 + np.exp(-2))]))
-    for function, slopes in cases:
-        assert np.asarray(function(x)).imag / 2.0**-100 == pytest.approx(slopes)
-    with pytest.raises(NotAnalyticError, match="real part"):
-        np.real(x)

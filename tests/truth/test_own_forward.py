@@ -18,9 +18,7 @@ import torch
 from backproof.draw.probe import Probe
 from backproof.report.finding import Finding
 from backproof.report.report import Report
-from backproof.truth.differences import differences
 from backproof.truth.own_forward import OwnForward
-from backproof.truth.random_rounding import nudged
 from scipy import special
 
 Change = Callable[..., Any]
@@ -341,20 +339,3 @@ def test_the_command_its_reproduction_and_its_replay(tmp_path: Path) -> None:
     wrong = _call(*COMMAND, "check", "mine:cube", "--framework", "numpy", "--shape", "x", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "--shape: got 'x', expected the sizes of a shape, such as 3,4" in wrong.stderr
-
-
-def test_differences_that_diverge_are_known_as_such() -> None:
-    """At an infinite derivative no number is given; at a jump of the second derivative the error covers what is left."""
-    (_,), (error,) = differences(lambda t, _: np.sign(t) * np.sqrt(np.abs(t)), np.array([0.25]), 1e-16)
-    assert error == np.inf
-    (value,), (error,) = differences(lambda t, _: t + np.where(t > 0, t * t, 0), np.array([0.25]), 1e-16)
-    assert 0 < abs(value - 1) <= error
-
-
-def test_nudged_numbers_keep_what_is_special() -> None:
-    """Zeros, knees and ties stay; other numbers move, and upstream gradients one by one."""
-    a = np.array([0.0, 1.0, -6.0, 0.3, 0.3, -0.3])
-    moved = nudged(a, 0, 1e-3)
-    assert (moved[:3] == a[:3]).all()
-    assert moved[3] == moved[4] == -moved[5] != 0.3
-    assert len(set(nudged(a, 0, 1e-3, every=True)[3:])) == 3
