@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backproof.judge import certify
+from backproof.judge import certify, comparing
+from backproof.judge.certificate import Certificate
 from backproof.judge.rules import tensors
 from backproof.reference import library
 from backproof.reference.layer import REGISTRY, Layer, each_shape
@@ -168,10 +169,10 @@ def test_malformed_tensors_are_not_passed_by_parts(fault: str, benchmark: Any) -
     assert [c.verdict for c in certify.certify_layer(replace(step, **changed), FLOAT32)].count("error") == 1
 
 
-def judged(actual: Any, value: Any, bound: Any) -> certify.Certificate:
+def judged(actual: Any, value: Any, bound: Any) -> Certificate:
     ball = Rounded(np.asarray(value, dtype=np.float64), np.asarray(bound, dtype=np.float64), Arithmetic(FLOAT32))
     step = LayerTrace("0", REGISTRY["Identity"](), (), None, (), None, {}, {})
-    return certify.judge(step, "output", np.asarray(actual, dtype=np.float32), ball, FLOAT32)
+    return comparing.compare(step, "output", np.asarray(actual, dtype=np.float32), ball, FLOAT32)
 
 
 def same(a: float, b: float) -> bool:
@@ -218,7 +219,7 @@ def test_the_judge_says_the_same_by_its_shortcut(case: Any, monkeypatch: pytest.
     actual, value, bound, expected = case
     short = judged(actual, value, bound)
     assert (short.verdict, short.outside, short.inconclusive) == expected
-    monkeypatch.setattr(certify, "_agreement", lambda *_: None)
+    monkeypatch.setattr(comparing, "margin_of", lambda *_: None)
     full = judged(actual, value, bound)
     assert (full.verdict, full.outside, full.inconclusive, full.index) == (short.verdict, short.outside, short.inconclusive, short.index)
     assert same(short.excess, full.excess)
@@ -228,8 +229,8 @@ def test_the_judge_says_the_same_by_its_shortcut(case: Any, monkeypatch: pytest.
 def test_a_margin_known_before_stays_where_none_is_larger() -> None:
     """The shortcut hands a margin on, also where one ball serves several entries."""
     one = Rounded(np.broadcast_to(1.0, 2), np.broadcast_to(0.01, 2), Arithmetic(PRECISIONS["float64"]))
-    assert certify._agreement(np.array([1.0, 1.001]), one, 0.5) == 0.5
-    assert same(certify._agreement(np.array([1.0, 1.001]), one, 0.05), (1.001 - 1) / 0.01 / BOUND_SLACK)
+    assert comparing.margin_of(np.array([1.0, 1.001]), one, 0.5) == 0.5
+    assert same(comparing.margin_of(np.array([1.0, 1.001]), one, 0.05), (1.001 - 1) / 0.01 / BOUND_SLACK)
 
 
 def test_margins_are_taken_over_entries_known_to_half_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +240,6 @@ def test_margins_are_taken_over_entries_known_to_half_their_size(monkeypatch: py
     bound = np.where(np.abs(value) < 0.5, 0.6, 0.2)
     actual = value + bound * rng.uniform(-0.9, 0.9, value.shape) * np.where(np.abs(value) < 0.5, 1, 0.3)
     short = judged(actual, value, bound)
-    monkeypatch.setattr(certify, "_agreement", lambda *_: None)
+    monkeypatch.setattr(comparing, "margin_of", lambda *_: None)
     assert same(short.margin, judged(actual, value, bound).margin)
     assert 0.2 < short.margin < 0.3
