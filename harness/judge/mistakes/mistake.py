@@ -15,7 +15,7 @@ from backproof.reference.layer import Backward, Layer, Params
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["Faulty", "FaultyRule", "Mistake", "RunRule", "Tensors", "faulty"]
+__all__ = ["Faulty", "FaultyRule", "Mistake", "RunRule", "Tensors", "faulty", "with_gradients"]
 
 RunRule = Callable[[LayerTrace], dict[str, Array]]
 """What a layer's rule produces for a step, by tensor name, in some arithmetic."""
@@ -70,6 +70,15 @@ class Faulty(Layer):
 
     def forward(self, params: Params, *inputs: Array) -> tuple[Any, Backward]:
         return self.faulty_rule(self.layer, params, *inputs)
+
+
+def with_gradients(gradients: Callable[[Any, tuple[Array, ...], Any], Any]) -> FaultyRule:
+    """Return a layer's rule with other input gradients: of the layer, its inputs, and dy (a tuple where there are several)."""
+
+    def rule(layer: Any, params: Params, *inputs: Array) -> tuple[Any, Backward]:
+        return layer.forward(params, *inputs)[0], lambda *dys: (gradients(layer, inputs, dys if len(dys) > 1 else dys[0]), {})
+
+    return rule
 
 
 Tensors = Collection[str] | Callable[[LayerTrace], Collection[str]]

@@ -7,8 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from backproof.judge.mistakes.mistake import FaultyRule, Mistake, faulty
-from backproof.reference.layer import Backward, Params
+from backproof.judge.mistakes.mistake import FaultyRule, Mistake, faulty, with_gradients
 from backproof.reference.rounding import Array
 from backproof.reference.trace import LayerTrace
 from backproof.reference.wiring import Add, Concatenate, Flatten, Fork, Multiply, Reshape, Transpose
@@ -16,15 +15,6 @@ from backproof.reference.wiring import Add, Concatenate, Flatten, Fork, Multiply
 __all__ = ["MISTAKES"]
 
 Inputs = tuple[Array, ...]
-
-
-def _pulled(gradients: Callable[[Any, Inputs, Any], Any]) -> FaultyRule:
-    """Return the rule with other gradients: of the layer, its inputs, and dy (a tuple where there are several)."""
-
-    def rule(layer: Any, params: Params, *inputs: Array) -> tuple[Any, Backward]:
-        return layer.forward(params, *inputs)[0], lambda *dys: (gradients(layer, inputs, dys if len(dys) > 1 else dys[0]), {})
-
-    return rule
 
 
 # Another order of entries
@@ -75,7 +65,7 @@ def _parts(offset: Callable[[int, list[int]], int]) -> FaultyRule:
         parts = tuple(np.moveaxis(along[start : start + size], 0, layer.dim) for start, size in zip(starts, sizes, strict=True))
         return parts if len(parts) > 1 else parts[0]
 
-    return _pulled(gradients)
+    return with_gradients(gradients)
 
 
 def _several(step: LayerTrace) -> set[str]:
@@ -106,7 +96,7 @@ def _both(change: Callable[[Array, tuple[int, ...]], Array]) -> FaultyRule:
         uses = (dy * b, dy * a) if isinstance(layer, Multiply) else (dy, dy)
         return tuple(change(use, x.shape).reshape(full.shape) for use, x, full in zip(uses, (a, b), inputs, strict=True))
 
-    return _pulled(gradients)
+    return with_gradients(gradients)
 
 
 def _spread_axes(dy: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -150,16 +140,17 @@ def _product(layer: Multiply, inputs: Inputs, dy: Array) -> Any:
 
 MISTAKES: tuple[Mistake, ...] = (
     faulty("reshape-column-major", "{tensor} takes the entries of dy in column-major order: the forward pass laid them out row by row",
-           (Flatten, Reshape), ("dx",), _pulled(_column_major)),
+           (Flatten, Reshape), ("dx",), with_gradients(_column_major)),
     faulty("reshape-batch-last", "{tensor} takes dy for (entries, batch): it is not reshaped example by example",
-           (Flatten, Reshape), ("dx",), _pulled(_batch_last)),
+           (Flatten, Reshape), ("dx",), with_gradients(_batch_last)),
     faulty("reshape-one-too-far", "{tensor} is a view of dy that starts one entry too late", (Flatten, Reshape), ("dx",),
-           _pulled(_one_too_far)),
-    faulty("transpose-not-undone", "{tensor} is dy under the shape of x, not transposed back", Transpose, ("dx",), _pulled(_reshaped)),
+           with_gradients(_one_too_far)),
+    faulty("transpose-not-undone", "{tensor} is dy under the shape of x, not transposed back", Transpose, ("dx",),
+           with_gradients(_reshaped)),
     faulty("transpose-other-axes", "{tensor} moves one axis past the others where two axes should change places", Transpose, ("dx",),
-           _pulled(_cycled)),
+           with_gradients(_cycled)),
     faulty("transpose-rotated", "{tensor} is dy rotated by a quarter turn, not transposed: one axis runs backwards", Transpose, ("dx",),
-           _pulled(_rotated)),
+           with_gradients(_rotated)),
     faulty("concat-parts-swapped", "{tensor} is cut out of dy as if the inputs lay in reverse order", Concatenate, _several,
            _parts(lambda i, sizes: sum(sizes[i + 1 :]))),
     faulty("concat-offset-wrong", "{tensor} starts at i times its own size: the inputs before it have other sizes", Concatenate,
@@ -167,22 +158,22 @@ MISTAKES: tuple[Mistake, ...] = (
     faulty("concat-offset-missing", "{tensor} is cut out at the start of dy: the offset of its part is missing", Concatenate, _but_first,
            _parts(lambda i, sizes: 0)),
     faulty("concat-first-part-only", "{tensor} is zero: only the first part of dy is handed back", Concatenate, _but_first,
-           _pulled(_first_part_only)),
+           with_gradients(_first_part_only)),
     faulty("broadcast-first-only", "{tensor} is the gradient of the first use: the sum over what the input was spread to is missing",
            (Add, Multiply), _spread, _both(_first_use)),
     faulty("broadcast-averaged", "{tensor} is the mean over what the input was spread to, not the sum", (Add, Multiply), _spread,
            _both(_mean_of_uses)),
-    faulty("add-second-forgotten", "{tensor} is zero: dy goes to the first summand alone", Add, ("db",), _pulled(_second_forgotten)),
+    faulty("add-second-forgotten", "{tensor} is zero: dy goes to the first summand alone", Add, ("db",), with_gradients(_second_forgotten)),
     faulty("multiply-own-factor", "{tensor} is dy times the input itself, not times the other factor", Multiply, _whole,
-           _pulled(_own_factor)),
+           with_gradients(_own_factor)),
     faulty("multiply-factor-missing", "{tensor} lacks the other factor, as if the layer were a sum", Multiply, ("da", "db"),
-           _pulled(_no_factor)),
+           with_gradients(_no_factor)),
     faulty("multiply-by-product", "{tensor} is dy times y = a b: its own factor is still in the product", Multiply, ("da", "db"),
-           _pulled(_product)),
+           with_gradients(_product)),
     faulty("fork-last-use-only", "{tensor} is the gradient of the last use: each use overwrites the one before", Fork, _forked,
-           _pulled(lambda layer, inputs, dys: dys[-1])),
+           with_gradients(lambda layer, inputs, dys: dys[-1])),
     faulty("fork-first-use-only", "{tensor} is the gradient of the first use: the others are forgotten", Fork, _forked,
-           _pulled(lambda layer, inputs, dys: dys[0])),
+           with_gradients(lambda layer, inputs, dys: dys[0])),
     faulty("fork-averaged", "{tensor} is the mean of the gradients of all uses, not their sum", Fork, _forked,
-           _pulled(lambda layer, inputs, dys: sum(dys[1:], dys[0]) / len(dys))),
+           with_gradients(lambda layer, inputs, dys: sum(dys[1:], dys[0]) / len(dys))),
 )
