@@ -13,7 +13,8 @@ import tomlkit
 from backproof.compare.comparison import Diff, compare
 from backproof.compare.rules import END_TO_END, FACTOR, HALF
 from backproof.compare.summary import Row, Seen, Side, Subject
-from backproof.report.reading import Count, Verdict, checked, read_bytes
+from backproof.report.reading import checked, read_bytes
+from backproof.report.schema import Count, Verdict
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 

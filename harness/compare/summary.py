@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import exp, isfinite
 from typing import Any, NamedTuple
 
-from backproof.report.finding import SEVERITY
+from backproof.judge.verdicts import SEVERITY
 
 __all__ = ["Row", "Seen", "Side", "Subject", "subject_of"]
 

@@ -5,24 +5,46 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any
 
-import numpy as np
 from backproof.adapters import lowering
 from backproof.draw.probe import Probe
 from backproof.judge.certificate import Certificate
 from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.judgement import Judgement
-from backproof.judge.verdicts import SEVERITY, VERDICTS
+from backproof.judge.verdicts import VERDICTS
 from backproof.reference.case import Case
 from backproof.reference.layer import describe
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace
+from backproof.report.schema import COUNT, FLAG, NUMBER, TEXT, VERDICT, Count, Form, Record, number, record_of
 
-__all__ = ["SEVERITY", "VERDICTS", "Finding", "number"]
+__all__ = ["FINDING", "Finding"]
 
-NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
+VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
+
+
+def _described(case: Case | Probe | None) -> dict[str, Any] | None:
+    return case.describe() if case is not None else None
+
+
+def _built(data: Any) -> Case | Probe | None:
+    """Return the case or probe that was described; a probe has a condition."""
+    return None if data is None else (Probe if "condition" in data else Case).build(data)
+
+
+_DIAGNOSIS = Record.of({f.name: replace(TEXT, needed=f.name != "condition") for f in fields(Diagnosis)})  # older files have no condition
+_ENTRIES = Record.of({"outside": COUNT, "total": COUNT})
+
+INDEX = Form(list[Count], write=list, restore=lambda index: tuple(map(int, index)))
+ENTRIES = Form(_ENTRIES.accepts("Entries"), write=lambda entries: dict(zip(_ENTRIES.fields, entries, strict=True)),
+               restore=lambda data: tuple(_ENTRIES.restore(data).values()))
+DIAGNOSIS = Form(_DIAGNOSIS.accepts("Diagnosis"), write=_DIAGNOSIS.describe,
+                 restore=lambda data: Diagnosis(**{name: str(text) for name, text in data.items()}))
+DIGITS = replace(NUMBER, write=lambda digits: number(round(digits, 1)), name="digits_lost")
+OPTIONS = Form(dict[str, Any], write=dict, restore=dict)
+CASE = Form(dict[str, Any] | None, write=_described, restore=_built)
 
 
 @dataclass(frozen=True)
@@ -34,25 +56,25 @@ class Finding:
     name and source of the function that gave the numbers, where it is ours: who writes the report need not have loaded the framework.
     """
 
-    adapter: str
-    precision: str
-    layer: str
-    path: str
-    tensor: str
-    verdict: str
-    excess: float
-    entries: tuple[int, int]
-    index: tuple[int, ...]
-    actual: float
-    expected: float
-    bound: float
-    diagnosis: Diagnosis
-    case: Case | Probe | None
-    count: int = 1
-    digits: float = 0.0
-    known: str = ""
-    suspects_reference: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Annotated[str, TEXT]
+    precision: Annotated[str, TEXT]
+    layer: Annotated[str, TEXT]
+    path: Annotated[str, TEXT]
+    tensor: Annotated[str, TEXT]
+    verdict: Annotated[str, VERDICT]
+    excess: Annotated[float, NUMBER]
+    entries: Annotated[tuple[int, int], ENTRIES]
+    index: Annotated[tuple[int, ...], INDEX]
+    actual: Annotated[float, NUMBER]
+    expected: Annotated[float, NUMBER]
+    bound: Annotated[float, NUMBER]
+    diagnosis: Annotated[Diagnosis, DIAGNOSIS]
+    case: Annotated[Case | Probe | None, CASE]
+    count: Annotated[int, COUNT] = 1
+    digits: Annotated[float, DIGITS] = 0.0
+    known: Annotated[str, TEXT] = ""
+    suspects_reference: Annotated[bool, FLAG] = False
+    options: Annotated[Mapping[str, Any], OPTIONS] = field(default_factory=dict)
     lowering: tuple[str, str] = field(default=("", ""), repr=False, compare=False)
     step: LayerTrace | None = field(default=None, repr=False, compare=False)
     certificate: Certificate | None = field(default=None, repr=False, compare=False)
@@ -65,7 +87,7 @@ class Finding:
     @property
     def cause(self) -> str:
         """What was raised, without its numbers, by which findings of no tensor are told apart; empty for the others."""
-        return "" if self.tensor else NUMBER.sub("#", self.diagnosis.sentence)
+        return "" if self.tensor else VARYING.sub("#", self.diagnosis.sentence)
 
     @property
     def title(self) -> str:
@@ -94,35 +116,14 @@ class Finding:
         if data.get("verdict") not in VERDICTS:
             raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
         try:
-            case = None if data["case"] is None else (Probe if "condition" in data["case"] else Case).build(data["case"])
-            names = ("adapter", "precision", "layer", "path", "tensor", "verdict", "known")
-            texts: dict[str, Any] = {name: str(data[name]) for name in names}
-            numbers: dict[str, Any] = {name: float(data[name]) for name in ("excess", "actual", "expected", "bound")}
-            return cls(
-                **texts, **numbers, entries=(int(data["entries"]["outside"]), int(data["entries"]["total"])),
-                index=tuple(map(int, data["index"])), diagnosis=Diagnosis(**{name: str(said) for name, said in data["diagnosis"].items()}),
-                case=case, count=int(data["count"]), digits=float(data["digits_lost"]),
-                suspects_reference=bool(data["suspects_reference"]), options=dict(data["options"]),
-            )
-        except (KeyError, TypeError, OverflowError) as error:
+            return cls(**FINDING.restore(data))
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"a finding lacks a field or has a value of a wrong type: {error}") from error
 
     def describe(self) -> dict[str, Any]:
         """Return the finding as JSON-ready data; a number that is not finite becomes a string."""
-        return {
-            "adapter": self.adapter, "precision": self.precision, "layer": self.layer, "path": self.path, "tensor": self.tensor,
-            "verdict": self.verdict, "excess": number(self.excess), "entries": {"outside": self.entries[0], "total": self.entries[1]},
-            "index": list(self.index), "actual": number(self.actual), "expected": number(self.expected), "bound": number(self.bound),
-            "diagnosis": {"code": self.diagnosis.code, "sentence": self.diagnosis.sentence, "equation": self.diagnosis.equation,
-                          "condition": self.diagnosis.condition},
-            "count": self.count, "digits_lost": number(round(self.digits, 1)), "known": self.known,
-            "suspects_reference": self.suspects_reference,
-            "options": dict(self.options),
-            "case": self.case.describe() if self.case is not None else None,
-        }
+        return FINDING.describe(self)
 
 
-def number(value: float) -> float | str:
-    """Return a number that JSON can hold: `inf` and `nan` are written as strings."""
-    value = float(value)
-    return value if np.isfinite(value) else str(value)
+FINDING = record_of(Finding, last=("case",))
+"""What a finding.json holds."""

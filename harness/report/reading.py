@@ -2,130 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any
 
-from backproof.judge.verdicts import VERDICTS
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticCustomError, from_json
-from typing_extensions import TypedDict
+from backproof.report.results import REPORT
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
-__all__ = ["LARGEST", "OPEN", "Count", "checked", "read_bytes", "read_json", "read_report_file"]
+__all__ = ["LARGEST", "checked", "read_bytes", "read_json", "read_report_file"]
 
 LARGEST = 64 * 2**20  # bytes; a report is far below
-
-
-def _number(value: Any) -> Any:
-    """Accept what `finding.number` writes."""
-    if isinstance(value, str) and value in {"inf", "-inf", "nan"}:
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023 and math.isfinite(value):
-        return value
-    raise PydanticCustomError("number", "Input should be a number, 'inf', '-inf' or 'nan'")
-
-
-Number = Annotated[Any, AfterValidator(_number)]
-Count = Annotated[int, Field(ge=0, le=2**63)]
-Verdict = Literal[*VERDICTS]  # type: ignore[valid-type]  # mypy reads no table
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-OPEN = ConfigDict(strict=True, extra="allow")  # a later version may say more
-
-
-@with_config(OPEN)
-class _Entries(TypedDict):
-    outside: Count
-    total: Count
-
-
-@with_config(OPEN)
-class _Diagnosis(TypedDict):
-    code: str
-    sentence: str
-    equation: str
-    condition: NotRequired[str]
-
-
-@with_config(OPEN)
-class _Finding(TypedDict):
-    adapter: str
-    precision: str
-    layer: str
-    path: str
-    tensor: str
-    verdict: Verdict
-    excess: Number
-    entries: _Entries
-    index: list[Count]
-    actual: Number
-    expected: Number
-    bound: Number
-    diagnosis: _Diagnosis
-    count: Count
-    digits_lost: Number
-    known: str
-    suspects_reference: bool
-    options: dict[str, Any]
-    case: dict[str, Any] | None
-
-
-@with_config(OPEN)
-class _Tally(TypedDict):
-    adapter: str
-    precision: str
-    layer: str
-    tensor: str
-    compared: Count
-    conventions: Count
-    inconclusive: Count
-    outside: Count
-    margin: Number
-
-
-@with_config(OPEN)
-class _SelfTest(TypedDict):
-    planted: Count
-    caught: Count
-    blamed: Count
-    hidden: Count
-    missed: list[str]
-    by_mistake: dict[str, Count]
-
-
-@with_config(OPEN)
-class _Options(TypedDict):
-    adapters: list[str]
-    precisions: list[str]
-    cases: NotRequired[Count | None]
-    seed: NotRequired[Count]
-    layers: NotRequired[list[str] | None]
-    draws_per_network: NotRequired[Annotated[int, Field(ge=1, le=2**63)]]
-
-
-@with_config(OPEN)
-class _Report(TypedDict):
-    schema: Literal[1]
-    ok: bool
-    verdict: Verdict
-    interrupted: bool
-    cases: Count
-    compared: Count
-    margin: Number
-    options: _Options
-    findings: list[_Finding]
-    known: list[_Finding]
-    conventions: list[_Finding]
-    stale: list[str]
-    skipped: dict[str, Count]
-    self_test: _SelfTest
-    tallies: list[_Tally]
-    coverage: dict[str, dict[str, Count]]
-    seconds: dict[str, Finite]
-    environment: dict[str, str]
 
 
 def read_report_file(path: Path) -> dict[str, Any]:
@@ -135,7 +24,7 @@ def read_report_file(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _schema() -> TypeAdapter[Any]:
-    return TypeAdapter(_Report)
+    return TypeAdapter(REPORT.accepts("Report"))
 
 
 def read_json(path: Path) -> Any:

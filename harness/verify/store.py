@@ -7,14 +7,16 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from backproof.reference.case import Case
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
-from backproof.report.reading import OPEN, Count, checked
-from backproof.report.results import Tally
+from backproof.report.reading import checked
+from backproof.report.results import KEY, RUN, SELF_TEST, TALLY, Tally
+from backproof.report.schema import COUNT, OPEN, Count, Record
 from pydantic import TypeAdapter, with_config
 from typing_extensions import TypedDict
 
@@ -22,38 +24,32 @@ __all__ = ["Examined", "Store", "summary"]
 
 SCHEMA = 1
 APPLICATION = 0x6270726F  # "bpro", in the header of the file
-TABLES = """
+COUNTED, PLANTED = TALLY.names(COUNT), SELF_TEST.names(COUNT)
+
+
+def _columns(names: Iterable[str]) -> str:
+    """Return the definitions of columns: names of a key are texts, of a tally counts and margins."""
+    return ", ".join(f"{name} {'TEXT' if name in KEY else 'INTEGER' if name in COUNTED else 'REAL'} NOT NULL" for name in names)
+
+
+TABLES = f"""
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE structures (number INTEGER PRIMARY KEY, network TEXT NOT NULL, batch INTEGER NOT NULL);
 CREATE TABLE cases (number INTEGER PRIMARY KEY, structure INTEGER NOT NULL, seed INTEGER NOT NULL, regime TEXT NOT NULL);
-CREATE TABLE tallies (
-    number INTEGER PRIMARY KEY, adapter TEXT NOT NULL, precision TEXT NOT NULL, layer TEXT NOT NULL, tensor TEXT NOT NULL,
-    compared INTEGER NOT NULL, conventions INTEGER NOT NULL, inconclusive INTEGER NOT NULL, outside INTEGER NOT NULL, margin REAL NOT NULL,
-    UNIQUE (adapter, precision, layer, tensor)
-);
+CREATE TABLE tallies (number INTEGER PRIMARY KEY, {_columns(KEY)}, {_columns(TALLY.fields)}, UNIQUE ({', '.join(KEY)}));
 CREATE TABLE certificates (
-    number INTEGER PRIMARY KEY, "case" INTEGER NOT NULL, tally INTEGER NOT NULL, compared INTEGER NOT NULL,
-    conventions INTEGER NOT NULL, inconclusive INTEGER NOT NULL, outside INTEGER NOT NULL, margin REAL NOT NULL
+    number INTEGER PRIMARY KEY, "case" INTEGER NOT NULL, tally INTEGER NOT NULL, {_columns(TALLY.fields)}
 );
 CREATE TABLE counts (kind TEXT NOT NULL, name TEXT NOT NULL, count NUMERIC NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE findings (key TEXT PRIMARY KEY, finding TEXT NOT NULL, count INTEGER NOT NULL, smallest INTEGER NOT NULL) WITHOUT ROWID;
 """
-ADD_TALLY = """
-INSERT INTO tallies VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-    compared = compared + excluded.compared, conventions = conventions + excluded.conventions,
-    inconclusive = inconclusive + excluded.inconclusive, outside = outside + excluded.outside, margin = max(margin, excluded.margin)
-RETURNING number
-"""
-SELF_TEST = ("planted", "caught", "blamed", "hidden")
-
-
-@with_config(OPEN)
-class _Options(TypedDict):
-    adapters: list[str]
-    precisions: list[str]
-    cases: Count | None
-    seed: Count
-    layers: list[str] | None
+MERGED = ", ".join(f"{name} = {name} + excluded.{name}" if name in COUNTED else f"{name} = max({name}, excluded.{name})"
+                   for name in TALLY.fields)
+PLACES = ", ".join("?" * len(TALLY.fields))
+ADD_TALLY = (f"INSERT INTO tallies VALUES (NULL, {', '.join('?' * len(KEY))}, {PLACES}) "  # noqa: S608  (names of our own columns)
+             f"ON CONFLICT DO UPDATE SET {MERGED} RETURNING number")
+ADD_CERTIFICATE = f"INSERT INTO certificates VALUES (NULL, ?, ?, {PLACES})"  # noqa: S608  (question marks)
+OPTIONS = Record.of({name: replace(RUN.fields[name][1], needed=True) for name in ("adapters", "precisions", "cases", "seed", "layers")})
 
 
 @with_config(OPEN)
@@ -71,7 +67,7 @@ class _Drawing(TypedDict):
 
 
 FACTS: dict[str, TypeAdapter[Any]] = {
-    "options": TypeAdapter(_Options), "environment": TypeAdapter(dict[str, str]), "drawing": TypeAdapter(_Drawing),
+    "options": TypeAdapter(OPTIONS.accepts("Options")), "environment": TypeAdapter(dict[str, str]), "drawing": TypeAdapter(_Drawing),
     "made of": TypeAdapter(dict[str, Any]),
 }
 """What may be kept by name."""
@@ -178,8 +174,7 @@ class Store:
         connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?)",
                                [(first_case + n, number, case.seed, case.regime) for n, case in enumerate(cases)])
         numbers = {key: self._add_tally(connection, key, tally) for key, tally in part.tallies.items()}
-        connection.executemany("INSERT INTO certificates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-                               [(first_case + n, numbers[key], *counts) for n, key, counts in part.certificates])
+        connection.executemany(ADD_CERTIFICATE, [(first_case + n, numbers[key], *counts) for n, key, counts in part.certificates])
         connection.executemany("INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
                                _counts(part))
         for found, finding in part.found.items():
@@ -218,8 +213,7 @@ class Store:
         with self._said():
             for row in self.connection.execute("SELECT * FROM tallies"):
                 adapter, precision, layer, tensor = map(str, row[1:5])
-                compared, conventions, inconclusive, outside = map(int, row[5:9])
-                ledger.tallies[adapter, precision, layer, tensor] = Tally(compared, conventions, inconclusive, outside, float(row[9]))
+                ledger.tallies[adapter, precision, layer, tensor] = Tally(**TALLY.restore(dict(zip(TALLY.fields, row[5:], strict=True))))
             for kind, name, count in self.connection.execute("SELECT kind, name, count FROM counts"):
                 _restore(ledger, str(kind), str(name), count)
             ledger.cases = int(self.connection.execute("SELECT count(*) FROM cases").fetchone()[0])
@@ -232,7 +226,7 @@ def _counts(part: Ledger) -> list[tuple[str, str, float]]:
     test = part.self_test
     counters: dict[str, Mapping[str, float]] = {
         **{f"coverage: {what}": counts for what, counts in part.coverage.items()}, "skipped": part.skipped, "reached": part.reached,
-        "met": part.met, "self-test": {name: getattr(test, name) for name in SELF_TEST}, "mistakes": test.by_mistake,
+        "met": part.met, "self-test": {name: getattr(test, name) for name in PLANTED}, "mistakes": test.by_mistake,
         "missed": Counter(test.missed), "seconds": part.seconds,
     }
     return [(kind, name, count) for kind, counter in counters.items() for name, count in counter.items()]
@@ -246,7 +240,7 @@ def _restore(ledger: Ledger, kind: str, name: str, count: float) -> None:
     elif kind == "seconds":
         ledger.seconds[name] = float(count)
     elif kind == "self-test":
-        setattr(ledger.self_test, SELF_TEST[SELF_TEST.index(name)], int(count))
+        setattr(ledger.self_test, PLANTED[PLANTED.index(name)], int(count))
     elif kind == "missed":
         ledger.self_test.missed += [name] * int(count)
     else:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from backproof.compare.baseline import baseline_of, read_baseline, text_of
 from backproof.compare.reading import read_report
+from backproof.judge.verdicts import VERDICTS
 from backproof.report import reading
-from backproof.report.finding import VERDICTS
 from backproof.report.folders import keep, newest
 from backproof.report.report import Report
 from backproof.verify.replay import load_case
