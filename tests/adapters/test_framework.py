@@ -61,8 +61,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=folder,
-                          env={**os.environ, "PYTHONPATH": str(folder)})
+                          env={**os.environ, "PYTHONPATH": path})
 
 
 def said(folder: Path, code: str) -> list[str]:
