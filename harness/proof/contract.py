@@ -18,14 +18,14 @@ BATCHES = (3, 1, 0)
 
 
 def breaches(setting: Setting, seed: int) -> Iterator[str]:
-    """Yield a sentence for every promise that the rule breaks; where it does not run at all, that is the one."""
+    """Yield a sentence for every promise that the rule breaks; for a rule that does not run, the one that says so."""
     yield from _announcements(setting)
     for batch in BATCHES:
         point = setting.draw(batch=batch, seed=seed)
         for dtype in (np.float64, np.float32):
-            found = list(_run(setting, point.lifted(partial(np.asarray, dtype=dtype)), f"batch {batch}, {dtype.__name__}", dtype))
-            yield from found
-            if found:
+            sentences = list(_run(setting, point.lifted(partial(np.asarray, dtype=dtype)), f"batch {batch}, {dtype.__name__}", dtype))
+            yield from sentences
+            if sentences:
                 return  # what is wrong with one batch and dtype is wrong with the next
 
 
@@ -45,8 +45,8 @@ def _run(setting: Setting, point: Point, where: str, dtype: Any) -> Iterator[str
     """Run forward and backward once and yield what is wrong with the answers."""
     layer, kept = setting.layer, point.copied()
     try:
-        y, backward = _heard(lambda: layer.forward(point.params, *point.inputs))
-        answer = _heard(lambda: backward(*point.dys))
+        y, backward = _without_warnings(lambda: layer.forward(point.params, *point.inputs))
+        answer = _without_warnings(lambda: backward(*point.dys))
     except ShapeError:
         if point.dys[0].shape[0]:
             raise
@@ -82,11 +82,11 @@ def _answers(setting: Setting, y: Any, answer: Any) -> Iterator[str]:
         yield f"backward returns a wrong number of input gradients: got {len(_each(answer[0]))}, expected {len(inputs)}"
 
 
-def _tensors(setting: Setting, found: dict[str, Any], batch: int, dtype: Any) -> Iterator[str]:
+def _tensors(setting: Setting, answers: dict[str, Any], batch: int, dtype: Any) -> Iterator[str]:
     """Yield what is wrong with names, shapes and dtypes."""
     expected = setting.expected(batch)
-    for tensor in found.keys() | expected.keys():
-        value = found.get(tensor)
+    for tensor in answers.keys() | expected.keys():
+        value = answers.get(tensor)
         if tensor not in expected and value is not None:
             yield f"{tensor} is too many: got {type(value).__name__}, expected no gradient, since it is of an index or of no parameter"
         elif tensor in expected and value is None:
@@ -95,8 +95,8 @@ def _tensors(setting: Setting, found: dict[str, Any], batch: int, dtype: Any) ->
             yield from _tensor(tensor, value, expected[tensor], dtype)
 
 
-def _heard(call: Callable[[], Any]) -> Any:
-    """Return what a call returns; a warning is raised."""
+def _without_warnings(call: Callable[[], Any]) -> Any:
+    """Return what a call returns; raise the warnings that it gives."""
     with warnings.catch_warnings(), np.errstate(all="warn", under="ignore"):
         warnings.simplefilter("error")
         return call()

@@ -143,14 +143,14 @@ def sprinkled(point: Point, seed: int) -> Point:
 def _one_sided(setting: Setting, point: Point, direction: Mapping[int | str, Any]) -> tuple[Any, Any, Any] | None:
     """Return the smaller and the larger one-sided slope and what each may be off by; None where there is none."""
     here = Ball.of(setting.pairing(point))
-    found = []
+    slopes = []
     for side in (1, -1):
         wide, narrow = (_quotient(setting, point, direction, side * width, here) for width in (WIDTH, WIDTH / 2))
         error = (2 * abs(wide - narrow)).abs_upper()
         if not error <= (1 + abs(narrow)).abs_lower() * 2.0**-50:  # a jump, or a slope without bound; also NaN
             return None
-        found.append((narrow, error))
-    (a, a_error), (b, b_error) = found
+        slopes.append((narrow, error))
+    (a, a_error), (b, b_error) = slopes
     return (a, b, a_error + b_error) if float(a) <= float(b) else (b, a, a_error + b_error)
 
 

@@ -65,8 +65,8 @@ def prove(layer: Layer, *shapes: Shape, seed: int = 7) -> Proof:
     if shapes:
         return _proved(Setting(layer, tuple(tuple(shape) for shape in shapes)), seed)
     proof = Proof(layer, (), ("no input shapes are known: got none that output_shape accepts, expected prove(layer, *shapes)",))
-    for number, found in enumerate(fitting(layer)):
-        tried = _proved(Setting(layer, found), seed)
+    for number, some_shapes in enumerate(fitting(layer)):
+        tried = _proved(Setting(layer, some_shapes), seed)
         if tried.methods.get("complex step") != _UNRUN:
             return tried
         proof = proof if number else tried
@@ -107,10 +107,10 @@ def _runs(setting: Setting, seed: int) -> bool:
 
 def _applied(method: Callable[[Setting, int], Outcome], setting: Setting, seed: int, total: Outcome) -> str:
     try:
-        found = method(setting, seed)
+        outcome = method(setting, seed)
     except NotApplicableError as error:
         return f"{NOT_APPLICABLE}: {error}"
     except Exception as error:  # noqa: BLE001  (a rule need not run on every kind of number)
         return f"{NOT_APPLICABLE}: the rule raises {said(error)}"
-    total.add(found)
-    return FAILED if found.sentences else PASSED
+    total.add(outcome)
+    return FAILED if outcome.sentences else PASSED

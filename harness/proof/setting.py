@@ -110,8 +110,8 @@ class Setting:
 
         def gradients(*dys: Array) -> dict[str, Array]:
             dx, dparams = backward(*dys)
-            found = zip(self.layer.input_names, dx if isinstance(dx, tuple) else (dx,), strict=True)
-            return {f"d{name}": value for name, value in (*found, *dparams.items()) if value is not None}
+            dinputs = zip(self.layer.input_names, dx if isinstance(dx, tuple) else (dx,), strict=True)
+            return {f"d{name}": value for name, value in (*dinputs, *dparams.items()) if value is not None}
 
         return y if isinstance(y, tuple) else (y,), gradients
 
@@ -166,12 +166,12 @@ def fitting(layer: Layer) -> Iterator[tuple[Shape, ...]]:
         examples = list(type(layer).examples())
     except Exception:  # noqa: BLE001  (a class whose options have no default has no example of its own)
         examples = []
-    own = [tuple(shapes) for example, *shapes in examples]
+    of_examples = [tuple(shapes) for example, *shapes in examples]
     equal = [tuple(shapes) for example, *shapes in examples if example == layer]
     same = [(shape,) * len(layer.input_names) for shape in SHAPES]
     pairs = product(SHAPES, repeat=2) if len(layer.input_names) == 2 else ()
     seen: set[Any] = set()
-    for shapes in (*equal, *own, *same, *pairs):
+    for shapes in (*equal, *of_examples, *same, *pairs):
         if shapes in seen:
             continue
         seen.add(shapes)

@@ -1,16 +1,17 @@
-"""The truth about a candidate for which there is no layer: the derivative of its own forward, as the rule of a stand-in layer.
+"""The layer that stands for a function without a rule: its backward rule is the derivative of the function's own forward.
 
-Truth           `pairing.py` finds it: complex step, autodiff of the forward without its own backward, or extrapolated differences.
-Forward         It is taken as right: what it should compute is written nowhere. In another layout, mode or precision its outputs are
-                compared with those of a plain call in float64.
-Bound           No rule, so no rigorous bound on what rounding does to the gradient: it is measured. The candidate runs again, in the
-                precision it is judged in, on numbers that are off in their last places, by up to 16 roundings, which is what
-                `reference/rounding.py` grants an elementary function (random rounding: Vignes, *A stochastic arithmetic for reliable
-                scientific computation*, 1993; Parker, *Monte Carlo Arithmetic*, 1997). What a tensor moves by, the most over 8 draws and
-                its entries, times 4, covers how ill-conditioned it is and, as each run rounds anew, what the candidate's own operations
-                and kernels lose. To it comes the truth's own error, 16 roundings of the tensor's largest number, and 4 of the products that
-                it may be made of, the upstream gradient times two numbers (of dy (1 - tanh^2) nothing else is left where tanh is 1). The
-                moves count up to half of the precision's digits: what moves by more is no number of any use, and is judged.
+Truth           `pairing.py` finds the derivative: by complex step, by autodiff of the forward without the backward that the function
+                defines, or by extrapolated differences.
+Forward         The forward is taken as right, since what it should compute is written nowhere. In another layout, mode or precision its
+                outputs are compared with those of a plain call in float64.
+Bound           There is no rule, so no rigorous bound on what rounding does to a gradient; the bound is measured (`measurement.py`). The
+                function runs again, in the precision in which it is judged, on inputs that are perturbed by up to 16 roundings, which is
+                what `reference/rounding` grants an elementary function. The largest change of a tensor, over 8 draws and all entries,
+                times 4, covers how ill-conditioned it is, and what the function's own operations and kernels lose, as each run rounds
+                anew. Three terms are added: the error of the truth, 16 roundings of the tensor's largest number, and 4 roundings of the
+                products that it may be made of, the upstream gradient times two numbers. (Of dy (1 - tanh^2) nothing but these products is
+                left where tanh is 1.) The changes count up to half of the precision's digits: a gradient that changes by more is no
+                number of any use, and is judged.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from backproof.wording import said
 
 __all__ = ["DRAWN", "OwnForward"]
 
-DRAWN = 48  # entries of a call whose shapes are not given: most truths take a run of the forward for each
-UNDERFLOWS = 64  # of numbers that a sum may be made of
-KEPT = 8  # calls whose truth is kept: a probe asks for it several times
+DRAWN = 48  # the most entries of a call whose shapes were not given: most truths take a run of the forward for each entry
+UNDERFLOWS = 64  # underflows that a sum may be made of
+KEPT = 8  # recent calls whose truth is kept: a probe asks for it several times
 
 
 @dataclass(frozen=True)
 class OwnForward(Layer):
-    """The candidate's own forward, with its derivative as the backward rule; `sizes` are the shapes of its parameters."""
+    """The candidate's own forward, with its derivative as the backward rule.
+
+    `inputs` are the names of its inputs, `sizes` the shapes of its parameters by name, `outputs` is the number of its outputs.
+    """
 
     inputs: tuple[str, ...] = ("x",)
     sizes: tuple[tuple[str, Shape], ...] = ()
@@ -88,11 +92,11 @@ class OwnForward(Layer):
             for y in ys:
                 if y[:1] != (batch,):
                     raise ValueError(f"its output has shape {y} for a batch of {batch}, expected the batch as the first axis")
-        found, other = (tuple(y[1:] for y in ys) for ys in batched)
-        if found != other:
+        shapes_of_2, shapes_of_3 = (tuple(y[1:] for y in ys) for ys in batched)
+        if shapes_of_2 != shapes_of_3:
             raise ValueError(f"its output has shape {batched[0][0]} for a batch of 2 and {batched[1][0]} for one of 3, expected the batch "
                              "as the first axis alone")
-        return found if len(found) > 1 else found[0]
+        return shapes_of_2 if len(shapes_of_2) > 1 else shapes_of_2[0]
 
     def entries(self, shapes: tuple[Shape, ...], batch: int) -> int:
         """Return how many numbers a call has derivatives by."""
@@ -143,7 +147,7 @@ class OwnForward(Layer):
                   for n, value in enumerate(first.outputs))
 
         def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:
-            arithmetic.ties += 1  # where this is one is looked at when a gradient is outside
+            arithmetic.ties += 1  # so that a gradient outside its bound is compared again with the hull at kinks
             balls = _gradients(measured_call(tuple(dy.value for dy in dys)), arithmetic)
             dx = tuple(balls[i] for i in range(len(arrays)))
             return (dx if len(dx) > 1 else dx[0]), {name: balls[name] for name in numbers}
@@ -226,5 +230,5 @@ def _largest(arrays: Iterable[np.ndarray]) -> float:
 
 
 def _product(arrays: Iterable[np.ndarray]) -> float:
-    """Return how large the products may be that a gradient is made of: of two numbers above 1, from two arrays."""
+    """Return how large the products may be that a gradient is made of: the product of the two largest numbers of different arrays."""
     return math.prod(sorted((max(1.0, _largest((a,))) for a in arrays), reverse=True)[:2])

@@ -34,7 +34,7 @@ CONTRACTIONS = {np.dot, np.inner, np.vdot, np.einsum}
 
 @contextmanager
 def errors(draw: int, size: float) -> Iterator[None]:
-    """Let the operations of noisy arrays have the errors of a draw, of a size relative to their results."""
+    """Give the operations of noisy arrays, within the block, random errors of a size relative to their results; `draw` seeds them."""
     token = _NOISE.set((draw, size))
     try:
         yield
@@ -43,7 +43,10 @@ def errors(draw: int, size: float) -> Iterator[None]:
 
 
 def drawn(x: np.ndarray, draw: int) -> np.ndarray:
-    """Return numbers in [-1, 1) that depend on |x| and the draw alone: what is computed twice gets the same error, and ties stay ties."""
+    """Return random numbers in [-1, 1) that depend on |x| and `draw` alone.
+
+    So what is computed twice gets the same error, and ties stay ties.
+    """
     bits = np.abs(np.asarray(x, dtype=np.float64)).reshape(-1).view(np.uint64)
     with np.errstate(over="ignore"):
         bits = bits + np.uint64((draw + 1) * 0x9E3779B97F4A7C15 % 2**64)  # splitmix64 (Steele, Lea, Flood 2014)
@@ -67,7 +70,10 @@ def nudged(a: np.ndarray, draw: int, size: float, *, every: bool = False) -> np.
 
 
 def disturbed(value: np.ndarray, magnitude: Any = None) -> Any:
-    """Return an array, each of its parts off by a random part of a magnitude, which is its own where none is given."""
+    """Return an array whose entries are off by a random part of a magnitude, or of their own where none is given.
+
+    Real and imaginary parts are off by parts of their own.
+    """
     draw, size = _NOISE.get()
     if value.dtype.kind == "c":
         parts = (None, None) if magnitude is None else (np.real(magnitude), np.imag(magnitude))
@@ -82,7 +88,7 @@ def _parts(x: Any) -> Any:
 
 
 def _magnitude(ufunc: Any, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Return what the rounding of a result is relative to, None where that is the result."""
+    """Return the magnitudes to which the rounding of a result is relative, None where these are those of the result."""
     options = {k: v for k, v in options.items() if k != "out"}
     if ufunc is np.add and method in {"reduce", "accumulate", "reduceat"}:
         return getattr(ufunc, method)(_parts(inputs[0]), *inputs[1:], **options)
@@ -111,7 +117,7 @@ class _Traced(Lifted):
 
 
 class Noisy(_Traced):
-    """An array of which every operation has a random error."""
+    """An array whose every operation has a random error."""
 
     kind = "f"
 
@@ -140,7 +146,7 @@ class Noisy(_Traced):
 
 
 class Step(_Traced, Stepped):
-    """A complex step; a number that is turned into a float, as by `return float(cost)`, is remembered whole."""
+    """A complex step that survives float(): the last number turned into a float, as by `return float(cost)`, is kept whole in `last`."""
 
     last: ClassVar[complex | None] = None
 
@@ -150,7 +156,7 @@ class Step(_Traced, Stepped):
 
 
 class NoisyStep(Noisy, Step):
-    """A complex step of which every operation has a random error."""
+    """A complex step whose every operation has a random error."""
 
     kind = "c"
 

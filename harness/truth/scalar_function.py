@@ -181,14 +181,14 @@ class ScalarFunction(ABC):
 
     def sides(self, groups: Iterable[Sequence[Any]], pairs: int) -> list[Vector]:
         """Return directions from which the point is approached: of the arrays of each group at once, then random ones, each both ways."""
-        found = []
+        one_way = []
         for group in filter(len, groups):
             by = np.zeros(self.z.size)
             for key in group:
                 by[self.slices[key]] = 1.0
-            found.append(by)
-        found += [self.rng.standard_normal(self.z.size) for _ in range(pairs)]
-        return [sign * by for by in found for sign in (1.0, -1.0)]
+            one_way.append(by)
+        one_way += [self.rng.standard_normal(self.z.size) for _ in range(pairs)]
+        return [sign * by for by in one_way for sign in (1.0, -1.0)]
 
     def limit(self, derivatives: Derivatives, side: Vector, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
         """Return what derivatives tend to as the point is approached from a side, extrapolated from two points, and their errors."""
