@@ -211,11 +211,11 @@ def replay_command(path: Path, adapters: tuple[str, ...]) -> None:
 @click.option("--print", "only_print", is_flag=True, help="Print the path and open nothing.")
 def show(folder: Path, only_print: bool) -> None:
     """Open the newest report at or below FOLDER (default: reports) in a browser."""
-    from backproof.report.show import newest, opened  # noqa: PLC0415
+    from backproof.report.show import newest_page, open_page  # noqa: PLC0415
 
-    page = newest(folder)
+    page = newest_page(folder)
     click.echo(page)
-    if not only_print and not opened(page):
+    if not only_print and not open_page(page):
         click.echo("no browser to open it with: open the file by hand", err=True)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NotRequired
 import tomlkit
 from backproof.compare.comparison import Diff, compare
 from backproof.compare.rules import END_TO_END, FACTOR, HALF
-from backproof.compare.summary import Row, Seen, Side, Subject
+from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
 from backproof.report.reading import checked, read_bytes
 from backproof.report.schema import Count, Verdict
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
@@ -75,11 +75,11 @@ def read_baseline(path: Path) -> dict[str, Any]:
         data = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as TOML: {error}") from error
-    found = checked(_schema(), data, path)
-    for name in found["margins"]:
+    baseline: dict[str, Any] = checked(_schema(), data, path)
+    for name in baseline["margins"]:
         if not all(name.rpartition(" ")):
             raise ValueError(f"{path}: margins.{name!r}: expected an adapter and a precision, such as 'torch float64'")
-    return found
+    return baseline
 
 
 def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -87,18 +87,18 @@ def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = No
 
     Raises ValueError for a report that compared nothing.
     """
-    side = Side.of(report, "the report")
+    side = RunSummary.of(report, "the report")
     if not side.counted:
         raise ValueError("the report compared nothing, so that a baseline of it would expect nothing")
     reasons = {_identity(entry): entry["why"] for entry in _entries(before) if "why" in entry}
     kinds: dict[str, list[dict[str, Any]]] = {"finding": [], "convention": []}
-    for subject, by_verdict in sorted(side.seen.items()):
+    for key, by_verdict in sorted(side.seen.items()):
         for verdict, seen in sorted(by_verdict.items()):
             if seen.kind == "known":
                 continue
-            entry: dict[str, Any] = {"adapter": subject.adapter, "layer": subject.layer, "tensor": subject.tensor, "verdict": verdict}
+            entry: dict[str, Any] = {"adapter": key.adapter, "layer": key.layer, "tensor": key.tensor, "verdict": verdict}
             entry["code"] = seen.code
-            entry |= ({"about": subject.about} if subject.about else {}) | ({"digits": seen.digits} if seen.digits else {})
+            entry |= ({"about": key.about} if key.about else {}) | ({"digits": seen.digits} if seen.digits else {})
             entry |= {"why": reasons[_identity(entry)]} if _identity(entry) in reasons else {}
             kinds[seen.kind].append(entry)
     margins: dict[str, dict[str, dict[str, float]]] = {}
@@ -135,10 +135,10 @@ def text_of(baseline: Mapping[str, Any]) -> str:
 
 
 def _lines(entries: list[dict[str, Any]]) -> Any:
-    found = tomlkit.array()
+    lines = tomlkit.array()
     for entry in entries:
-        found.append(_inline(entry))
-    return found.multiline(multiline=True)
+        lines.append(_inline(entry))
+    return lines.multiline(multiline=True)
 
 
 def _inline(entry: Mapping[str, Any]) -> Any:
@@ -154,34 +154,34 @@ def compare_with_baseline(report: Mapping[str, Any], baseline: Mapping[str, Any]
         adapter, _, precision = place.rpartition(" ")
         counted |= {Row(adapter, precision, layer, tensor): (None, margin)
                     for layer, tensors in layers.items() for tensor, margin in tensors.items()}
-    seen: dict[Subject, dict[str, Seen]] = {}
+    seen: dict[FindingKey, dict[str, Evidence]] = {}
     for kind, name in (("finding", "findings"), ("convention", "conventions")):
         for entry in baseline[name]:
-            subject = Subject(entry["adapter"], entry["layer"], entry["tensor"], entry.get("about", ""))
-            seen.setdefault(subject, {})[entry["verdict"]] = Seen(entry["verdict"], kind, entry["code"], entry.get("why", ""),
+            key = FindingKey(entry["adapter"], entry["layer"], entry["tensor"], entry.get("about", ""))
+            seen.setdefault(key, {})[entry["verdict"]] = Evidence(entry["verdict"], kind, entry["code"], entry.get("why", ""),
                                                                   digits=entry.get("digits", 0.0))
     sampling = {"cases": run["cases"], "seed": run.get("seed"), "layers": tuple(run.get("layers", ())), "draws": run["draws"],
                 "like": run.get("like")}
-    old = Side("the baseline", str(source), tuple(run["adapters"]), tuple(run["precisions"]), sampling["layers"], run["cases"], sampling,
-               run["draws"], seen=seen, counted=counted, versions=baseline["versions"])
-    return compare(old, _beside(Side.of(report, "this run"), old))
+    old = RunSummary("the baseline", str(source), tuple(run["adapters"]), tuple(run["precisions"]), sampling["layers"], run["cases"],
+                     sampling, run["draws"], seen=seen, counted=counted, versions=baseline["versions"])
+    return compare(old, _beside(RunSummary.of(report, "this run"), old))
 
 
-def _beside(new: Side, baseline: Side) -> Side:
-    """Return a side without what no baseline speaks of: known discrepancies, unless they were accepted as findings, and the machine."""
-    seen = {subject: kept for subject, by_verdict in new.seen.items()
-            if (kept := {v: one for v, one in by_verdict.items() if one.kind != "known" or v in baseline.seen.get(subject, {})})}
+def _beside(new: RunSummary, baseline: RunSummary) -> RunSummary:
+    """Return a summary without what no baseline speaks of: known discrepancies, unless they were accepted as findings, and the machine."""
+    seen = {key: kept for key, by_verdict in new.seen.items()
+            if (kept := {v: shown for v, shown in by_verdict.items() if shown.kind != "known" or v in baseline.seen.get(key, {})})}
     versions = {name: version for name, version in new.versions.items() if name in VERSIONS}
     return replace(new, seen=seen, stale=(), versions=versions)
 
 
 def accepted(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
     """Say line by line what a baseline accepts that the one before did not, and what it drops; small moves of margins have no line."""
-    had, has = ({_identity(e): e for e in _entries(one)} for one in (before, after))
+    had, has = ({_identity(e): e for e in _entries(baseline)} for baseline in (before, after))
     said = [f"{what} {_sentence(here[key])}" for what, here, there in (("accepts", has, had), ("drops", had, has))
             for key in here if key not in there]
-    old, new = ({(place, layer, tensor): margin for place, layers in (one["margins"] if one else {}).items()
-                 for layer, tensors in layers.items() for tensor, margin in tensors.items()} for one in (before, after))
+    old, new = ({(place, layer, tensor): margin for place, layers in (baseline["margins"] if baseline else {}).items()
+                 for layer, tensors in layers.items() for tensor, margin in tensors.items()} for baseline in (before, after))
     if before is not None:
         said += [f"no longer expects {layer} {tensor} on {place}" for place, layer, tensor in old if (place, layer, tensor) not in new]
         said += [f"accepts a margin of {has:.2g}, before {had:.2g}: {layer} {tensor} on {place}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backproof.compare.rules import WEIGHTS, Line, coverage, findings, margins, rest
-from backproof.compare.summary import Side
+from backproof.compare.summary import RunSummary
 
 __all__ = ["Diff", "compare", "compare_reports"]
 
@@ -17,10 +17,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Diff:
-    """What became of one side in another: the lines, the heaviest first; what the runs did otherwise, and versions that differ."""
+    """What became of one run in another: the lines, the heaviest first; what the runs did otherwise, and versions that differ."""
 
-    old: Side
-    new: Side
+    old: RunSummary
+    new: RunSummary
     lines: tuple[Line, ...]
     runs: tuple[str, ...]
     versions: Mapping[str, tuple[str, str]]
@@ -50,15 +50,15 @@ class Diff:
 
 def compare_reports(old: Mapping[str, Any], new: Mapping[str, Any], sources: tuple[str | Path, str | Path] = ("", "")) -> Diff:
     """Compare the data of two reports."""
-    return compare(Side.of(old, "OLD", str(sources[0])), Side.of(new, "NEW", str(sources[1])))
+    return compare(RunSummary.of(old, "OLD", str(sources[0])), RunSummary.of(new, "NEW", str(sources[1])))
 
 
-def compare(old: Side, new: Side) -> Diff:
-    """Compare two sides.
+def compare(old: RunSummary, new: RunSummary) -> Diff:
+    """Compare the summaries of two runs.
 
     A finding is the same where adapter, layer, tensor and verdict are. Its seed, case, excess, count, precision and diagnosis and the
-    version of the framework are evidence. Where both sides drew the same cases every difference is one; otherwise what chance
-    explains is only noted.
+    version of the framework are evidence. Where both runs drew the same cases no difference is chance; otherwise what
+    chance explains is only noted.
     """
     order = tuple(WEIGHTS)
     lines = [*findings(old, new), *rest(old, new), *coverage(old, new), *margins(old, new)]
@@ -67,7 +67,7 @@ def compare(old: Side, new: Side) -> Diff:
     return Diff(old, new, tuple(sorted(lines, key=lambda line: order.index(line.weight))), tuple(_runs(old, new)), versions)
 
 
-def _runs(old: Side, new: Side) -> Iterator[str]:
+def _runs(old: RunSummary, new: RunSummary) -> Iterator[str]:
     """Say what was asked of the two runs that is not the same."""
     for here, there in ((old, new), (new, old)):
         for what in ("adapters", "precisions"):

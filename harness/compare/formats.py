@@ -54,8 +54,8 @@ TEMPLATES.filters["md"] = markdown
 
 def _groups(diff: Diff) -> list[tuple[str, str, tuple[Line, ...], int]]:
     """Return the lines to show of each weight, and how many more there are."""
-    found = [(weight, meaning, diff.of(weight)) for weight, meaning in WEIGHTS.items()]
-    return [(weight, meaning, lines[: LINES[weight]], max(len(lines) - LINES[weight], 0)) for weight, meaning, lines in found if lines]
+    groups = [(weight, meaning, diff.of(weight)) for weight, meaning in WEIGHTS.items()]
+    return [(weight, meaning, lines[: LINES[weight]], max(len(lines) - LINES[weight], 0)) for weight, meaning, lines in groups if lines]
 
 
 def _parts(diff: Diff) -> list[RenderableType]:

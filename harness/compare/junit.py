@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from backproof.compare.summary import Subject, subject_of
+from backproof.compare.summary import FindingKey, finding_key
+from backproof.report.finding import times
 from backproof.report.terminal import printable
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
@@ -16,11 +17,11 @@ RUN = "the run"
 Finding = Mapping[str, Any]
 
 
-def junit(report: Mapping[str, Any], accepted: frozenset[tuple[Subject, str]] = frozenset()) -> str:
+def junit(report: Mapping[str, Any], accepted: frozenset[tuple[FindingKey, str]] = frozenset()) -> str:
     """Return the JUnit XML of a report's data.
 
     A suite is an adapter, a test a layer in a precision; it fails with each unexplained finding. What is known, a convention, or
-    `accepted` (subject and verdict) does not fail and stands in the test's output. Findings of no layer, such as exceptions, and what the
+    `accepted` (its key and verdict) does not fail and stands in the test's output. Findings of no layer, such as exceptions, and what the
     run says of itself are tests of the name `the run`. Times of single tests are not known; the run's own is that of its suite.
     """
     page = JUnitXml("backproof")
@@ -53,20 +54,20 @@ def _by_test(report: Mapping[str, Any], tests: set[tuple[str, str, str]]) -> dic
             outside.setdefault((t["adapter"], t["layer"], t["tensor"]), []).append(t["precision"])
     told = [f for name in ("findings", "known", "conventions") for f in report[name]]
     many = Counter((f["adapter"], f["layer"], f["tensor"]) for f in told if f["verdict"] != "convention")
-    found: dict[tuple[str, str, str], list[Finding]] = {}
+    by_test: dict[tuple[str, str, str], list[Finding]] = {}
     for f in told:
         what = (f["adapter"], f["layer"], f["tensor"])
         for precision in {f["precision"], *(outside.get(what, ()) if many[what] == 1 else ())}:
             place = (f["adapter"], precision, f["layer"])
-            found.setdefault(place if place in tests else (*place[:2], RUN), []).append(f)
-    return found
+            by_test.setdefault(place if place in tests else (*place[:2], RUN), []).append(f)
+    return by_test
 
 
 def _test(place: tuple[str, str, str], tallies: list[Mapping[str, Any]], told: list[Finding],
-          accepted: frozenset[tuple[Subject, str]]) -> TestCase:
+          accepted: frozenset[tuple[FindingKey, str]]) -> TestCase:
     adapter, precision, layer = map(printable, place)
     case = TestCase(layer, f"backproof.{adapter}.{precision}")
-    failing = [f for f in told if f["verdict"] != "convention" and not f["known"] and (subject_of(f), f["verdict"]) not in accepted]
+    failing = [f for f in told if f["verdict"] != "convention" and not f["known"] and (finding_key(f), f["verdict"]) not in accepted]
     case.result = [_failure(f) for f in failing]
     judged = sum(t["compared"] - t["inconclusive"] for t in tallies)
     if tallies and not judged and not failing:
@@ -93,7 +94,7 @@ def _text(finding: Finding) -> str:
     """Return what a finding says, for people."""
     index, entries, diagnosis = "".join(f"[{i}]" for i in finding["index"]), finding["entries"], finding["diagnosis"]
     where = f"{finding['layer']} {finding['tensor']} on {finding['adapter']} in {finding['precision']}"
-    lines = [f"{finding['verdict']}: {where}, seen {finding['count']:,} times"]
+    lines = [f"{finding['verdict']}: {where}, seen {times(finding['count'])}"]
     if finding["tensor"] and entries["total"]:
         lines += [f"{entries['outside']:,} of {entries['total']:,} entries outside; worst {finding['tensor']}{index}",
                   f"  actual    {finding['actual']}", f"  expected  {finding['expected']} +- {finding['bound']}",

@@ -11,7 +11,7 @@ from backproof.compare.baseline import compare_with_baseline, read_baseline
 from backproof.compare.formats import as_markdown, as_text
 from backproof.compare.github import commands, running_there, summarise
 from backproof.compare.junit import junit
-from backproof.compare.summary import Subject
+from backproof.compare.summary import FindingKey
 
 __all__ = ["Conclusion"]
 
@@ -45,10 +45,10 @@ class Conclusion:
             return bool(report["ok"])
         return not (diff.worse or (self.strict and diff.of("warning")))
 
-    def _accepted(self) -> frozenset[tuple[Subject, str]]:
-        """Return subject and verdict of what the baseline accepts."""
+    def _accepted(self) -> frozenset[tuple[FindingKey, str]]:
+        """Return the key and verdict of each finding that the baseline accepts."""
         entries = self.baseline["findings"] if self.baseline is not None else []
-        return frozenset((Subject(e["adapter"], e["layer"], e["tensor"], e.get("about", "")), e["verdict"]) for e in entries)
+        return frozenset((FindingKey(e["adapter"], e["layer"], e["tensor"], e.get("about", "")), e["verdict"]) for e in entries)
 
 
 def _probe(path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backproof.compare.summary import Row, Seen, Side, Subject
+from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
+from backproof.report.finding import times
 
 __all__ = ["END_TO_END", "FACTOR", "HALF", "WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
 
@@ -32,7 +33,7 @@ class Line:
     weight: str
     kind: str
     change: str
-    about: Subject | Row | str
+    about: FindingKey | Row | str
     sentence: str
     old: Mapping[str, Any] | None = None
     new: Mapping[str, Any] | None = None
@@ -44,85 +45,85 @@ class Line:
                 "old": self.old, "new": self.new}
 
 
-def findings(old: Side, new: Side) -> Iterator[Line]:
-    """Compare the verdicts on each subject. One that went while another came is one thing, judged otherwise now."""
-    for subject in sorted({**old.seen, **new.seen}):
-        had, has = old.seen.get(subject, {}), new.seen.get(subject, {})
+def findings(old: RunSummary, new: RunSummary) -> Iterator[Line]:
+    """Compare the verdicts on each key. A verdict that went while another came is one difference: the tensor is judged otherwise now."""
+    for key in sorted({**old.seen, **new.seen}):
+        had, has = old.seen.get(key, {}), new.seen.get(key, {})
         gone, came = _worst_first(had, has), _worst_first(has, had)
         if gone and came:
-            yield _judged_otherwise(subject, had[gone.pop(0)], has[came.pop(0)])
+            yield _judged_otherwise(key, had[gone.pop(0)], has[came.pop(0)])
         for verdict in came:
-            yield _new(subject, has[verdict], old, new)
+            yield _new(key, has[verdict], old, new)
         for verdict in gone:
-            yield _gone(subject, had[verdict], old, new)
+            yield _gone(key, had[verdict], old, new)
         for verdict in sorted(had.keys() & has.keys()):
-            yield from _same(subject, had[verdict], has[verdict], paired=new.paired(old))
+            yield from _same(key, had[verdict], has[verdict], paired=new.paired(old))
 
 
-def _worst_first(these: Mapping[str, Seen], others: Mapping[str, Seen]) -> list[str]:
+def _worst_first(these: Mapping[str, Evidence], others: Mapping[str, Evidence]) -> list[str]:
     return sorted(these.keys() - others.keys(), key=lambda verdict: these[verdict].severity)
 
 
-def _judged_otherwise(subject: Subject, had: Seen, has: Seen) -> Line:
+def _judged_otherwise(key: FindingKey, had: Evidence, has: Evidence) -> Line:
     weight = "note" if has.kind == had.kind == "known" else "better" if has.severity > had.severity else "worse"
     if has.kind != "finding" and weight == "worse":
         weight = "note"
-    return _line(weight, "changed", subject, f"was {_state(had)}; is {_state(has)}", had, has)
+    return _line(weight, "changed", key, f"was {_state(had)}; is {_state(has)}", had, has)
 
 
-def _new(subject: Subject, has: Seen, old: Side, new: Side) -> Line:
+def _new(key: FindingKey, has: Evidence, old: RunSummary, new: RunSummary) -> Line:
     if has.kind == "finding":
-        unseen = "" if old.judged(subject) else f"; {old.name} did not compare it"
-        return _line("worse", "new", subject, f"{_state(has)}{unseen}", None, has)
-    why = _why_only_here(subject, has, new, old)
+        unseen = "" if old.judged(key) else f"; {old.name} did not compare it"
+        return _line("worse", "new", key, f"{_state(has)}{unseen}", None, has)
+    why = _why_only_here(key, has, new, old)
     weight = "warning" if has.kind == "convention" and not why else "note"
-    return _line(weight, "new", subject, f"{_state(has)}{why}", None, has)
+    return _line(weight, "new", key, f"{_state(has)}{why}", None, has)
 
 
-def _gone(subject: Subject, had: Seen, old: Side, new: Side) -> Line:
-    why = _why_only_here(subject, had, old, new)
-    if not new.judged(subject):
+def _gone(key: FindingKey, had: Evidence, old: RunSummary, new: RunSummary) -> Line:
+    why = _why_only_here(key, had, old, new)
+    if not new.judged(key):
         weight = "note"
     elif had.kind == "finding":
         weight = "better"
     else:
         weight = "warning" if had.kind == "convention" and not why else "note"
-    return _line(weight, "gone", subject, f"was {_state(had)}{why}", had, None)
+    return _line(weight, "gone", key, f"was {_state(had)}{why}", had, None)
 
 
-def _why_only_here(subject: Subject, one: Seen, here: Side, there: Side) -> str:
-    """Say, where it is so, that the other side could not show a subject, or may have missed it by chance."""
-    if not there.judged(subject):
+def _why_only_here(key: FindingKey, evidence: Evidence, here: RunSummary, there: RunSummary) -> str:
+    """Say, where it is so, that the other run could not show a finding, or may have missed it by chance."""
+    if not there.judged(key):
         return f"; {there.name} did not compare it"
-    if there.may_miss(here, one.count / max(len(here.precisions), 1)):
-        return f"; met {one.count:,} time{'s' if one.count != 1 else ''} in {here.cases:,} cases: {there.name} may have missed it by chance"
+    if there.may_miss(here, evidence.count / max(len(here.precisions), 1)):
+        return f"; met {times(evidence.count)} in {here.cases:,} cases: {there.name} may have missed it by chance"
     return ""
 
 
-def _same(subject: Subject, had: Seen, has: Seen, *, paired: bool) -> Iterator[Line]:
+def _same(key: FindingKey, had: Evidence, has: Evidence, *, paired: bool) -> Iterator[Line]:
     if had.kind != has.kind:
         weight, change = ("worse", "unexplained") if has.kind == "finding" else ("better", "explained")
-        yield _line(weight, change, subject, f"was {_state(had)}; is {_state(has)}", had, has)
+        yield _line(weight, change, key, f"was {_state(had)}; is {_state(has)}", had, has)
     elif had.code != has.code and has.kind == "finding":
         sentence = f"{has.verdict}, and the diagnosis was {had.code}, is {has.code}: {has.sentence}"
-        yield _line("warning", "diagnosis", subject, sentence, had, has)
+        yield _line("warning", "diagnosis", key, sentence, had, has)
     elif paired and has.kind == "finding" and has.digits >= had.digits + DIGITS:
-        yield _line("warning", "digits", subject, f"{has.verdict}, and {has.digits:.1f} digits are lost, {had.digits:.1f} before", had, has)
+        yield _line("warning", "digits", key, f"{has.verdict}, and {has.digits:.1f} digits are lost, {had.digits:.1f} before", had, has)
 
 
-def _line(weight: str, change: str, subject: Subject, sentence: str, had: Seen | None, has: Seen | None) -> Line:
-    kind = min((one for one in (had, has) if one is not None), key=lambda one: one.severity).kind
-    before, after = (one.describe() if one else None for one in (had, has))
-    return Line(weight, kind, change, subject, sentence, before, after)
+def _line(weight: str, change: str, key: FindingKey, sentence: str, had: Evidence | None, has: Evidence | None) -> Line:
+    kind = min((evidence for evidence in (had, has) if evidence is not None), key=lambda evidence: evidence.severity).kind
+    before, after = (evidence.describe() if evidence else None for evidence in (had, has))
+    return Line(weight, kind, change, key, sentence, before, after)
 
 
-def _state(one: Seen) -> str:
-    if one.kind == "finding":
-        return f"{one.verdict} [{one.code}] {one.sentence}".rstrip()
-    return f"known as {one.verdict}" if one.kind == "known" else "a convention (a valid subgradient, not the reference's own)"
+def _state(evidence: Evidence) -> str:
+    if evidence.kind == "finding":
+        return f"{evidence.verdict} [{evidence.code}] {evidence.sentence}".rstrip()
+    return f"known as {evidence.verdict}" if evidence.kind == "known" else "a convention (a valid subgradient, not the reference's own)"
 
 
-def coverage(old: Side, new: Side) -> Iterator[Line]:
+def coverage(old: RunSummary, new: RunSummary) -> Iterator[Line]:
     """Compare what was looked at. What the options of the new side leave out is no loss; what chance explains is only counted."""
     if not new.counted:
         yield Line("worse", "coverage", "lost", "everything", f"{new.name} compared nothing")
@@ -138,7 +139,7 @@ def coverage(old: Side, new: Side) -> Iterator[Line]:
         yield Line("note", "coverage", "lost", "what is rare", sentence)
 
 
-def _fewer(asked: Sequence[Row], old: Side, new: Side) -> Iterator[Line]:
+def _fewer(asked: Sequence[Row], old: RunSummary, new: RunSummary) -> Iterator[Line]:
     """Yield the tensors of which less than half of the entries is judged now."""
     for row in asked:
         had, has = old.counted[row][0], new.counted.get(row, (None, 0.0))[0]
@@ -146,7 +147,7 @@ def _fewer(asked: Sequence[Row], old: Side, new: Side) -> Iterator[Line]:
             yield Line("worse", "coverage", "shrunk", row, f"{has:,} entries were judged, {had:,} in {old.name}")
 
 
-def _lost(asked: Sequence[Row], old: Side, new: Side) -> Generator[Line, None, int]:
+def _lost(asked: Sequence[Row], old: RunSummary, new: RunSummary) -> Generator[Line, None, int]:
     """Yield the layers and tensors that are not compared any more; return how many more there are that chance explains."""
     layers, rare = {row[:3] for row in new.counted}, 0
     for adapter, precision, layer, *tensor in dict.fromkeys(row[:3] if row[:3] not in layers else row[:] for row in asked
@@ -160,7 +161,7 @@ def _lost(asked: Sequence[Row], old: Side, new: Side) -> Generator[Line, None, i
     return rare
 
 
-def _not_reached(old: Side, new: Side) -> Generator[Line, None, int]:
+def _not_reached(old: RunSummary, new: RunSummary) -> Generator[Line, None, int]:
     """Yield the regimes and conditions that are not reached any more; return how many more there are that chance explains."""
     rare = 0
     for kind in sorted(old.met.keys() & new.met.keys() - {"layers"}):
@@ -173,7 +174,7 @@ def _not_reached(old: Side, new: Side) -> Generator[Line, None, int]:
     return rare
 
 
-def margins(old: Side, new: Side) -> Iterator[Line]:
+def margins(old: RunSummary, new: RunSummary) -> Iterator[Line]:
     """Return the margins that came to half of the bound or more and grew fourfold; on other cases that is chance, and noted."""
     for row in sorted(old.counted.keys() & new.counted.keys()):
         (_, had), (entries, has) = old.counted[row], new.counted[row]
@@ -184,12 +185,13 @@ def margins(old: Side, new: Side) -> Iterator[Line]:
         yield Line(weight, "margin", "moved", row, sentence, {"margin": had}, {"margin": has})
 
 
-def _failing(side: Side, row: Row) -> set[str]:
+def _failing(side: RunSummary, row: Row) -> set[str]:
     """Return the verdicts on a tensor whose entries agree in part; the margin is that of the others."""
-    return {v for v, one in side.seen.get(Subject(row.adapter, row.layer, row.tensor), {}).items() if one.kind != "convention"}
+    evidence = side.seen.get(FindingKey(row.adapter, row.layer, row.tensor), {})
+    return {verdict for verdict, shown in evidence.items() if shown.kind != "convention"}
 
 
-def rest(old: Side, new: Side) -> Iterator[Line]:
+def rest(old: RunSummary, new: RunSummary) -> Iterator[Line]:
     """Compare what a run says of itself: planted mistakes that were missed, known discrepancies that matched nothing."""
     for sentence in new.missed:
         if sentence not in old.missed:

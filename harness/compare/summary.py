@@ -1,4 +1,4 @@
-"""One side of a comparison: what a report says, keyed by what stays the same from run to run, with the evidence beside it."""
+"""Summary of one run, indexed for comparison: its findings and counts by what stays the same from run to run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from backproof.judge.verdicts import SEVERITY
 
-__all__ = ["Row", "Seen", "Side", "Subject", "subject_of"]
+__all__ = ["Evidence", "FindingKey", "Row", "RunSummary", "finding_key"]
 
 VARYING = re.compile(r"0x[0-9a-f]+|[\[(]?\d[\d.,\s]*[\])]?", re.IGNORECASE)
 """Addresses, sizes and shapes in the message of an exception."""
@@ -19,8 +19,8 @@ REPEATS = 8  # how often a drawn network may hold one layer
 UNLIKELY = 0.01  # that the comparison of two samples says something where nothing changed
 
 
-class Subject(NamedTuple):
-    """What a finding speaks of. An exception belongs to no tensor: `about` is its message, without what varies from case to case."""
+class FindingKey(NamedTuple):
+    """What a finding is about. An exception belongs to no tensor: `about` is its message, without what varies from case to case."""
 
     adapter: str
     layer: str
@@ -32,7 +32,7 @@ class Subject(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is counted by itself: a tensor of a layer on an adapter in a precision."""
+    """What a tally counts: the entries of one tensor of a layer, on an adapter, in a precision."""
 
     adapter: str
     precision: str
@@ -44,8 +44,8 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One verdict on a subject and its evidence. `kind` is `finding`, or where it is explained `known` or `convention`."""
+class Evidence:
+    """One verdict on a tensor, and what speaks for it. `kind` is `finding`, or where it is explained `known` or `convention`."""
 
     verdict: str
     kind: str
@@ -67,8 +67,8 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Side:
-    """What a report or a baseline says; sentences call it by its `name`.
+class RunSummary:
+    """Summary of a report or a baseline, indexed for comparison; sentences call it by its `name`.
 
     `counted` has how many entries of a row were judged and the largest excess that agreed, `met` how often each regime and layer was
     reached; a baseline knows neither the entries nor what was met. `sampling` says which cases were drawn.
@@ -83,7 +83,7 @@ class Side:
     sampling: Mapping[str, Any]
     draws: int = 1
     interrupted: bool = False
-    seen: Mapping[Subject, Mapping[str, Seen]] = field(default_factory=dict)
+    seen: Mapping[FindingKey, Mapping[str, Evidence]] = field(default_factory=dict)
     counted: Mapping[Row, tuple[int | None, float]] = field(default_factory=dict)
     met: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Side:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, report: Mapping[str, Any], name: str, source: str = "") -> Side:
+    def of(cls, report: Mapping[str, Any], name: str, source: str = "") -> RunSummary:
         """Take what is compared from the data of a report."""
         options = report["options"]
         layers, draws = tuple(options.get("layers") or ()), options.get("draws_per_network") or 1
@@ -102,17 +102,17 @@ class Side:
             stale=tuple(report["stale"]), missed=tuple(report["self_test"]["missed"]), versions=report["environment"],
         )
 
-    def judged(self, subject: Subject) -> bool:
-        """Say whether anything was compared that could have shown a subject."""
-        if not subject.tensor:  # an exception may come of any network
-            return any(row.adapter == subject.adapter for row in self.counted)
-        return any((row.adapter, row.layer, row.tensor) == subject[:3] for row in self.counted)
+    def judged(self, key: FindingKey) -> bool:
+        """Say whether anything was compared that could have shown a finding of this key."""
+        if not key.tensor:  # an exception may come of any network
+            return any(row.adapter == key.adapter for row in self.counted)
+        return any((row.adapter, row.layer, row.tensor) == key[:3] for row in self.counted)
 
-    def paired(self, other: Side) -> bool:
-        """Say whether both drew the same cases: then every difference is one, and none is chance."""
+    def paired(self, other: RunSummary) -> bool:
+        """Say whether both runs drew the same cases: then no difference is chance."""
         return self.sampling == other.sampling and not (self.interrupted or other.interrupted)
 
-    def may_miss(self, other: Side, times: float, asked: int = 1) -> bool:
+    def may_miss(self, other: RunSummary, times: float, asked: int = 1) -> bool:
         """Say whether what the other side met so many times in each precision may be missing here by chance.
 
         The draws through one network meet the same layers, and one layer may stand there several times, so that networks are what
@@ -125,15 +125,15 @@ class Side:
         return exp(-expected) * asked > UNLIKELY
 
 
-def _seen(report: Mapping[str, Any]) -> dict[Subject, dict[str, Seen]]:
-    """Return the findings by subject and verdict; where one of them is unexplained, it stands for the explained ones."""
-    found: dict[Subject, dict[str, Seen]] = {}
+def _seen(report: Mapping[str, Any]) -> dict[FindingKey, dict[str, Evidence]]:
+    """Return the findings by key and verdict; where some are unexplained, one of those stands for all."""
+    evidence: dict[FindingKey, dict[str, Evidence]] = {}
     for kind, name in (("finding", "findings"), ("known", "known"), ("convention", "conventions")):
         for f in report[name]:
             code, sentence = f["diagnosis"]["code"], f["diagnosis"]["sentence"]
-            one = Seen(f["verdict"], kind, code, f["known"] or sentence, f["precision"], f["excess"], f["count"], _digits(f))
-            found.setdefault(subject_of(f), {}).setdefault(one.verdict, one)
-    return found
+            shown = Evidence(f["verdict"], kind, code, f["known"] or sentence, f["precision"], f["excess"], f["count"], _digits(f))
+            evidence.setdefault(finding_key(f), {}).setdefault(shown.verdict, shown)
+    return evidence
 
 
 def _digits(finding: Mapping[str, Any]) -> float:
@@ -142,11 +142,11 @@ def _digits(finding: Mapping[str, Any]) -> float:
     return lost if finding["verdict"] == "imprecise" and isfinite(lost) else 0.0
 
 
-def subject_of(finding: Mapping[str, Any]) -> Subject:
-    """Return what a finding of a report's data speaks of."""
+def finding_key(finding: Mapping[str, Any]) -> FindingKey:
+    """Return the key of a finding in a report's data."""
     raised = not finding["tensor"] and finding["verdict"] == "error"
     about = " ".join(VARYING.sub("#", finding["diagnosis"]["sentence"]).split()) if raised else ""
-    return Subject(finding["adapter"], finding["layer"], finding["tensor"], about)
+    return FindingKey(finding["adapter"], finding["layer"], finding["tensor"], about)
 
 
 def _counted(tallies: list[dict[str, Any]]) -> dict[Row, tuple[int | None, float]]:

@@ -27,9 +27,9 @@ class Coverage:
 
     def count(self, network: Network) -> None:
         """Count a structure that was drawn."""
-        found = layers_of(network)
-        self.layers.update({type(layer).__name__ for layer in found})
-        self.options.update({option for layer in found for option in options_of(layer)})
+        layers = layers_of(network)
+        self.layers.update({type(layer).__name__ for layer in layers})
+        self.options.update({option for layer in layers for option in options_of(layer)})
 
     def rarest(self, names: Sequence[str], count: int) -> list[str]:
         """Return the layers or heads of these names whose next draw is likeliest to show what no draw has shown.

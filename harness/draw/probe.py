@@ -134,9 +134,9 @@ def _call(probe: Probe) -> Call:
         dy = store(upstreams(rng, layer.loss_shape(z_shape)), precision)
         return _along(probe, Call(arrays, (True, False), {}, (), (dy,), head=True, **options))
     graph = Graph.of([("layer", layer)], dict(zip(layer.input_names, probe.shapes, strict=True)))
-    found = {wire.removeprefix("layer."): store(a, precision) for wire, a in
+    params = {wire.removeprefix("layer."): store(a, precision) for wire, a in
              sources(rng, graph, probe.regime, probe.batch, precision).items()}
-    inputs = tuple(found.pop(name) for name in layer.input_names)
+    inputs = tuple(params.pop(name) for name in layer.input_names)
     if isinstance(layer, WholeNetwork):
         inputs = (inputs[0], store(targets(rng, layer.network.head, (probe.batch, *layer.network.output_shape)), precision))
     if probe.xs is not None:
@@ -144,7 +144,7 @@ def _call(probe: Probe) -> Call:
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
     above = sources(rng, Graph(tuple(outputs), shapes=outputs), MILD.get(probe.regime, probe.regime), probe.batch, precision)
     constants = layer.constants(*probe.shapes)
-    call = Call(inputs, tuple(below is None for below in layer.index_below()), found, tuple(layer.parameters(*probe.shapes)),
+    call = Call(inputs, tuple(below is None for below in layer.index_below()), params, tuple(layer.parameters(*probe.shapes)),
                 tuple(store(above[name], precision) for name in outputs),
                 batched=tuple(name for name, constant in constants.items() if constant.batched), **options)
     return _along(probe, call)
@@ -157,8 +157,8 @@ def _along(probe: Probe, call: Call) -> Call:
     shapes: dict[int | str, Shape] = {i: x.shape for i, (x, real) in enumerate(zip(call.inputs, call.real, strict=True)) if real}
     fixed = {} if isinstance(probe.layer, Head) else probe.layer.fixed(*probe.shapes)
     shapes |= {name: call.params[name].shape for name in call.trained}
-    found = directions(np.random.default_rng([probe.seed, 1]), shapes, fixed)
-    return replace(call, tangents={key: store(v, precision_named(probe.precision)) for key, v in found.items()})
+    tangents = directions(np.random.default_rng([probe.seed, 1]), shapes, fixed)
+    return replace(call, tangents={key: store(v, precision_named(probe.precision)) for key, v in tangents.items()})
 
 
 def shapes_for(layer: Any, limit: int = POOL) -> list[tuple[Shape, ...]]:
@@ -169,13 +169,13 @@ def shapes_for(layer: Any, limit: int = POOL) -> list[tuple[Shape, ...]]:
     if isinstance(layer, WholeNetwork):
         return [layer.shapes]
     bases = list(islice(_bases(layer), 6))
-    found = dict.fromkeys(bases)
+    pool = dict.fromkeys(bases)
     for varied in _in_turn([_varied(base) for base in bases]):
-        if len(found) >= limit:
+        if len(pool) >= limit:
             break
-        if varied not in found and sum(map(prod, varied)) <= LARGEST and _takes(layer, varied):
-            found[varied] = None
-    return list(found)
+        if varied not in pool and sum(map(prod, varied)) <= LARGEST and _takes(layer, varied):
+            pool[varied] = None
+    return list(pool)
 
 
 def _bases(layer: Any) -> Iterator[tuple[Shape, ...]]:
@@ -245,22 +245,22 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
     for n in range(cases):
         at = n // draws
-        own = shapes[order[at % len(order)]]
+        input_shapes = shapes[order[at % len(order)]]
         batch = int(batches[at])
-        if batch == 1 and not isinstance(layer, Head) and any(single_entry_groups(*placed) for placed in _placed(layer, own)):
+        if batch == 1 and not isinstance(layer, Head) and any(single_entry_groups(*placed) for placed in _placed(layer, input_shapes)):
             batch = 2
         turn = n // 2 if draws == 1 else at  # one condition for all draws of a structure, since each is compiled
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
         if condition in along and turn < len(along):
-            own, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
+            input_shapes, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
         if condition.mode in DIRECTIONAL and regime not in MODERATE:
             regime = "normal"
         if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
             batch, condition = 0, Condition()
-        if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*own):
+        if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*input_shapes):
             condition = replace(condition, alone=None)
-        yield Probe(layer, own, batch, int(rng.integers(2**31)), regime, condition=condition)
+        yield Probe(layer, input_shapes, batch, int(rng.integers(2**31)), regime, condition=condition)
 
 
 def _placed(layer: Any, shapes: tuple[Shape, ...]) -> Iterator[tuple[Any, Shape]]:

@@ -63,18 +63,18 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
-    found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(layer)
-    if not found:
+    fitting_shapes = [each_input(shape) for shape in shapes] if shapes is not None else shapes_for(layer)
+    if not fitting_shapes:
         raise ValueError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
-    found.sort(key=lambda each: sum(map(prod, each)))
+    fitting_shapes.sort(key=lambda each: sum(map(prod, each)))
 
     @st.composite
     def drawn(draw: Any) -> Arrays:
-        own = draw(st.sampled_from(found))
-        least = 2 if isinstance(layer, Layer) and single_entry_groups(layer, own[0]) else 1
+        input_shapes = draw(st.sampled_from(fitting_shapes))
+        least = 2 if isinstance(layer, Layer) and single_entry_groups(layer, input_shapes[0]) else 1
         batch = draw(st.sampled_from([n for n in BATCHES if n >= least]))
         regime = draw(st.sampled_from(VALUES))
-        call = Probe(layer, own, batch, draw(st.integers(0, 2**32 - 1)), regime, precision).call()
+        call = Probe(layer, input_shapes, batch, draw(st.integers(0, 2**32 - 1)), regime, precision).call()
         params = {name: np.array(a) for name, a in call.params.items()}
         return Arrays(tuple(map(np.array, call.inputs)), params, tuple(map(np.array, call.dys)), regime)
 
@@ -83,8 +83,8 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
 
 def each_input(shapes: Any) -> tuple[Shape, ...]:
     """Return the shapes of one call's inputs; a single input's may be given as it is."""
-    found = tuple(shapes)
-    return tuple(map(tuple, found)) if found and not isinstance(found[0], int) else (found,)
+    given = tuple(shapes)
+    return tuple(map(tuple, given)) if given and not isinstance(given[0], int) else (given,)
 
 
 def checked(families: Sequence[str] | None) -> Sequence[str]:
@@ -98,22 +98,22 @@ def checked(families: Sequence[str] | None) -> Sequence[str]:
 def heads(shape: Shape = (4,), among: Sequence[str] = ()) -> st.SearchStrategy[Head]:
     """Draw a head for outputs of this shape: every output with every loss that takes it, fused forms and all reductions.
 
-    Of the heads named in `among` one is drawn where any of them takes the shape.
+    `among` restricts the draw to heads of these names, where any of them takes the shape.
     """
-    found = _heads(shape)
-    turned = [found[name] for name in among if name in found]
-    plain = [found[name] for name in found if name not in OWN_SHAPES and name != "Head"]
-    groups = [found["Head"], st.one_of(plain), *(found[name] for name in OWN_SHAPES if name in found)]
-    return st.sampled_from(turned or groups).flatmap(lambda group: group)
+    heads_by_name = _heads(shape)
+    wanted = [heads_by_name[name] for name in among if name in heads_by_name]
+    plain = [heads_by_name[name] for name in heads_by_name if name not in OF_SPECIAL_SHAPES and name != "Head"]
+    groups = [heads_by_name["Head"], st.one_of(plain), *(heads_by_name[name] for name in OF_SPECIAL_SHAPES if name in heads_by_name)]
+    return st.sampled_from(wanted or groups).flatmap(lambda group: group)
 
 
-OWN_SHAPES = ("CosineEmbeddingLoss", "CTCLoss")
+OF_SPECIAL_SHAPES = ("CosineEmbeddingLoss", "CTCLoss")
 
 
 def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
     reductions = st.sampled_from(Head.reductions)
     weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
-    found: dict[str, st.SearchStrategy[Head]] = {
+    heads_by_name: dict[str, st.SearchStrategy[Head]] = {
         "Head": st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
         **{cls.__name__: st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)},
         "HuberLoss": st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
@@ -126,10 +126,10 @@ def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
                                       weight=weights),
     }
     if len(shape) == 2 and shape[0] == 2:
-        found["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
+        heads_by_name["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
     if len(shape) == 2 and shape[1] > 1:
-        found["CTCLoss"] = st.builds(CTCLoss, reduction=reductions)
-    return found
+        heads_by_name["CTCLoss"] = st.builds(CTCLoss, reduction=reductions)
+    return heads_by_name
 
 
 HEADS = tuple(_heads((2, 2)))

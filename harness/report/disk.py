@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from backproof.report.excess import text_map
-from backproof.report.finding import Finding
+from backproof.report.finding import Finding, times
 from backproof.report.folders import REPORT, STAMP, folder_name
 from backproof.report.page import page
 from backproof.report.repro import script
@@ -116,7 +116,7 @@ class ReportFolder:
         for finding in (*report.findings, *report.known, *report.conventions):
             self.add(finding)
         context: dict[str, Any] = {"report": report, "rows": rows_by_layer(report), "name_of": folder_name, "options": _options,
-                                   "cut": self.cut, "text_map": text_map}
+                                   "cut": self.cut, "text_map": text_map, "times": times}
         _write(self.path / "report.md", TEMPLATES.get_template("report.md.j2").render(context))
         _write(self.path / "report.html", page(report, self.cut))
         _write(self.path / REPORT, report.to_json())

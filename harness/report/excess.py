@@ -43,13 +43,13 @@ def text_map(finding: Finding) -> str:
     levels = levels_of(finding)
     if levels is None or levels.size < 2:
         return ""
-    found = Map.of(levels, (LINES, WIDTH))
-    lines = ["".join(CHARACTERS[level] for level in row) for row in found.cells]
-    words = {CHARACTERS[level]: LEVELS[level] for level in np.unique(found.cells) if level > AGREES}
+    drawn = Map.of(levels, (LINES, WIDTH))
+    lines = ["".join(CHARACTERS[level] for level in row) for row in drawn.cells]
+    words = {CHARACTERS[level]: LEVELS[level] for level in np.unique(drawn.cells) if level > AGREES}
     legend = ", ".join(f"{sign} {label}" for sign, label in ((".", "agrees"), *words.items()))
-    rows = "" if found.rows == ONE else f"rows are {found.rows}, "
-    block = f"; each sign is {found.block}" if found.block else ""
-    return "\n".join((f"excess by entry: {rows}columns are {found.columns}{block}", *lines, legend))
+    rows = "" if drawn.rows == ONE else f"rows are {drawn.rows}, "
+    block = f"; each sign is {drawn.block}" if drawn.block else ""
+    return "\n".join((f"excess by entry: {rows}columns are {drawn.columns}{block}", *lines, legend))
 
 
 def levels_of(finding: Finding) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace
 from backproof.report.schema import COUNT, FLAG, NUMBER, TEXT, VERDICT, Count, Form, Record, number, record_of
 
-__all__ = ["FINDING", "Finding"]
+__all__ = ["FINDING", "Finding", "times"]
 
 VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
 
@@ -127,3 +127,8 @@ class Finding:
 
 FINDING = record_of(Finding, last=("case",))
 """What a finding.json holds."""
+
+
+def times(count: int) -> str:
+    """Return how often something was seen: `once`, `3 times`."""
+    return "once" if count == 1 else f"{count:,} times"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backproof.report.finding import Finding
 
-__all__ = ["CAMPAIGN", "REPORT", "STAMP", "folder_name", "keep", "newest", "reports_in"]
+__all__ = ["CAMPAIGN", "REPORT", "STAMP", "folder_name", "keep", "newest_report", "reports_in"]
 
 REPORT, CAMPAIGN = "report.json", "campaign.sqlite"
 STAMP = "%Y-%m-%dT%H-%M-%SZ"
@@ -33,13 +33,13 @@ def folder_name(finding: Finding) -> str:
 
 def reports_in(parent: Path) -> list[Path]:
     """Return the folders right below `parent` that hold a report or a campaign, the newest last; links are not followed."""
-    found = [folder for folder in parent.iterdir() if folder.is_dir() and not folder.is_symlink() and any(_files(folder))]
-    return sorted(found, key=_age)
+    folders = [folder for folder in parent.iterdir() if folder.is_dir() and not folder.is_symlink() and any(_files(folder))]
+    return sorted(folders, key=_age)
 
 
-def newest(parent: Path) -> Path | None:
+def newest_report(parent: Path) -> Path | None:
     """Return the newest report's folder right below `parent`, or None where there is none."""
-    return found[-1] if (found := reports_in(parent)) else None
+    return folders[-1] if (folders := reports_in(parent)) else None
 
 
 def keep(parent: Path, count: int) -> list[Path]:

@@ -47,9 +47,9 @@ class Ledger:
             self.tallies.setdefault(key, Tally()).merge(tally)
         for what, counts in other.coverage.items():
             self.coverage.setdefault(what, Counter()).update(counts)
-        for found, finding in other.found.items():
-            if not self.seen(found, finding.count):
-                self.found[found] = finding
+        for finding_key, finding in other.found.items():
+            if not self.seen(finding_key, finding.count):
+                self.found[finding_key] = finding
         self.skipped.update(other.skipped)
         self.reached.update(other.reached)
         self.met.update(other.met)
@@ -59,9 +59,9 @@ class Ledger:
         self.cases += other.cases
 
     def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
-        key, own = (adapter, precision, type(certificate.layer).__name__, certificate.label), Tally.of(certificate)
-        self.tallies.setdefault(key, Tally()).merge(own)
-        self.certificates.append((self.cases, key, own.counts))
+        key, tally = (adapter, precision, type(certificate.layer).__name__, certificate.label), Tally.of(certificate)
+        self.tallies.setdefault(key, Tally()).merge(tally)
+        self.certificates.append((self.cases, key, tally.counts))
         if certificate.inconclusive:
             self.skipped["inconclusive: the bound is larger than the value"] += certificate.inconclusive
 

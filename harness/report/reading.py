@@ -37,11 +37,11 @@ def read_json(path: Path) -> Any:
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file that is no larger than any of ours."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(found.st_mode) else 'something else'}")
-    if found.st_size > LARGEST:
-        raise ValueError(f"{path}: too large: got {found.st_size} bytes, expected at most {LARGEST}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(status.st_mode) else 'something else'}")
+    if status.st_size > LARGEST:
+        raise ValueError(f"{path}: too large: got {status.st_size} bytes, expected at most {LARGEST}")
     return path.read_bytes()
 
 

@@ -99,7 +99,7 @@ class Record:
 
     def names(self, form: Form) -> tuple[str, ...]:
         """Return the attributes of a form."""
-        return tuple(attribute for attribute, own in self.fields.values() if own is form)
+        return tuple(attribute for attribute, kind in self.fields.values() if kind is form)
 
 
 def record_of(cls: type, first: Iterable[str] = (), last: Iterable[str] = ()) -> Record:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-__all__ = ["newest", "opened"]
+__all__ = ["newest_page", "open_page"]
 
 PAGE = "report.html"
 
 
-def newest(folder: Path) -> Path:
+def newest_page(folder: Path) -> Path:
     """Return the page of the report written last at or below a folder, or the page itself; raise ValueError where there is none.
 
     A report is complete when its report.json is there; a page without one is passed over.
@@ -29,6 +29,6 @@ def newest(folder: Path) -> Path:
     return max(complete, key=lambda page: (page.with_name("report.json").stat().st_mtime_ns, str(page)))
 
 
-def opened(page: Path) -> bool:
+def open_page(page: Path) -> bool:
     """Open a page in the user's browser; say whether there is one."""
     return webbrowser.open(page.resolve().as_uri())

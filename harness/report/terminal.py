@@ -6,7 +6,7 @@ from io import StringIO
 from typing import Any
 
 from backproof.report.excess import text_map
-from backproof.report.finding import Finding
+from backproof.report.finding import Finding, times
 from backproof.report.results import Results, Tally
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -91,7 +91,7 @@ def _panel(finding: Finding, number: int) -> Panel:
     lines = Text()
     where = f"{finding.layer} at {finding.path}" if finding.layer else "the run"
     tensor = f", tensor {finding.tensor}" if finding.tensor else ""
-    lines.append(f"{where}{tensor}, on {finding.adapter} in {finding.precision}; seen {finding.count} times\n")
+    lines.append(f"{where}{tensor}, on {finding.adapter} in {finding.precision}; seen {times(finding.count)}\n")
     if finding.tensor and finding.verdict not in {"error", "nondeterministic"} and finding.entries[1]:
         index = "".join(f"[{i}]" for i in finding.index)
         lines.append(f"{finding.entries[0]} of {finding.entries[1]} entries outside; worst {finding.tensor}{index}\n")

@@ -15,7 +15,7 @@ from backproof.compare.baseline import baseline_of, read_baseline, text_of
 from backproof.compare.reading import read_report
 from backproof.judge.verdicts import VERDICTS
 from backproof.report import reading
-from backproof.report.folders import keep, newest
+from backproof.report.folders import keep, newest_report
 from backproof.report.report import Report
 from backproof.verify.replay import load_case
 from hypothesis import HealthCheck, given, settings
@@ -206,7 +206,7 @@ def test_the_newest_report_is_told_by_its_name(right: Data, tmp_path: Path) -> N
     """Times in names survive a download; the tenth report of a second is newer than the ninth."""
     for name in ("2026-01-01T00-00-00Z-9", "2026-01-01T00-00-00Z-10", "2025-12-31T23-59-59Z", "copy"):
         _report_folder(tmp_path, name, right)
-    found = newest(tmp_path)
+    found = newest_report(tmp_path)
     assert found is not None
     assert found.name == "2026-01-01T00-00-00Z-10"
 

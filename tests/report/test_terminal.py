@@ -17,7 +17,7 @@ from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.judgement import Judgement
 from backproof.reference.rounding import Arithmetic, Rounded, precision_named
 from backproof.report.excess import text_map
-from backproof.report.finding import Finding
+from backproof.report.finding import Finding, times
 from backproof.report.results import Tally
 from backproof.report.terminal import render, render_html, view
 from rich.console import Console
@@ -137,3 +137,9 @@ def test_a_large_tensor_is_drawn_by_its_worst_entries() -> None:
     assert [len(line) for line in lines] == [64] * 16
     assert [(i, line.index("x")) for i, line in enumerate(lines) if "x" in line] == [(57 * 16 // 100, 33 * 64 // 100)]
     assert legend == ". agrees, x 10 to 1e4"
+
+
+def test_how_often_something_was_seen_reads_as_people_say_it() -> None:
+    """What was seen a single time was seen once, in the panel too."""
+    assert [times(count) for count in (1, 2, 1_000)] == ["once", "2 times", "1,000 times"]
+    assert "seen once" in str(report_on("torch"))

@@ -41,7 +41,7 @@ from backproof.verify.store import Examined, Store
 from distributed import Client, KilledWorker
 
 COMMAND = [sys.executable, "-c", "from backproof.cli import main; main()"]
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

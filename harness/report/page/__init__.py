@@ -53,7 +53,7 @@ class Entry:
 
 def page(report: Results, cut: Container[str] = ()) -> str:
     """Return the page of a report, to lie beside report.json and the folders of the findings, of which those in `cut` have no repro.py."""
-    style, code = _own("page.css"), _own("page.js")
+    style, code = _file("page.css"), _file("page.js")
     entries = list(_entries(report, cut))
     new, known = len(report.findings), len(report.findings) + len(report.known)
     groups = (("Unexplained findings", "unexplained", entries[:new]), ("Known discrepancies", "known", entries[new:known]),
@@ -67,8 +67,8 @@ def page(report: Results, cut: Container[str] = ()) -> str:
     return PAGES.get_template("page.html.j2").render(context)
 
 
-def _own(name: str) -> Markup:
-    """Return one of the page's own files as it is, to stand in the page unescaped."""
+def _file(name: str) -> Markup:
+    """Return the style or the script of the page as it is, to stand in the page unescaped."""
     return Markup(PAGES.get_template(name).render())  # noqa: S704
 
 
@@ -81,7 +81,7 @@ def _facts(report: Results) -> dict[str, str]:
 
 def _listed(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {one}" for name, one in value.items())
+        return ", ".join(f"{name}: {part}" for name, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -125,5 +125,5 @@ def _commands(finding: Finding, name: str, *, reproduced: bool) -> Iterator[str]
 
 def _choices(entries: list[Entry]) -> dict[str, list[str]]:
     """Return what each filter offers: the values that occur, verdicts the worst first."""
-    found = {name: sorted({getattr(e.finding, name) for e in entries} - {""}) for name in FILTERS}
-    return {**found, "verdict": sorted(found["verdict"], key=SEVERITY.__getitem__)}
+    values = {name: sorted({getattr(e.finding, name) for e in entries} - {""}) for name in FILTERS}
+    return {**values, "verdict": sorted(values["verdict"], key=SEVERITY.__getitem__)}

@@ -42,11 +42,11 @@ class UnreadableError(ValueError):
 def typeset(text: str) -> Markup:
     """Return an equation as MathML between words as text; as plain text in `<code>` where it is not understood."""
     try:
-        found = list(parts(text))
+        pieces = list(parts(text))
     except UnreadableError:
         return Markup("<code>{}</code>").format(text)  # format escapes what it is given
     # an element's text is escaped by the serialiser, words by `escape`
-    return Markup("").join(escape(part) if isinstance(part, str) else Markup(tostring(part, encoding="unicode")) for part in found)  # noqa: S704
+    return Markup("").join(escape(part) if isinstance(part, str) else Markup(tostring(part, encoding="unicode")) for part in pieces)  # noqa: S704
 
 
 def parts(text: str) -> Iterator[Element | str]:
@@ -74,30 +74,30 @@ class _Reader:
         """Read what stands between formulas: spaces, words that are no names, commas and full stops."""
         start = self.at
         while self.at < len(self.text):
-            found = re.compile(r"\s+|[,;](?=\s)|\.(?=\s|$)").match(self.text, self.at) or self._prose()
-            if not found:
+            match = re.compile(r"\s+|[,;](?=\s)|\.(?=\s|$)").match(self.text, self.at) or self._prose()
+            if not match:
                 break
-            self.at = found.end()
+            self.at = match.end()
         return self.text[start : self.at]
 
     def _prose(self) -> re.Match[str] | None:
         """Return the word at this place unless it belongs to a formula: a known name, or one with an index or an argument."""
-        found = PROSE.match(self.text, self.at)
-        if found is None or self._compound():
+        match = PROSE.match(self.text, self.at)
+        if match is None or self._compound():
             return None
-        follows = self.text[found.end() : found.end() + 1]
-        word = found.group()
+        follows = self.text[match.end() : match.end() + 1]
+        word = match.group()
         if "-" in word:
-            return found
+            return match
         if word in BIG:
-            return None if follows == "_" else found
+            return None if follows == "_" else match
         known = word in GREEK or word in FUNCTIONS or GRADIENT.fullmatch(word)
-        return None if known or (follows and follows in "_^'(") else found
+        return None if known or (follows and follows in "_^'(") else match
 
     def _compound(self) -> re.Match[str] | None:
         """Return the name with underscores at this place: a parameter's, or an option's of some layer."""
-        found = PARAMETER.match(self.text, self.at)
-        return found or re.compile("|".join((*map(_whole, _options()), "(?!)"))).match(self.text, self.at)
+        match = PARAMETER.match(self.text, self.at)
+        return match or re.compile("|".join((*map(_whole, _options()), "(?!)"))).match(self.text, self.at)
 
     def row(self, row: Element, closing: str) -> None:
         """Read operands and operators up to a closing bracket, or at the outermost level up to the next word or comma."""
@@ -105,33 +105,33 @@ class _Reader:
         while self.at < len(self.text):
             start = self.at
             spaced = self._space()
-            found = TOKEN.match(self.text, self.at)
+            match = TOKEN.match(self.text, self.at)
             if self.at == len(self.text) or (self._ends() if not closing else self.text[self.at] == closing):
                 self.at = self.at if closing else start  # the space before a word is the word's
                 break
-            if found is None:
+            if match is None:
                 raise UnreadableError(f"no notation of ours: {self.text[self.at :]!r}")
-            if found.lastgroup == "operator":
-                before = self._operator(row, found, before, closing)
+            if match.lastgroup == "operator":
+                before = self._operator(row, match, before, closing)
             elif closing and (word := self._prose()):
                 self.at = word.end()
                 SubElement(row, "mtext").text = f"\u00a0{word.group()}\u00a0"
                 before = "operator"
             else:
-                closes = found.lastgroup == "bar" and bars % 2 == 1
-                bars += found.lastgroup == "bar"
+                closes = match.lastgroup == "bar" and bars % 2 == 1
+                bars += match.lastgroup == "bar"
                 if before not in {"operator", "binary"} and not closes:
-                    self._between(row, found.group(), before, spaced=spaced)
-                before = self._bar(row, closes=closes) if found.lastgroup == "bar" else self._operand(row)
+                    self._between(row, match.group(), before, spaced=spaced)
+                before = self._bar(row, closes=closes) if match.lastgroup == "bar" else self._operand(row)
         if bars % 2 or not len(row) or (before == "binary" and (closing or self.at == len(self.text))):
             raise UnreadableError(f"no notation of ours: {self.text!r}")
 
-    def _operator(self, row: Element, found: re.Match[str], before: str, closing: str) -> str:
+    def _operator(self, row: Element, match: re.Match[str], before: str, closing: str) -> str:
         """Read an operator, where one may stand: a comma without a space between formulas belongs to no notation of ours."""
-        mark = found.group()
+        mark = match.group()
         if (not closing and mark in {",", ";"}) or (mark in BINARY and (before == "binary" or self.at == 0)):
             raise UnreadableError(f"an operator without operands: {self.text[self.at :]!r}")
-        self.at = found.end()
+        self.at = match.end()
         unary = {"form": "prefix"} if mark in {"-", "+-"} and before in {"operator", "binary"} else {}
         SubElement(row, "mo", unary).text = OPERATORS[mark]
         return "binary" if mark in BINARY else "operator"
@@ -199,16 +199,16 @@ class _Reader:
         return (_wrap(tag, base, *(e for e in (below, above) if e is not None)) if tag else base), kind
 
     def _base(self) -> tuple[Element, str]:
-        if found := self._compound():
-            self.at = found.end()
-            return _leaf("mi", found.group()), "name"
-        found = TOKEN.match(self.text, self.at)
-        if found is None or found.lastgroup not in {"name", "number", "open"}:
+        if match := self._compound():
+            self.at = match.end()
+            return _leaf("mi", match.group()), "name"
+        match = TOKEN.match(self.text, self.at)
+        if match is None or match.lastgroup not in {"name", "number", "open"}:
             raise UnreadableError(f"no notation of ours: {self.text[self.at :]!r}")
-        self.at, read = found.end(), found.group()
-        if found.lastgroup == "name":
+        self.at, read = match.end(), match.group()
+        if match.lastgroup == "name":
             return self._name(read)
-        return (_leaf("mn", read) if found.lastgroup == "number" else self._bracket(read, fences=True)), "operand"
+        return (_leaf("mn", read) if match.lastgroup == "number" else self._bracket(read, fences=True)), "operand"
 
     def _name(self, name: str) -> tuple[Element, str]:
         if name in BIG:
@@ -236,10 +236,10 @@ class _Reader:
 
     def _below(self) -> Element | None:
         """Read an index: letters, each an index of its own, a number, or an expression in brackets."""
-        if found := SUBSCRIPT.match(self.text, self.at):
-            self.at = found.end()
-            every = re.findall(r"\d+|[A-Za-z]", found.group(1))
-            leaves = [_leaf("mn" if one.isdigit() else "mi", one) for one in ([found.group(1)] if found.group(1) in GREEK else every)]
+        if match := SUBSCRIPT.match(self.text, self.at):
+            self.at = match.end()
+            every = re.findall(r"\d+|[A-Za-z]", match.group(1))
+            leaves = [_leaf("mn" if index.isdigit() else "mi", index) for index in ([match.group(1)] if match.group(1) in GREEK else every)]
             return leaves[0] if len(leaves) == 1 else _wrap("mrow", *leaves)
         if self._take("_"):
             return self._group()
@@ -261,9 +261,9 @@ class _Reader:
         return self._bracket(opening, fences=False)
 
     def _take(self, mark: str) -> bool:
-        found = self.text.startswith(mark, self.at)
-        self.at += len(mark) if found else 0
-        return found
+        stands = self.text.startswith(mark, self.at)
+        self.at += len(mark) if stands else 0
+        return stands
 
 
 @lru_cache(maxsize=1)

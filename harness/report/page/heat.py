@@ -53,12 +53,12 @@ def heat_map(finding: Finding) -> HeatMap | None:
     levels = levels_of(finding)
     if levels is None or levels.size < 2:
         return None
-    found, whole = Map.of(levels, (ROWS, COLUMNS)), flat(levels).shape
+    drawn, whole = Map.of(levels, (ROWS, COLUMNS)), flat(levels).shape
     place = np.ravel_multi_index(finding.index, levels.shape) if levels.ndim else 0
-    row, column = (int(at * m // n) for at, n, m in zip(divmod(int(place), whole[1]), whole, found.cells.shape, strict=True))
+    row, column = (int(at * m // n) for at, n, m in zip(divmod(int(place), whole[1]), whole, drawn.cells.shape, strict=True))
     counts = np.bincount(levels.ravel(), minlength=len(LEVELS))
     legend = tuple(Level(n, label, int(counts[n])) for n, label in enumerate(LEVELS) if counts[n])
-    return HeatMap(_svg(found.cells, row, column), legend, found.rows, found.columns, found.block)
+    return HeatMap(_svg(drawn.cells, row, column), legend, drawn.rows, drawn.columns, drawn.block)
 
 
 def window(finding: Finding) -> Window | None:

@@ -37,11 +37,11 @@ class Matrix:
 def matrix(report: Results) -> Matrix:
     """Return the tallies of a report by layer, the output of each first, then its gradients."""
     columns = tuple(dict.fromkeys((adapter, precision) for adapter, precision, _, _ in report.tallies))
-    found = {(f.adapter, f.layer, f.tensor) for f in (*report.findings, *report.known, *report.conventions)}
+    tensors = {(f.adapter, f.layer, f.tensor) for f in (*report.findings, *report.known, *report.conventions)}
     cells: dict[str, dict[tuple[str, str], list[tuple[str, Square]]]] = {}
     for (adapter, precision, layer, tensor), tally in report.tallies.items():
         link = ""
-        if (adapter, layer, tensor) in found:
+        if (adapter, layer, tensor) in tensors:
             link = f"#{urlencode({'layer': layer, 'tensor': tensor, 'adapter': adapter})}"
         cells.setdefault(layer, {}).setdefault((adapter, precision), []).append((tensor, _square(tensor, tally, link)))
     return Matrix(columns, tuple((layer, tuple(_ordered(row.get(column, [])) for column in columns))
