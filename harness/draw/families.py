@@ -22,6 +22,7 @@ from backproof.reference.adaptive_pooling import AdaptiveAvgPool2d, GlobalAvgPoo
 from backproof.reference.layer import Layer, Shape
 from backproof.reference.linear import Linear
 from backproof.reference.multihead_attention import MultiheadAttention
+from backproof.reference.pixels import PixelShuffle, PixelUnshuffle
 from hypothesis import strategies as st
 
 __all__ = ["FAMILIES", "LARGEST", "SIZES", "Family"]
@@ -204,6 +205,16 @@ def _reshape(shape: Shape) -> st.SearchStrategy[Layer]:
     return st.sampled_from(ways).map(W.Reshape)
 
 
+def _pixels(cls: Any, shape: Shape) -> st.SearchStrategy[Layer]:
+    """Draw a factor that fits the shape as it is, or a convolution that makes channels, or an enlargement that makes pixels, that fit."""
+    channels, height, width = shape
+    if cls is PixelShuffle:
+        fitting = [cls(r) for r in (1, 2, 3) if channels % r**2 == 0 and prod(shape) <= LARGEST]
+        return st.sampled_from([*fitting, C.Sequential((V.Conv2d(4, 1), cls(2)))])
+    fitting = [cls(r) for r in (1, 2, 3) if height % r == 0 and width % r == 0]
+    return st.sampled_from([*fitting, C.Sequential((V.Conv2d(4, 1), PixelShuffle(2), cls(2)))])
+
+
 def _joined(join: Layer, shape: Shape) -> st.SearchStrategy[Layer]:
     """Two branches of the same width that meet again, one of them spread over the other where it is 1 wide."""
     wide = st.sampled_from((A.Identity(), A.Sigmoid(), Linear(shape[-1])))
@@ -285,6 +296,8 @@ FAMILIES: dict[str, Family] = {
     "Prod": _along(D.Prod, fits=_at_least(2)), "LogSumExp": _along(D.LogSumExp, fits=_at_least(2)), "Normalize": _along(D.Normalize),
     "Flatten": Family(lambda shape: st.just(W.Flatten())), "Reshape": Family(_reshape),
     "Transpose": Family(lambda shape: st.builds(W.Transpose, _axis(shape), _axis(shape)), _at_least(2)),
+    "PixelShuffle": Family(partial(_pixels, PixelShuffle), lambda shape: len(shape) == 3),
+    "PixelUnshuffle": Family(partial(_pixels, PixelUnshuffle), lambda shape: len(shape) == 3),
     "Add": Family(partial(_joined, W.Add()), VECTOR), "Multiply": Family(partial(_joined, W.Multiply()), VECTOR),
     "Concatenate": Family(_concatenated, VECTOR),
     "Residual": Family(_residual, VECTOR), "Shared": Family(_shared, VECTOR),
