@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from backproof.adapters import Adapter, MissingFrameworkError, load, names
 from backproof.adapters.jax import _jitted
-from backproof.judge.certify import certify, tensors
+from backproof.judge.certify import certify
+from backproof.judge.rules import tensors
 from backproof.reference import activations
 from backproof.reference.case import Case
 from backproof.reference.heads import BCEWithLogitsLoss, CrossEntropyLoss, Head, MSELoss
@@ -55,6 +56,7 @@ AGREEING = [
 """Eager jax compiles each primitive for each shape, for seconds a network: it runs one, and shares the lowerings of jax:jit."""
 
 EXCUSED = {
+    ("torch", "float32", "GELU", "output"): "torch forms 1 + erf(x / sqrt 2), which cancels: how far depends on the processor",
     ("torch", "float64", "Hardsigmoid", "dx"): "torch holds the constant 1/6 in single precision",
     **dict.fromkeys((("jax", "float64", "MultiheadAttention", tensor) for tensor in (
         "output", "dx", "din_proj_weight", "din_proj_bias", "dout_proj_weight")), "jax takes the softmax of attention in float32"),
