@@ -21,7 +21,7 @@ from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.judgement import Judgement, judge
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.report.finding import Finding
-from backproof.report.report import Tally
+from backproof.report.results import Tally
 from backproof.truth.random_rounding import FLOAT64, SIZES, error_size
 
 __all__ = ["ModelCheck"]

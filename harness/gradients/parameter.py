@@ -14,7 +14,7 @@ from backproof.judge.certificate import Certificate
 from backproof.judge.comparing import compare
 from backproof.proof.directions import index_of
 from backproof.reference.rounding import Arithmetic, Rounded
-from backproof.report.report import SelfTest
+from backproof.report.results import SelfTest
 from backproof.truth.brackets import Brackets
 from backproof.truth.random_rounding import FLOAT64
 

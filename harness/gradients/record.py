@@ -10,7 +10,8 @@ from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.verdicts import SEVERITY
 from backproof.report.environment import environment
 from backproof.report.finding import Finding
-from backproof.report.report import Report, SelfTest, Tally
+from backproof.report.report import Report
+from backproof.report.results import SelfTest, Tally
 
 __all__ = ["ADAPTER", "LAYER", "Record"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backproof.report.results import Results, SelfTest, Tally
+from backproof.report.results import Results
 
-__all__ = ["Report", "SelfTest", "Tally"]
+__all__ = ["Report"]
 
 
 @dataclass(frozen=True)

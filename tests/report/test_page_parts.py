@@ -32,7 +32,8 @@ from backproof.report.page.drawing import Box, drawing
 from backproof.report.page.equation import UnreadableError, parts, typeset
 from backproof.report.page.heat import heat_map, window
 from backproof.report.page.matrix import below, matrix
-from backproof.report.report import Report, Tally
+from backproof.report.report import Report
+from backproof.report.results import Tally
 
 WRITTEN = {"∑": "sum", "∏": "prod", "≤": "<=", "≥": ">=", "≠": "!=", "±": "+-", "−": "-", "·": "*", "…": "...", "α": "alpha", "β": "beta",
            "γ": "gamma", "δ": "delta", "ε": "eps", "λ": "lambda", "μ": "mu", "φ": "phi", "Φ": "Phi", "π": "pi", "σ": "sigma",

@@ -20,7 +20,8 @@ from backproof.reference.heads import CrossEntropyLoss, MSELoss
 from backproof.reference.linear import Linear
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace, Trace
-from backproof.report.report import Report, SelfTest, Tally
+from backproof.report.report import Report
+from backproof.report.results import SelfTest, Tally
 from backproof.verify import planting as plant
 from backproof.verify.planting import ANYWHERE, KINDS, OF_A_FAMILY
 from backproof.verify.run import Run, verify
