@@ -21,7 +21,7 @@ SERVES: dict[str, str] = {
     "check/test_directional.py": "check/checker judge/directional",
     "compare/test_baseline.py": "compare/outcome",
     "compare/test_comparison.py": "compare/formats compare/rules compare/summary",
-    "draw/test_strategies.py": "draw/architectures draw/batches draw/families draw/structures",
+    "draw/test_strategies.py": "draw/architectures draw/batches draw/families draw/family draw/structures",
     "gradients/test_checking.py": "gradients/derivatives gradients/explanation gradients/model gradients/parameter gradients/purity "
                                   "gradients/record gradients/stand_in gradients/wellformed",
     "judge/test_certify.py": "judge/certificate judge/comparing judge/end_to_end judge/neighbourhood judge/rules judge/subgradients "

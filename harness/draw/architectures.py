@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from backproof.draw.families import FAMILIES, LARGEST, SIZES
+from backproof.draw.families import FAMILIES
+from backproof.draw.family import LARGEST, SIZES
 from backproof.reference import activations as A  # noqa: N812
 from backproof.reference.adaptive_pooling import GlobalAvgPool
 from backproof.reference.attention import RotaryEmbedding

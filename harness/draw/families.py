@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
 
+from backproof.draw.family import FEW, LARGEST, SIZES, Family
 from backproof.reference import activations as A  # noqa: N812
 from backproof.reference import attention as T  # noqa: N812
 from backproof.reference import containers as C  # noqa: N812
@@ -25,25 +25,7 @@ from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.pixels import PixelShuffle, PixelUnshuffle
 from hypothesis import strategies as st
 
-__all__ = ["FAMILIES", "LARGEST", "SIZES", "Family"]
-
-SIZES = (1, 2, 3, 4, 5, 8, 13, 16, 32)
-FEW = (1, 2, 3, 4)
-LARGEST = 256  # entries of an example beyond which no layer is drawn that makes it larger
-
-Draw = Callable[[Shape], st.SearchStrategy[Layer]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A layer as strategies see it: `fits` says whether it takes a shape, `draw` how to draw one that does.
-
-    `first` marks a layer that takes whole numbers, which only the input of a network holds.
-    """
-
-    draw: Draw
-    fits: Callable[[Shape], bool] = lambda shape: True
-    first: bool = False
+__all__ = ["FAMILIES"]
 
 
 def _rank(*ranks: int) -> Callable[[Shape], bool]:

@@ -18,7 +18,7 @@ import pytest
 from backproof.adapters import load
 from backproof.draw import strategies
 from backproof.draw.batches import BATCHES, single_entry_groups
-from backproof.draw.families import SIZES
+from backproof.draw.family import SIZES
 from backproof.draw.strategies import FAMILIES, VERIFIED, Arrays, arrays_for, cases, heads, layers, networks
 from backproof.draw.structures import DRAWS, generate
 from backproof.judge.certify import certify
