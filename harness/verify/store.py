@@ -122,10 +122,11 @@ class Store:
         try:
             yield
         except sqlite3.DatabaseError as error:
+            text = " ".join(str(error).split())  # SQLite repeats a damaged schema, in as many lines as it has
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY}:
-                raise OSError(f"{self.path}: the campaign cannot be written: {error}. What was counted before is kept") from error
-            raise ValueError(f"{self.path}: not readable as a campaign: {error}") from error
+                raise OSError(f"{self.path}: the campaign cannot be written: {text}. What was counted before is kept") from error
+            raise ValueError(f"{self.path}: not readable as a campaign: {text}") from error
         except (KeyError, TypeError, IndexError, ValueError, RecursionError, OverflowError) as error:
             if str(self.path) in str(error):
                 raise
