@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from backproof.adapters.framework import Adapter, Framework, MissingFrameworkError, all_frameworks, framework_named
+from backproof.reference.usage import UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from backproof.reference.network import Network
@@ -37,10 +38,10 @@ def load(name: str) -> Adapter:
         return framework.adapter(name)
     found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not found:
-        raise ValueError(f"unknown adapter: got {name!r}, expected one of {', '.join(names())}")
+        raise UsageError(f"unknown adapter: got {name!r}, expected one of {', '.join(names())}")
     adapter = found[0].load()
     if not isinstance(adapter, Adapter):
-        raise TypeError(f"adapter {name}: entry point {found[0].value} holds {adapter!r}, expected a name and a run(case)")
+        raise UsageTypeError(f"adapter {name}: entry point {found[0].value} holds {adapter!r}, expected a name and a run(case)")
     return adapter
 
 
@@ -50,7 +51,7 @@ def gathered(package: str, paths: list[str], table: str) -> dict[type, Callable[
     for module in iter_modules(paths):
         for layer, lowering in getattr(import_module(f"{package}.{module.name}"), table, {}).items():
             if layer in found:
-                raise ValueError(f"{package}: {layer.__name__} is lowered twice, the second time in {module.name}")
+                raise UsageError(f"{package}: {layer.__name__} is lowered twice, the second time in {module.name}")
             found[layer] = lowering
     return found
 

@@ -18,6 +18,8 @@ from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from backproof.reference.usage import MissingPackageError, UsageError, UsageTypeError
+
 if TYPE_CHECKING:
     from backproof.adapters.calls import Driver
     from backproof.reference.case import Case
@@ -52,7 +54,7 @@ class Adapter(Protocol):
     def run(self, case: Case) -> Trace: ...
 
 
-class MissingFrameworkError(ImportError):
+class MissingFrameworkError(MissingPackageError):
     """The framework of an adapter is not installed. Carries `.adapter`, `.framework` and `.install`, the command that installs it."""
 
     def __init__(self, adapter: str, framework: str, install: str = "") -> None:
@@ -98,9 +100,9 @@ class Framework:
     def __post_init__(self) -> None:
         strange = [name for name in self.adapters if name != self.name and not name.startswith(f"{self.name}:")]
         if strange:
-            raise ValueError(f"framework {self.name}: wrong name of an adapter: got {strange[0]}, expected {self.name} or {self.name}:MODE")
+            raise UsageError(f"framework {self.name}: wrong name of an adapter: got {strange[0]}, expected {self.name} or {self.name}:MODE")
         if self.default and self.default not in self.adapters:
-            raise ValueError(f"framework {self.name}: unknown default: got {self.default}, expected one of {', '.join(self.adapters)}")
+            raise UsageError(f"framework {self.name}: unknown default: got {self.default}, expected one of {', '.join(self.adapters)}")
 
     def version(self) -> str:
         """Return its installed version, or an empty string."""
@@ -121,14 +123,14 @@ class Framework:
         """Return one of its adapters; raise MissingFrameworkError where it is not installed."""
         found = self._loaded(self.adapters[name], name)
         if not isinstance(found, Adapter):
-            raise TypeError(f"adapter {name}: {self.adapters[name]} holds {found!r}, expected a name and a run(case)")
+            raise UsageTypeError(f"adapter {name}: {self.adapters[name]} holds {found!r}, expected a name and a run(case)")
         return found
 
     def driver(self) -> Driver:
         """Return what calls its candidates; raise MissingFrameworkError where it is not installed, ValueError where it takes none."""
         if not self.calls:
             able = ", ".join(other.name for other in all_frameworks() if other.calls)
-            raise ValueError(f"framework {self.name} takes no candidates: expected one of {able}")
+            raise UsageError(f"framework {self.name} takes no candidates: expected one of {able}")
         found: Driver = self._loaded(self.calls, f"{self.name} candidate")
         return found
 
@@ -192,7 +194,7 @@ def _registered() -> tuple[dict[str, Framework], dict[str, Exception]]:
     for entry in entry_points(group=GROUP):
         try:
             if (first := entries.setdefault(entry.name, entry)) != entry:
-                raise ValueError(f"framework {entry.name} is registered twice: by {first.value} and {entry.value}")  # noqa: TRY301
+                raise UsageError(f"framework {entry.name} is registered twice: by {first.value} and {entry.value}")  # noqa: TRY301
             found[entry.name] = _checked(entry)
         except Exception as error:  # noqa: BLE001  (a module of somebody else may raise anything)
             wrong[entry.name] = error
@@ -204,9 +206,9 @@ def _registered() -> tuple[dict[str, Framework], dict[str, Exception]]:
 def _checked(entry: EntryPoint) -> Framework:
     framework = entry.load()
     if not isinstance(framework, Framework):
-        raise TypeError(f"entry point {entry.value} holds {framework!r}, expected a Framework")
+        raise UsageTypeError(f"entry point {entry.value} holds {framework!r}, expected a Framework")
     if framework.name != entry.name:
-        raise ValueError(f"entry point {entry.value} holds a framework called {framework.name}, expected {entry.name}")
+        raise UsageError(f"entry point {entry.value} holds a framework called {framework.name}, expected {entry.name}")
     return framework
 
 
@@ -219,9 +221,9 @@ def framework_named(name: str) -> Framework:
     """Return a framework; raise ValueError for an unknown one, or what is wrong with one that cannot be used."""
     found, wrong = _registered()
     if name in wrong:
-        raise ValueError(f"framework {name} cannot be used: {wrong[name]}") from wrong[name]
+        raise UsageError(f"framework {name} cannot be used: {wrong[name]}") from wrong[name]
     if name not in found:
-        raise ValueError(f"unknown framework: got {name!r}, expected one of {', '.join(found)}")
+        raise UsageError(f"unknown framework: got {name!r}, expected one of {', '.join(found)}")
     return found[name]
 
 

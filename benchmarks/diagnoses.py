@@ -15,15 +15,14 @@ from typing import Any
 import backproof as bp
 import numpy as np
 from backproof.judge.certify import named
-from backproof.judge.rules import expected
 from backproof.judge.mistakes import MISTAKES as TABLE
+from backproof.judge.rules import expected
 from backproof.proof.setting import Setting
 from backproof.reference import library
 from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from backproof.reference.graph import Container
-from backproof.reference.layer import each
 from backproof.reference.heads import Head
-from backproof.reference.layer import REGISTRY
+from backproof.reference.layer import REGISTRY, each
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm
 from backproof.reference.piecewise import PReLU
 from backproof.reference.rounding import Arithmetic, precision_named

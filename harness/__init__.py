@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from backproof.check.checking import assert_gradients as assert_gradients
     from backproof.check.checking import check as check
     from backproof.gradients import check_gradients as check_gradients
-    from backproof.judge.certify import Certificate as Certificate
+    from backproof.judge.certificate import Certificate as Certificate
     from backproof.proof.proving import Proof as Proof
     from backproof.proof.proving import prove as prove
     from backproof.reference.case import Case as Case
@@ -36,7 +36,7 @@ _HOMES = {
     "Proof": "proof.proving",
     "Report": "report.report",
     "Finding": "report.finding",
-    "Certificate": "judge.certify",
+    "Certificate": "judge.certificate",
     "Case": "reference.case",
     "Network": "reference.network",
     "Trace": "reference.trace",

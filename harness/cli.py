@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -16,8 +15,10 @@ import click
 from backproof.adapters.framework import all_frameworks, default_adapters
 from backproof.draw.probe import Probe
 from backproof.reference.case import Case
+from backproof.reference.usage import MissingPackageError, UsageError
 from backproof.report.report import Report
 from backproof.verify.replay import load_case, replay
+from backproof.wording import said
 from click.core import ParameterSource
 
 __all__ = ["main"]
@@ -187,11 +188,27 @@ def _imported(name: str) -> Any:
         raise click.UsageError(f"the candidate: got {name!r}, expected MODULE:NAME, such as my_layers:layer_norm")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return attrgetter(attribute)(import_module(module))
+        found = import_module(module)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _raised_at_import(module, error) from error
         raise click.UsageError(f"the candidate: no module {error.name!r} here or among the installed ones") from error
+    except Exception as error:
+        raise _raised_at_import(module, error) from error
+    try:
+        return attrgetter(attribute)(found)
     except AttributeError as error:
         raise click.UsageError(f"the candidate: {error}") from error
+
+
+def _raised_at_import(module: str, error: Exception) -> click.UsageError:
+    """Return what a module of the user's raised when it was imported, with the last line of their own that was reached."""
+    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else ("", None)
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if not isinstance(error, SyntaxError) and not frame.f_code.co_filename.startswith("<frozen") and frame.f_globals is not globals():
+            file, line = (frame.f_code.co_filename, number) if frame.f_globals.get("__name__") == module or not file else (file, line)
+    where = f" ({file}, line {line})" if file else ""
+    return click.UsageError(f"the candidate: importing {module} raises {said(error)}{where}")
 
 
 @cli.command(name="replay")
@@ -291,30 +308,17 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        if _ours(error):
-            click.echo(f"backproof: {_one_line(error)}", err=True)
-            sys.exit(USAGE)
-        _internal()
+    except (UsageError, MissingPackageError, OSError) as error:
+        click.echo(f"backproof: {_one_line(error)}", err=True)
+        sys.exit(USAGE)
     except Exception:  # noqa: BLE001  (the last resort: exit status 3 says that the harness itself failed)
-        _internal()
+        traceback.print_exc()
+        click.echo("backproof: the harness itself failed; the traceback above is a bug of ours", err=True)
+        sys.exit(INTERNAL)
     return 0
-
-
-def _ours(error: BaseException) -> bool:
-    """Say whether an error speaks of the user's input: bad JSON, a name we do not know, a folder we cannot write."""
-    if isinstance(error, OSError | json.JSONDecodeError):
-        return True
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and any(part in frames[-1].filename for part in ("harness", "reference", "adapters", "backproof"))
 
 
 def _one_line(error: BaseException) -> str:
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
-
-def _internal() -> None:
-    traceback.print_exc()
-    click.echo("backproof: the harness itself failed; the traceback above is a bug of ours", err=True)
-    sys.exit(INTERNAL)

@@ -9,6 +9,7 @@ from typing import Any
 
 from backproof.reference.network import Network
 from backproof.reference.rounding import precision_named
+from backproof.reference.usage import UsageError
 from backproof.reference.values import REGIMES, Values, draw
 
 __all__ = ["Case"]
@@ -29,11 +30,11 @@ class Case:
     def __post_init__(self) -> None:
         precision_named(self.precision)
         if self.regime not in REGIMES:
-            raise ValueError(f"unknown regime: got {self.regime!r}, expected one of {', '.join(REGIMES)}")
+            raise UsageError(f"unknown regime: got {self.regime!r}, expected one of {', '.join(REGIMES)}")
         if self.batch < 1:
-            raise ValueError(f"a case needs a batch of at least 1: got {self.batch}")
+            raise UsageError(f"a case needs a batch of at least 1: got {self.batch}")
         if self.seed < 0:
-            raise ValueError(f"a case needs a seed of at least 0: got {self.seed}")
+            raise UsageError(f"a case needs a seed of at least 0: got {self.seed}")
 
     def __str__(self) -> str:
         network = self.network
@@ -56,15 +57,15 @@ class Case:
     def build(cls, data: Mapping[str, Any]) -> Case:
         """Return the case that `describe` described; raise ValueError for data that describes none."""
         if not isinstance(data, Mapping) or "network" not in data:
-            raise ValueError("a case is an object with network, seed, regime, batch and precision: this is none")
+            raise UsageError("a case is an object with network, seed, regime, batch and precision: this is none")
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"unknown case schema: got {data.get('schema')!r}, expected {SCHEMA}")
+            raise UsageError(f"unknown case schema: got {data.get('schema')!r}, expected {SCHEMA}")
         try:
             return cls(Network.build(data["network"]), int(data["seed"]), data["regime"], int(data["batch"]), data["precision"])
         except KeyError as error:
-            raise ValueError(f"a case needs {error}: it is missing") from error
+            raise UsageError(f"a case needs {error}: it is missing") from error
         except TypeError as error:
-            raise ValueError(f"a case holds a value of the wrong type: {error}") from error
+            raise UsageError(f"a case holds a value of the wrong type: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Case:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 from backproof.reference.rounding import Array
+from backproof.reference.usage import UsageError
 
 __all__ = ["Constant", "Elementwise", "Layer", "Params", "Rule", "RuleBackward", "Shape", "ShapeError", "build", "describe", "each",
            "each_shape", "parse", "register", "with_tuples"]
@@ -34,7 +35,7 @@ Example = tuple[Any, ...]
 """A layer and the shapes of its inputs."""
 
 
-class ShapeError(ValueError):
+class ShapeError(UsageError):
     """An input shape that a layer cannot take. Carries `.layer` and `.shape`."""
 
     def __init__(self, layer: Any, shape: Shape | tuple[Shape, ...], expected: str) -> None:
@@ -161,7 +162,7 @@ class Layer(Rule, ABC):
 
     def array_shapes(self, *shapes: Shape) -> dict[str, Shape]:
         if len(shapes) != len(self.input_names):
-            raise ValueError(f"{self} takes {len(self.input_names)} inputs: got {len(shapes)}")
+            raise UsageError(f"{self} takes {len(self.input_names)} inputs: got {len(shapes)}")
         batch, examples = shapes[0][:1], [shape[1:] for shape in shapes]
         constants = {name: (*batch * c.batched, *c.shape) for name, c in self.constants(*examples).items()}
         outputs = {f"d_output {i}": (*batch, *shape) for i, shape in enumerate(each_shape(self.output_shape(*examples)))}
@@ -206,7 +207,7 @@ REGISTRY: dict[str, type] = {}
 def register(cls: type) -> type:
     """Enrol a layer or head under its class name; a second class of that name is an error."""
     if cls.__name__ in REGISTRY:
-        raise ValueError(f"a layer named {cls.__name__} is registered already: {REGISTRY[cls.__name__]!r}")
+        raise UsageError(f"a layer named {cls.__name__} is registered already: {REGISTRY[cls.__name__]!r}")
     REGISTRY[cls.__name__] = cls
     return cls
 
@@ -225,15 +226,17 @@ def _described(value: Any) -> Any:
 def build(data: Mapping[str, Any]) -> Any:
     """Return the layer or head that `describe` described; raise ValueError for data that names none."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"a layer is described by an object with a type: got {data!r}")  # noqa: TRY004  (unreadable input)
+        raise UsageError(f"a layer is described by an object with a type: got {data!r}")
     name = data.get("type")
     if name not in REGISTRY:
-        raise ValueError(f"unknown layer: got {name!r}, expected one of {', '.join(sorted(REGISTRY))}")
+        raise UsageError(f"unknown layer: got {name!r}, expected one of {', '.join(sorted(REGISTRY))}")
     options = {k: _built(v) for k, v in data.items() if k != "type"}
     try:
         return REGISTRY[name](**options)
     except TypeError as error:
-        raise ValueError(f"{name}: wrong options: got {options}: {error}") from error
+        raise UsageError(f"{name}: wrong options: got {options}: {error}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def parse(text: str) -> Any:
@@ -246,24 +249,28 @@ def parse(text: str) -> Any:
         layer = ast.parse(text.strip(), mode="eval").body
         found = _parsed(layer) if isinstance(layer, ast.Call) else None
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{wanted}: {error}") from error
+        raise UsageError(f"{wanted}: {error}") from error
     if found is None:
-        raise ValueError(wanted)
+        raise UsageError(wanted)
     return found
 
 
 def _parsed(node: ast.AST) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in REGISTRY:
-            raise ValueError(f"unknown layer: got {node.func.id!r}, expected one of {', '.join(sorted(REGISTRY))}")
+            raise UsageError(f"unknown layer: got {node.func.id!r}, expected one of {', '.join(sorted(REGISTRY))}")
         options = {str(keyword.arg): _parsed(keyword.value) for keyword in node.keywords}
-        return REGISTRY[node.func.id](*map(_parsed, node.args), **options)
+        arguments = [*map(_parsed, node.args)]
+        try:
+            return REGISTRY[node.func.id](*arguments, **options)
+        except (TypeError, ValueError) as error:  # a layer's own word on its options
+            raise UsageError(str(error)) from error
     if isinstance(node, (ast.Tuple, ast.List)):
         return tuple(map(_parsed, node.elts))
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise ValueError(f"an option is a number, a text, a truth value, a tuple or a layer: got {ast.unparse(node)}") from error
+        raise UsageError(f"an option is a number, a text, a truth value, a tuple or a layer: got {ast.unparse(node)}") from error
 
 
 def _built(value: Any) -> Any:

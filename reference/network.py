@@ -12,6 +12,7 @@ from backproof.reference.graph import Graph, Step, by_path, by_wire
 from backproof.reference.layer import Constant, Layer, Shape, ShapeError, build, describe
 from backproof.reference.rounding import Array
 from backproof.reference.trace import Trace
+from backproof.reference.usage import UsageError
 
 __all__ = ["Network"]
 
@@ -84,5 +85,5 @@ class Network:
         try:
             shape, layers, head = data["input_shape"], data["layers"], data["head"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"a network is an object with input_shape, layers and head: missing {error}") from error
+            raise UsageError(f"a network is an object with input_shape, layers and head: missing {error}") from error
         return cls(tuple(int(n) for n in shape), tuple(build(layer) for layer in layers), build(head))

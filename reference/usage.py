@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UsageError", "UsageTypeError"]
+__all__ = ["MissingPackageError", "UsageError", "UsageTypeError"]
 
 
 class UsageError(ValueError):
@@ -11,3 +11,7 @@ class UsageError(ValueError):
 
 class UsageTypeError(UsageError, TypeError):
     """An argument of a wrong type."""
+
+
+class MissingPackageError(ImportError):
+    """A package that is needed for what was asked, and is not installed; the message says how to get it."""

@@ -12,6 +12,7 @@ from backproof.adapters.calls import Driver
 from backproof.adapters.framework import Framework, all_frameworks, framework_named, owner
 from backproof.reference.heads import Head
 from backproof.reference.layer import Shape
+from backproof.reference.usage import UsageError, UsageTypeError
 
 __all__ = ["Candidate", "check_signature"]
 
@@ -37,7 +38,7 @@ class Candidate:
         home = _home(given, framework)
         function, own = home.as_candidate(given)
         if own is not None and (strange := sorted(set(params) - set(own))):
-            raise ValueError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
+            raise UsageError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
         theirs = None if own is None else {params.get(name, name): shape for name, shape in own.items()}
         return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), theirs)
 
@@ -46,15 +47,15 @@ def _home(given: Any, framework: str | None) -> Framework:
     """Return the framework of a candidate: the one that owns its type, or the one that is named."""
     found, kinds = owner(given), [one.kinds for one in all_frameworks() if one.kinds]
     if found is not None and framework not in {None, found.name}:
-        raise ValueError(f"framework: got {framework!r} for {found.kinds}, expected {found.name!r}")
+        raise UsageError(f"framework: got {framework!r} for {found.kinds}, expected {found.name!r}")
     if found is not None:
         return found
     if framework is None:
         *first, last = [repr(one.name) for one in all_frameworks() if one.calls]
-        raise ValueError(f"framework: got none, and the candidate is not {' or '.join(kinds)}. "
+        raise UsageError(f"framework: got none, and the candidate is not {' or '.join(kinds)}. "
                          f"Write framework={', '.join(first)} or {last}")
     if not callable(given):
-        raise TypeError(f"the candidate is {' or '.join(['a function', *kinds])}: got {given!r}")
+        raise UsageTypeError(f"the candidate is {' or '.join(['a function', *kinds])}: got {given!r}")
     return framework_named(framework)
 
 
@@ -112,5 +113,5 @@ def check_signature(candidate: Candidate, like: Any, shapes: tuple[Shape, ...]) 
     except TypeError as error:
         call = ", ".join((*inputs, *(f"{name}=..." for name in names)))
         mapped = f'params={{"my_name": "{names[0] if names else "weight"}"}}'
-        raise TypeError(f"{candidate.name}{signature} cannot be called as candidate({call}): {error}. Give it these arguments, or map its "
-                        f"own names of parameters: {mapped}") from error
+        raise UsageTypeError(f"{candidate.name}{signature} cannot be called as candidate({call}): {error}. Give it these arguments, or map "
+                             f"its own names of parameters: {mapped}") from error

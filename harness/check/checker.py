@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 import traceback
 import warnings
@@ -180,10 +179,8 @@ class Checker:
     def _raised(self, probe: Probe, error: Exception) -> None:
         message = f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
         known = self.known.raised(self.adapter, probe.precision, [self.like], message)
-        ours = {Path(str(module.__file__)).parent for name, module in tuple(sys.modules.items())
-                if name.startswith("backproof") and getattr(module, "__file__", None)}
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent not in ours]
-        where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        place = _place_of(error)
+        where = f" ({place})" if place else ""
         kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
         code, sentence = "raised", f"the candidate raised {message}{where}"
         if isinstance(error, LostError):
@@ -258,3 +255,10 @@ def _wanted(probe: Probe) -> set[str]:
     layer, alone = probe.layer, probe.condition.alone
     names = {**dict(enumerate(layer.input_names)), **{name: name for name in layer.parameters(*probe.shapes)}}
     return {*layer.output_names, *(f"d{name}" for key, name in names.items() if alone in (None, key))}
+
+
+def _place_of(error: BaseException) -> str:
+    """Return file and line where something was raised, outside of this package; nothing where that is unknown."""
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)
+              if frame.f_globals.get("__name__", "").partition(".")[0] != "backproof"]
+    return f"{Path(frames[-1][0].f_code.co_filename).name}, line {frames[-1][1]}" if frames else ""

@@ -13,6 +13,7 @@ import tomlkit
 from backproof.compare.comparison import Diff, compare
 from backproof.compare.rules import END_TO_END, FACTOR, HALF
 from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
+from backproof.reference.usage import UsageError
 from backproof.report.reading import checked, read_bytes
 from backproof.report.schema import Count, Verdict
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
@@ -74,11 +75,11 @@ def read_baseline(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as TOML: {error}") from error
+        raise UsageError(f"{path}: not readable as TOML: {error}") from error
     baseline: dict[str, Any] = checked(_schema(), data, path)
     for name in baseline["margins"]:
         if not all(name.rpartition(" ")):
-            raise ValueError(f"{path}: margins.{name!r}: expected an adapter and a precision, such as 'torch float64'")
+            raise UsageError(f"{path}: margins.{name!r}: expected an adapter and a precision, such as 'torch float64'")
     return baseline
 
 
@@ -89,7 +90,7 @@ def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = No
     """
     side = RunSummary.of(report, "the report")
     if not side.counted:
-        raise ValueError("the report compared nothing, so that a baseline of it would expect nothing")
+        raise UsageError("the report compared nothing, so that a baseline of it would expect nothing")
     reasons = {_identity(entry): entry["why"] for entry in _entries(before) if "why" in entry}
     kinds: dict[str, list[dict[str, Any]]] = {"finding": [], "convention": []}
     for key, by_verdict in sorted(side.seen.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from backproof.reference.usage import UsageError
 from backproof.report.folders import CAMPAIGN, REPORT, newest_report
 from backproof.report.reading import read_report_file
 from backproof.verify.store import summary
@@ -27,5 +28,5 @@ def _file_in(folder: Path) -> Path:
     """Return the file to read in a report's folder, or in the newest report below it."""
     holder = folder if any((folder / name).is_file() for name in (REPORT, CAMPAIGN)) else newest_report(folder)
     if holder is None:
-        raise ValueError(f"{folder}: no report there: expected {REPORT} or {CAMPAIGN}, in it or in a folder below it")
+        raise UsageError(f"{folder}: no report there: expected {REPORT} or {CAMPAIGN}, in it or in a folder below it")
     return holder / (REPORT if (holder / REPORT).is_file() else CAMPAIGN)

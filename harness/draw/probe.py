@@ -20,6 +20,7 @@ from backproof.reference.heads import Head
 from backproof.reference.layer import Layer, Shape, build, describe, each_shape
 from backproof.reference.rounding import precision_named
 from backproof.reference.trace import LayerTrace
+from backproof.reference.usage import UsageError
 from backproof.reference.values import REGIMES, sources, store, targets, upstreams
 from backproof.reference.whole import WholeNetwork
 from backproof.truth.own_forward import OwnForward
@@ -108,7 +109,7 @@ class Probe:
                        precision_named(data["precision"]).name, Condition(**data["condition"]), candidate=str(data["candidate"]),
                        framework=str(data["framework"]), names=tuple(dict(data["names"]).items()))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no probe: {type(error).__name__}: {error}") from error
+            raise UsageError(f"no probe: {type(error).__name__}: {error}") from error
 
     def to_json(self) -> str:
         return json.dumps(self.describe(), indent=2)

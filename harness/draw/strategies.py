@@ -20,6 +20,7 @@ from backproof.reference.head import Head, pairs
 from backproof.reference.layer import Layer, Shape
 from backproof.reference.network import Network
 from backproof.reference.rounding import PRECISIONS
+from backproof.reference.usage import UsageError
 from backproof.reference.values import REGIMES
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def layers(shape: Shape | None = None, families: Sequence[str] | None = None) ->
     if shape is not None:
         takes = {name: [shape] for name in fitting(shape, names)}
     if not takes:
-        raise ValueError(f"no layer of {', '.join(families or ())} takes an input of shape {shape}")
+        raise UsageError(f"no layer of {', '.join(families or ())} takes an input of shape {shape}")
     return st.sampled_from([*takes]).flatmap(lambda name: st.sampled_from(takes[name]).flatmap(FAMILIES[name].draw))
 
 
@@ -62,10 +63,10 @@ def arrays_for(layer: Layer | Head, shapes: Sequence[Any] | None = None, precisi
     1, small shapes and normal numbers. Raises ValueError where no shape is known, and for an unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision: got {precision}, expected one of {', '.join(PRECISIONS)}")
     fitting_shapes = [each_input(shape) for shape in shapes] if shapes is not None else shapes_for(layer)
     if not fitting_shapes:
-        raise ValueError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
+        raise UsageError(f"{layer}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
     fitting_shapes.sort(key=lambda each: sum(map(prod, each)))
 
     @st.composite
@@ -91,7 +92,7 @@ def checked(families: Sequence[str] | None) -> Sequence[str]:
     """Return the families named, or all of them; raise ValueError for an unknown one."""
     unknown = [name for name in families or () if name not in FAMILIES]
     if unknown:
-        raise ValueError(f"unknown layer: got {', '.join(unknown)}, expected one of {', '.join(sorted(FAMILIES))}")
+        raise UsageError(f"unknown layer: got {', '.join(unknown)}, expected one of {', '.join(sorted(FAMILIES))}")
     return tuple(families) if families else tuple(FAMILIES)
 
 
@@ -161,7 +162,7 @@ def cases(draw: Any, families: Sequence[str] | None = None, precisions: Sequence
     """Draw a case: a network, a seed, a value regime, a batch size from 1 upward and a precision."""
     unknown = [p for p in precisions if p not in PRECISIONS]
     if unknown:
-        raise ValueError(f"unknown precision: got {', '.join(unknown)}, expected one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision: got {', '.join(unknown)}, expected one of {', '.join(PRECISIONS)}")
     network = draw(networks(families))
     return Case(network, draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from(tuple(REGIMES))), draw(batches(network)),
                 draw(st.sampled_from(tuple(precisions))))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from backproof.reference.rounding import PRECISIONS
+from backproof.reference.usage import UsageError, UsageTypeError
 from backproof.truth.random_rounding import FLOAT64, HALF, SIZES, Noisy, Step, disturbed, error_size, errors
 from backproof.wording import said
 
@@ -41,9 +42,9 @@ class Model:
     def __init__(self, loss: Loss, gradients: Gradients, parameters: Mapping[str, np.ndarray], seed: int) -> None:
         for role, function in (("loss", loss), ("gradients", gradients)):
             if not callable(function):
-                raise TypeError(f"{role} is no function: got {type(function).__name__}, expected {role}(parameters)")
+                raise UsageTypeError(f"{role} is no function: got {type(function).__name__}, expected {role}(parameters)")
         if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"check_gradients needs a seed of at least 0: got {seed!r}")
+            raise UsageError(f"check_gradients needs a seed of at least 0: got {seed!r}")
         self.loss, self.gradients, self.seed = loss, gradients, seed
         self.given, self.raw = _checked(parameters), dict(parameters)
         self.exact = {name: array.astype(np.float64) for name, array in self.given.items()}
@@ -66,9 +67,9 @@ class Model:
             return Step.last  # the loss ends in float(), which drops the imaginary part
         array = np.asarray(value)
         if array.dtype.kind not in "fciub":
-            raise TypeError(f"loss returns no number: got {type(value).__name__}, expected a float; return the cost itself")
+            raise UsageTypeError(f"loss returns no number: got {type(value).__name__}, expected a float; return the cost itself")
         if array.size != 1:
-            raise ValueError(f"loss returns an array of shape {array.shape}: got {array.size} numbers, expected one; sum or average them, "
+            raise UsageError(f"loss returns an array of shape {array.shape}: got {array.size} numbers, expected one; sum or average them, "
                              "as in `return np.sum(losses) / m`")
         return array.reshape(-1)[0].item()
 
@@ -82,7 +83,7 @@ class Model:
         given = {name: array.copy() for name, array in parameters.items()}
         answer = self._called("gradients", self.gradients, given, parameters)
         if not isinstance(answer, Mapping):
-            raise TypeError(f"gradients returns no dict: got {type(answer).__name__}, expected one array per parameter, as in "
+            raise UsageTypeError(f"gradients returns no dict: got {type(answer).__name__}, expected one array per parameter, as in "
                             f"{{{', '.join(f'{d(name)!r}: {d(name)}' for name in self.given)}}}")
         keys = {name: d(name) if d(name) in answer else name for name in self.given}
         self.extra = {str(key): value for key, value in answer.items() if key not in keys.values()}
@@ -152,16 +153,17 @@ def _same_number(a: float, b: float) -> bool:
 
 def _checked(parameters: Any) -> dict[str, np.ndarray]:
     if not isinstance(parameters, Mapping):
-        raise TypeError(f"parameters is no dict: got {type(parameters).__name__}, expected arrays by name, as in {{'W1': W1, 'b1': b1}}")
+        raise UsageTypeError(f"parameters is no dict: got {type(parameters).__name__}, "
+                             "expected arrays by name, as in {'W1': W1, 'b1': b1}")
     if not parameters:
-        raise ValueError("parameters is empty: got no array, expected at least one, as in {'W1': W1, 'b1': b1}")
+        raise UsageError("parameters is empty: got no array, expected at least one, as in {'W1': W1, 'b1': b1}")
     for name, array in parameters.items():
         if not isinstance(name, str):
-            raise TypeError(f"a parameter has no name: got the key {name!r}, expected a string, as in {{'W1': W1}}")
+            raise UsageTypeError(f"a parameter has no name: got the key {name!r}, expected a string, as in {{'W1': W1}}")
         if not isinstance(array, np.ndarray):
-            raise TypeError(f"{name} is no array: got {type(array).__name__}, expected a NumPy array; write np.array({name})")
+            raise UsageTypeError(f"{name} is no array: got {type(array).__name__}, expected a NumPy array; write np.array({name})")
         if array.dtype.name not in FORMATS:
-            raise TypeError(f"{name} holds {array.dtype}: expected one of {', '.join(FORMATS)}; write {name}.astype(float)")
+            raise UsageTypeError(f"{name} holds {array.dtype}: expected one of {', '.join(FORMATS)}; write {name}.astype(float)")
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} is not finite: got {np.count_nonzero(~np.isfinite(array))} of {array.size} entries that are not")
+            raise UsageError(f"{name} is not finite: got {np.count_nonzero(~np.isfinite(array))} of {array.size} entries that are not")
     return {name: np.array(array, copy=True, subok=False) for name, array in parameters.items()}

@@ -18,6 +18,7 @@ from backproof.reference.case import Case
 from backproof.reference.layer import describe
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace
+from backproof.reference.usage import UsageError
 from backproof.report.schema import COUNT, FLAG, NUMBER, TEXT, VERDICT, Count, Form, Record, number, record_of
 
 __all__ = ["FINDING", "Finding", "times"]
@@ -114,11 +115,11 @@ class Finding:
     def restored(cls, data: Mapping[str, Any]) -> Finding:
         """Return the finding that `describe` described, without its arrays; raise ValueError for data that describes none."""
         if data.get("verdict") not in VERDICTS:
-            raise ValueError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
+            raise UsageError(f"a finding has an unknown verdict: got {data.get('verdict')!r}, expected one of {', '.join(VERDICTS)}")
         try:
             return cls(**FINDING.restore(data))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"a finding lacks a field or has a value of a wrong type: {error}") from error
+            raise UsageError(f"a finding lacks a field or has a value of a wrong type: {error}") from error
 
     def describe(self) -> dict[str, Any]:
         """Return the finding as JSON-ready data; a number that is not finite becomes a string."""

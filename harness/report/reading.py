@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backproof.reference.usage import UsageError
 from backproof.report.results import REPORT
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -32,16 +33,16 @@ def read_json(path: Path) -> Any:
     try:
         return from_json(read_bytes(path), allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+        raise UsageError(f"{path}: not readable as JSON: {error}") from error
 
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file that is no larger than any of ours."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(status.st_mode) else 'something else'}")
+        raise UsageError(f"{path}: expected a file, got {'a folder' if stat.S_ISDIR(status.st_mode) else 'something else'}")
     if status.st_size > LARGEST:
-        raise ValueError(f"{path}: too large: got {status.st_size} bytes, expected at most {LARGEST}")
+        raise UsageError(f"{path}: too large: got {status.st_size} bytes, expected at most {LARGEST}")
     return path.read_bytes()
 
 
@@ -52,7 +53,7 @@ def checked(schema: TypeAdapter[Any], data: Any, path: Path) -> Any:
     except ValidationError as error:
         first, count = error.errors(include_url=False, include_context=False)[0], error.error_count()
         more = f" (and {count - 1} more)" if count > 1 else ""
-        raise ValueError(f"{path}: {_where(first['loc'])}{_fault(first)}{more}") from None
+        raise UsageError(f"{path}: {_where(first['loc'])}{_fault(first)}{more}") from None
 
 
 def _where(place: tuple[int | str, ...]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
+from backproof.reference.usage import UsageError
+
 __all__ = ["newest_page", "open_page"]
 
 PAGE = "report.html"
@@ -17,15 +19,15 @@ def newest_page(folder: Path) -> Path:
     """
     if folder.is_file():
         if folder.name != PAGE:
-            raise ValueError(f"not a report: got {folder}, expected a folder or a {PAGE}. Do: backproof show reports")
+            raise UsageError(f"not a report: got {folder}, expected a folder or a {PAGE}. Do: backproof show reports")
         return folder
     if not folder.is_dir():
-        raise ValueError(f"no such folder: got {folder}. Do: backproof verify, which writes one below reports")
+        raise UsageError(f"no such folder: got {folder}. Do: backproof verify, which writes one below reports")
     complete = [page for page in folder.rglob(PAGE) if page.with_name("report.json").is_file()]
     if not complete:
         older = next(folder.rglob("report.json"), None)
         what = f"{older} was written without one" if older else "there is no report"
-        raise ValueError(f"no {PAGE} in {folder} or below: {what}. Do: backproof verify --reports {folder}")
+        raise UsageError(f"no {PAGE} in {folder} or below: {what}. Do: backproof verify --reports {folder}")
     return max(complete, key=lambda page: (page.with_name("report.json").stat().st_mtime_ns, str(page)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from backproof.reference.usage import UsageError
 from backproof.report.disk import ReportFolder
 from backproof.report.finding import Finding
 from backproof.report.folders import CAMPAIGN
@@ -29,7 +30,7 @@ class Campaign:
         try:
             self.lock.acquire()
         except Timeout:
-            raise ValueError(f"{folder.path}: another run is writing this campaign. Wait for it, or end it") from None
+            raise UsageError(f"{folder.path}: another run is writing this campaign. Wait for it, or end it") from None
         self.store = Store(folder.path / CAMPAIGN, write=True)
 
     @classmethod
@@ -41,7 +42,7 @@ class Campaign:
     def resume(cls, folder: Path) -> Campaign:
         """Open a campaign to go on with it."""
         if not (folder / CAMPAIGN).is_file():
-            raise ValueError(f"{folder}: no campaign to go on with: it has no {CAMPAIGN}")
+            raise UsageError(f"{folder}: no campaign to go on with: it has no {CAMPAIGN}")
         return cls(ReportFolder(folder))
 
     @property
@@ -49,7 +50,7 @@ class Campaign:
         """The options it was begun with."""
         found: dict[str, Any] | None = self.store.fact("options")
         if found is None:
-            raise ValueError(f"{self.folder.path}: the campaign ended before its first case. Begin a new one")
+            raise UsageError(f"{self.folder.path}: the campaign ended before its first case. Begin a new one")
         return found
 
     def begin(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
@@ -61,7 +62,7 @@ class Campaign:
             return
         changed = [f"{name} was {was.get(name)}, is {mine[name]}" for name in mine if mine[name] != was.get(name)]
         if changed:
-            raise ValueError(f"{self.folder.path}: the campaign was begun with something else, and its cases or numbers would be others: "
+            raise UsageError(f"{self.folder.path}: the campaign was begun with something else, and its cases or numbers would be others: "
                              f"{'; '.join(changed)}. Begin a new one")
         self.store.keep(options=options, environment=environment)
 

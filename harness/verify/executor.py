@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
-from backproof.reference.usage import UsageError, UsageTypeError
+from backproof.reference.usage import MissingPackageError, UsageError, UsageTypeError
 from backproof.verify.job import TRIES, WORKERS, Work
 from platformdirs import user_cache_path
 
@@ -99,7 +99,7 @@ class Engine:
         try:
             from distributed import Client  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  (an extra)
         except ImportError as error:
-            raise ImportError('a scheduler needs Dask, which is not installed. Do: pip install "backproof[dask]"') from error
+            raise MissingPackageError('a scheduler needs Dask, which is not installed. Do: pip install "backproof[dask]"') from error
         with Client(address, timeout=10, set_as_default=False) as client:  # type: ignore[no-untyped-call,unused-ignore]
             workers = sum(client.nthreads().values())
             if not workers:

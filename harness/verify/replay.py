@@ -10,6 +10,7 @@ from typing import Any
 from backproof.adapters import Adapter
 from backproof.draw.probe import Probe
 from backproof.reference.case import Case
+from backproof.reference.usage import UsageError
 from backproof.report.reading import read_json
 from backproof.report.report import Report
 from backproof.truth.own_forward import OwnForward
@@ -26,11 +27,11 @@ def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
     """
     data = read_json(path)
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")  # noqa: TRY004  (unreadable input)
+        raise UsageError(f"{path}: expected a case, a finding or a report: got a JSON {type(data).__name__}")
     found: Any = data
     if "findings" in data:
         if not data["findings"]:
-            raise ValueError(f"{path}: the report has no finding to replay")
+            raise UsageError(f"{path}: the report has no finding to replay")
         found = data["findings"][0]
     adapters = (found["adapter"],) if isinstance(found, dict) and isinstance(found.get("adapter"), str) else ()
     described = found.get("case", found) if isinstance(found, dict) else found
@@ -39,9 +40,9 @@ def load_case(path: Path) -> tuple[Case | Probe, tuple[str, ...]]:
             return _checked(Probe.build(described)), ()
         return _checked(Case.build(described)), adapters
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:  # what no rule is made for
-        raise ValueError(f"{path}: no case that can be run: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{path}: no case that can be run: {type(error).__name__}: {error}") from error
 
 
 def _checked(case: Case | Probe) -> Case | Probe:
@@ -52,7 +53,7 @@ def _checked(case: Case | Probe) -> Case | Probe:
         shapes, single = list(case.network.graph.shapes.values()), list(case.network.graph.parameters.values())
     entries = case.batch * sum(map(prod, shapes)) + sum(map(prod, single))
     if entries > ENTRIES:
-        raise ValueError(f"a case too large to run again: got {entries:,} entries, expected at most {ENTRIES:,}")
+        raise UsageError(f"a case too large to run again: got {entries:,} entries, expected at most {ENTRIES:,}")
     if not (isinstance(case, Probe) and isinstance(case.layer, OwnForward)):  # what that takes only its candidate knows
         _ = case.call() if isinstance(case, Probe) else case.values()
     return case

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backproof.reference.case import Case
+from backproof.reference.usage import UsageError
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.reading import checked
@@ -109,9 +110,9 @@ class Store:
     def _check(self) -> None:
         application, version = (self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         if application != APPLICATION:
-            raise ValueError(f"{self.path}: no campaign of backproof: an SQLite file of another program")
+            raise UsageError(f"{self.path}: no campaign of backproof: an SQLite file of another program")
         if version != SCHEMA:
-            raise ValueError(f"{self.path}: unknown schema of a campaign: got {version}, expected {SCHEMA}")
+            raise UsageError(f"{self.path}: unknown schema of a campaign: got {version}, expected {SCHEMA}")
 
     def close(self) -> None:
         self.connection.close()
@@ -126,12 +127,12 @@ class Store:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY}:
                 raise OSError(f"{self.path}: the campaign cannot be written: {text}. What was counted before is kept") from error
-            raise ValueError(f"{self.path}: not readable as a campaign: {text}") from error
+            raise UsageError(f"{self.path}: not readable as a campaign: {text}") from error
         except (KeyError, TypeError, IndexError, ValueError, RecursionError, OverflowError) as error:
             if str(self.path) in str(error):
                 raise
             said = " ".join(str(error).split())
-            raise ValueError(f"{self.path}: a damaged campaign: {type(error).__name__}: {said}") from error
+            raise UsageError(f"{self.path}: a damaged campaign: {type(error).__name__}: {said}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from backproof.reference.usage import UsageError
 
 __all__ = ["FLOAT32_LARGEST", "FLOAT32_NORMAL", "PRECISIONS", "TRUNCATED", "Precision", "precision_named"]
 
@@ -74,5 +75,5 @@ PRECISIONS: dict[str, Precision] = {
 def precision_named(name: str) -> Precision:
     """Return a precision by name; raise ValueError naming the known ones."""
     if name not in PRECISIONS:
-        raise ValueError(f"unknown precision: got {name!r}, expected one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision: got {name!r}, expected one of {', '.join(PRECISIONS)}")
     return PRECISIONS[name]

@@ -673,7 +673,7 @@ class Trained(Written):
     (Written(), "dv", "dv_ij = a_i"), (Written(), "dq", "dq = 1"), (Written(), "ds", "ds = 2"), (Written(), "dt", ""),
     (Written(), "dk", ""),
     (Written(), "r", ""), (Written("train"), "r", "r = 1 (a; b)"), (Trained(), "r", "r = 1 (a; b)"), (Trained(training=False), "r", ""),
-    (Trained(), "h_n", ""), (Trained(training=False), "h_n", "h_t = max(0, x)"), (Written(), "dv", "dv_ij = a_i"),
+    (Trained(), "h_n", ""), (Trained(training=False), "h_n", "h_t = max(0, x)"),
     (bp.LSTM(2, num_layers=2, bidirectional=True), "dweight_hh_l1_reverse", None),
 ])
 def test_a_line_is_found_and_cut_where_its_equation_ends(layer: Any, tensor: str, line: str | None) -> None:

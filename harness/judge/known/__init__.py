@@ -19,6 +19,7 @@ from backproof.judge.verdicts import VERDICTS
 from backproof.reference.layer import REGISTRY
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
+from backproof.reference.usage import UsageError
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 ENOUGH = 8  # layers compared in the range of an entry before its absence says that it is stale
@@ -122,11 +123,11 @@ def load_known() -> tuple[Known, ...]:
         try:
             entries = tomllib.loads(file.read_text()).get("known", [])
         except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{file.name}: not readable as TOML: {error}") from error
+            raise UsageError(f"{file.name}: not readable as TOML: {error}") from error
         for entry in entries:
             known = _entry(name, file.name, entry)
             if any((known.framework, known.id) == (other.framework, other.id) for other in found):
-                raise ValueError(f"{file.name}: {known.id}: an entry of this id stands there twice")
+                raise UsageError(f"{file.name}: {known.id}: an entry of this id stands there twice")
             found.append(known)
     return tuple(found)
 
@@ -134,23 +135,23 @@ def load_known() -> tuple[Known, ...]:
 def _entry(framework: str, file: str, data: dict[str, Any]) -> Known:
     names = {f.name for f in fields(Known)} - {"framework"}
     if unknown := set(data) - names:
-        raise ValueError(f"{file}: unknown field: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(names))}")
+        raise UsageError(f"{file}: unknown field: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(names))}")
     lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     where = f"{file}: {data.get('id', 'an entry')}"
     try:
         known = Known(framework=framework, **lists)
         SpecifierSet(known.versions)
     except (TypeError, InvalidSpecifier) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
     if known.argument and known.argument not in ARGUMENTS:
-        raise ValueError(f"{where}: unknown argument: got {known.argument!r}, expected one of {', '.join(sorted(ARGUMENTS))}")
+        raise UsageError(f"{where}: unknown argument: got {known.argument!r}, expected one of {', '.join(sorted(ARGUMENTS))}")
     for field_name, choices in (("layers", REGISTRY), ("tensors", None), ("verdicts", VERDICTS), ("precisions", PRECISIONS),
                                 ("adapters", None)):
         values = getattr(known, field_name)
         if not isinstance(values, tuple):
-            raise ValueError(f"{where}: {field_name} must be a list: got {values!r}")  # noqa: TRY004  (unreadable data)
+            raise UsageError(f"{where}: {field_name} must be a list: got {values!r}")
         if choices is not None and (strange := [v for v in values if v not in choices]):
-            raise ValueError(f"{where}: unknown {field_name}: got {strange[0]!r}, expected some of {', '.join(sorted(choices))}")
+            raise UsageError(f"{where}: unknown {field_name}: got {strange[0]!r}, expected some of {', '.join(sorted(choices))}")
     return known
 
 
@@ -175,7 +176,7 @@ class KnownList:
         """
         actual, ball = certificate.actual, certificate.ball
         if actual is None or ball is None:
-            raise ValueError(f"{certificate.tensor}: a certificate without its tensors cannot be explained")
+            raise UsageError(f"{certificate.tensor}: a certificate without its tensors cannot be explained")
         with quiet():
             outside = ~(np.abs(actual.astype(np.float64) - ball.value) <= ball.radius())
         rounded = rounded or (lambda precision: expected(step, Arithmetic(precision))[certificate.tensor])
