@@ -157,7 +157,7 @@ def test_ctrl_c_ends_with_a_report_of_what_was_done(tmp_path: Path) -> None:
 def test_a_failure_of_the_harness_itself_exits_3(tmp_path: Path) -> None:
     """A bug of ours is a finding that says so and exits 3, so that nobody takes it for the framework's; the other cases count."""
     (tmp_path / "sitecustomize.py").write_text("""
-import backproof.certify as c
+import backproof.judge.certify as c
 whole = c.certify
 def certify(trace, precision, fused=False):
     return 1 / (precision.name != "float32") and whole(trace, precision, fused=fused)

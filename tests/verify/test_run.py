@@ -68,10 +68,10 @@ def run_of(adapters: Any, cases: list[Case], precisions: tuple[str, ...] = BOTH,
 @pytest.mark.parametrize("name", ["torch", "jax:jit"])
 def test_a_correct_framework_is_ok_and_every_planted_mistake_is_caught(name: str) -> None:
     """A run over all regimes finds nothing unexplained, counts what it compared, and catches and blames all it planted."""
-    report = verify(adapters=(name,), cases=256 if name == "torch" else 32, seed=2, reports=None)
+    report = verify(adapters=(name,), cases=320 if name == "torch" else 32, seed=2, reports=None)
     assert report.findings == ()
     assert report.ok
-    assert report.cases == (256 if name == "torch" else 32)
+    assert report.cases == (320 if name == "torch" else 32)
     assert report.compared == sum(tally.compared for tally in report.tallies.values()) > 1000
     assert 0 < report.margin <= 1
     assert len(report.coverage["regimes"]) == 8
