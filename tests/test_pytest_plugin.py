@@ -72,7 +72,7 @@ def test_a_right_candidate_passes_and_gives_its_report(pytester: pytest.Pytester
 def test_relu(backproof):
     report = backproof.check(relu, bp.ReLU(), framework="numpy")
     assert report.ok and report.compared > 0 and report.cases == 8
-    assert report.options["adapters"] == ["numpy:relu"]
+    assert report.options["candidate"] == "numpy:relu"
 """)
     run(pytester).assert_outcomes(passed=1)
 

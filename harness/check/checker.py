@@ -37,6 +37,7 @@ from backproof.report.environment import environment
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
+from backproof.report.schema import CandidateLabel
 from backproof.truth.own_forward import OwnForward
 from backproof.wording import said
 
@@ -52,7 +53,7 @@ class Checker:
     def __init__(self, candidate: Candidate, like: Any, precisions: Sequence[str]) -> None:
         self.candidate, self.like = candidate, like
         self.precisions = [precision_named(p).name for p in precisions]
-        self.adapter = f"{candidate.driver.framework}:{candidate.name}"
+        self.label = CandidateLabel(f"{candidate.driver.framework}:{candidate.name}")
         self.known = KnownList()
         self.ledger = Ledger()
         self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
@@ -113,7 +114,7 @@ class Checker:
         self.ledger.reach("regimes", probe.regime)
         self.ledger.reach("conditions", str(probe.condition) or "plain")
         for certificate in certificates:
-            self.ledger.count(self.adapter, probe.precision, certificate)
+            self.ledger.count(self.label, probe.precision, certificate)
             if step is not None and (certificate.failed or certificate.verdict == "convention"):
                 self.failed |= {(certificate.tensor, probe.precision)} if certificate.failed else set()
                 self._enter(probe, self._judgement(probe, certificate, step))
@@ -178,7 +179,7 @@ class Checker:
 
     def _raised(self, probe: Probe, error: Exception) -> None:
         message = f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
-        known = self.known.raised(self.adapter, probe.precision, [self.like], message)
+        known = self.known.raised(self.label, probe.precision, [self.like], message)
         place = _place_of(error)
         where = f" ({place})" if place else ""
         kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
@@ -220,7 +221,7 @@ class Checker:
             if along:
                 shared = {"alike": alike(self.like, failed.tensor),
                           "rounded": lambda other: expected_along(step, probe.call(), other)[failed.tensor]}
-            return self.known.explain(self.adapter, probe.precision, step, verdict, failed, **shared)
+            return self.known.explain(self.label, probe.precision, step, verdict, failed, **shared)
 
         def explain(verdict: str, lost: LostDigits, failed: Certificate) -> Diagnosis:
             if along and verdict not in {"imprecise", "convention"}:
@@ -230,12 +231,12 @@ class Checker:
         return judge(certificate, step, precision, tell_apart=by_second_precision(precision, twin), excuse=excuse, explain=explain)
 
     def _enter(self, probe: Probe, judgement: Judgement) -> None:
-        self.ledger.enter(judgement, self.adapter, lambda: self._finding(probe, judgement))
+        self.ledger.enter(judgement, self.label, lambda: self._finding(probe, judgement))
 
     def _finding(self, probe: Probe, judgement: Judgement) -> Finding:
         mine = self.candidate
         case = replace(probe, candidate=mine.address, framework=mine.driver.framework, names=mine.names)
-        return Finding.of(judgement, adapter=self.adapter, precision=probe.precision, case=case)
+        return Finding.of(judgement, subject=self.label, precision=probe.precision, case=case)
 
     def report(self, options: Mapping[str, Any]) -> Report:
         """Return the report of what was done."""
@@ -244,7 +245,7 @@ class Checker:
         return Report(
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
-            environment=environment(), options={"adapters": [self.adapter], "like": str(self.like), **truth, **options},
+            environment=environment(), options={"candidate": self.label, "like": str(self.like), **truth, **options},
             coverage=ledger.coverage, cases=ledger.cases,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import tomlkit
+from backproof.adapters.framework import all_frameworks
 from backproof.compare.comparison import Diff, compare
 from backproof.compare.rules import END_TO_END, FACTOR, HALF
 from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
@@ -25,7 +26,11 @@ SCHEMA = 1
 HEAD = """\
 What a run may show without failing: findings and conventions, and how near to its bound each tensor came.
 Written by `backproof baseline REPORT FILE`. Review each line; a `why = "..."` added to one is kept."""
-VERSIONS = ("backproof", "torch", "jax")
+
+
+def _versions() -> tuple[str, ...]:
+    """Return the packages whose versions a baseline keeps: ours, and of each framework that `verify` runs its own."""
+    return ("backproof", *(framework.packages[0] for framework in all_frameworks() if framework.adapters and framework.packages))
 CLOSED = ConfigDict(strict=True, extra="forbid")  # a misspelt line would accept nothing
 
 
@@ -97,7 +102,7 @@ def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = No
         for verdict, seen in sorted(by_verdict.items()):
             if seen.kind == "known":
                 continue
-            entry: dict[str, Any] = {"adapter": key.adapter, "layer": key.layer, "tensor": key.tensor, "verdict": verdict}
+            entry: dict[str, Any] = {"adapter": key.subject, "layer": key.layer, "tensor": key.tensor, "verdict": verdict}
             entry["code"] = seen.code
             entry |= ({"about": key.about} if key.about else {}) | ({"digits": seen.digits} if seen.digits else {})
             entry |= {"why": reasons[_identity(entry)]} if _identity(entry) in reasons else {}
@@ -106,11 +111,11 @@ def baseline_of(report: Mapping[str, Any], before: Mapping[str, Any] | None = No
     for row, (_, margin) in sorted(side.counted.items()):
         if row.tensor.startswith(END_TO_END):
             continue
-        margins.setdefault(f"{row.adapter} {row.precision}", {}).setdefault(row.layer, {})[row.tensor] = float(f"{min(margin, 1.0):.1e}")
+        margins.setdefault(f"{row.subject} {row.precision}", {}).setdefault(row.layer, {})[row.tensor] = float(f"{min(margin, 1.0):.1e}")
     drawn = {"adapters": list(side.adapters), "precisions": list(side.precisions), **side.sampling, "layers": list(side.layers)}
     return {"schema": SCHEMA, "findings": kinds["finding"], "conventions": kinds["convention"],
             "run": {name: value for name, value in drawn.items() if value not in (None, [])},
-            "versions": {name: side.versions[name] for name in VERSIONS if name in side.versions}, "margins": margins}
+            "versions": {name: side.versions[name] for name in _versions() if name in side.versions}, "margins": margins}
 
 
 def text_of(baseline: Mapping[str, Any]) -> str:
@@ -172,7 +177,7 @@ def _beside(new: RunSummary, baseline: RunSummary) -> RunSummary:
     """Return a summary without what no baseline speaks of: known discrepancies, unless they were accepted as findings, and the machine."""
     seen = {key: kept for key, by_verdict in new.seen.items()
             if (kept := {v: shown for v, shown in by_verdict.items() if shown.kind != "known" or v in baseline.seen.get(key, {})})}
-    versions = {name: version for name, version in new.versions.items() if name in VERSIONS}
+    versions = {name: version for name, version in new.versions.items() if name in _versions()}
     return replace(new, seen=seen, stale=(), versions=versions)
 
 

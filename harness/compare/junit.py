@@ -8,6 +8,7 @@ from typing import Any
 
 from backproof.compare.summary import FindingKey, finding_key
 from backproof.report.finding import times
+from backproof.report.schema import subject_of, subjects_of
 from backproof.report.terminal import printable
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
@@ -27,9 +28,9 @@ def junit(report: Mapping[str, Any], accepted: frozenset[tuple[FindingKey, str]]
     page = JUnitXml("backproof")
     tests: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for tally in report["tallies"]:
-        tests.setdefault((tally["adapter"], tally["precision"], tally["layer"]), []).append(tally)
+        tests.setdefault((subject_of(tally), tally["precision"], tally["layer"]), []).append(tally)
     told = _by_test(report, set(tests))
-    for adapter in dict.fromkeys([*report["options"]["adapters"], *(place[0] for place in (*tests, *told))]):
+    for adapter in dict.fromkeys([*subjects_of(report["options"]), *(place[0] for place in (*tests, *told))]):
         suite = TestSuite(printable(adapter))
         for place in sorted({place for place in (*tests, *told) if place[0] == adapter}):
             suite.add_testcase(_test(place, tests.get(place, []), told.get(place, []), accepted))
@@ -51,14 +52,14 @@ def _by_test(report: Mapping[str, Any], tests: set[tuple[str, str, str]]) -> dic
     outside: dict[tuple[str, ...], list[str]] = {}
     for t in report["tallies"]:
         if t["outside"]:
-            outside.setdefault((t["adapter"], t["layer"], t["tensor"]), []).append(t["precision"])
+            outside.setdefault((subject_of(t), t["layer"], t["tensor"]), []).append(t["precision"])
     told = [f for name in ("findings", "known", "conventions") for f in report[name]]
-    many = Counter((f["adapter"], f["layer"], f["tensor"]) for f in told if f["verdict"] != "convention")
+    many = Counter((subject_of(f), f["layer"], f["tensor"]) for f in told if f["verdict"] != "convention")
     by_test: dict[tuple[str, str, str], list[Finding]] = {}
     for f in told:
-        what = (f["adapter"], f["layer"], f["tensor"])
+        what = (subject_of(f), f["layer"], f["tensor"])
         for precision in {f["precision"], *(outside.get(what, ()) if many[what] == 1 else ())}:
-            place = (f["adapter"], precision, f["layer"])
+            place = (subject_of(f), precision, f["layer"])
             by_test.setdefault(place if place in tests else (*place[:2], RUN), []).append(f)
     return by_test
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
 from backproof.report.finding import times
+from backproof.report.schema import kind_of
 
 __all__ = ["END_TO_END", "FACTOR", "HALF", "WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
 
@@ -40,7 +41,10 @@ class Line:
 
     def describe(self) -> dict[str, Any]:
         """Return the line as JSON-ready data."""
-        about = {"name": self.about} if isinstance(self.about, str) else self.about._asdict()
+        if isinstance(self.about, str):
+            about: dict[str, Any] = {"name": self.about}
+        else:
+            about = {kind_of(part) if name == "subject" else name: part for name, part in self.about._asdict().items()}
         return {"weight": self.weight, "kind": self.kind, "change": self.change, "about": about, "sentence": self.sentence,
                 "old": self.old, "new": self.new}
 
@@ -128,7 +132,7 @@ def coverage(old: RunSummary, new: RunSummary) -> Iterator[Line]:
     if not new.counted:
         yield Line("worse", "coverage", "lost", "everything", f"{new.name} compared nothing")
         return
-    asked = [row for row in old.counted if row.adapter in new.adapters and row.precision in new.precisions
+    asked = [row for row in old.counted if row.subject in new.adapters and row.precision in new.precisions
              and (not new.layers or row.layer in new.layers) and not row.tensor.startswith(END_TO_END)]
     if new.paired(old):
         yield from _fewer(asked, old, new)
@@ -187,7 +191,7 @@ def margins(old: RunSummary, new: RunSummary) -> Iterator[Line]:
 
 def _failing(side: RunSummary, row: Row) -> set[str]:
     """Return the verdicts on a tensor whose entries agree in part; the margin is that of the others."""
-    evidence = side.seen.get(FindingKey(row.adapter, row.layer, row.tensor), {})
+    evidence = side.seen.get(FindingKey(row.subject, row.layer, row.tensor), {})
     return {verdict for verdict, shown in evidence.items() if shown.kind != "convention"}
 
 

@@ -9,6 +9,7 @@ from math import exp, isfinite
 from typing import Any, NamedTuple
 
 from backproof.judge.verdicts import SEVERITY
+from backproof.report.schema import subject_of, subjects_of
 
 __all__ = ["Evidence", "FindingKey", "Row", "RunSummary", "finding_key"]
 
@@ -22,25 +23,25 @@ UNLIKELY = 0.01  # that the comparison of two samples says something where nothi
 class FindingKey(NamedTuple):
     """What a finding is about. An exception belongs to no tensor: `about` is its message, without what varies from case to case."""
 
-    adapter: str
+    subject: str
     layer: str
     tensor: str
     about: str = ""
 
     def __str__(self) -> str:
-        return f"{' '.join(part for part in (self.layer, self.tensor) if part)} on {self.adapter}"
+        return f"{' '.join(part for part in (self.layer, self.tensor) if part)} on {self.subject}"
 
 
 class Row(NamedTuple):
     """What a tally counts: the entries of one tensor of a layer, on an adapter, in a precision."""
 
-    adapter: str
+    subject: str
     precision: str
     layer: str
     tensor: str
 
     def __str__(self) -> str:
-        return f"{self.layer} {self.tensor} on {self.adapter} ({self.precision})"
+        return f"{self.layer} {self.tensor} on {self.subject} ({self.precision})"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class RunSummary:
         options = report["options"]
         layers, draws = tuple(options.get("layers") or ()), options.get("draws_per_network") or 1
         return cls(
-            name, source, tuple(options["adapters"]), tuple(options["precisions"]), layers, report["cases"],
+            name, source, subjects_of(options), tuple(options["precisions"]), layers, report["cases"],
             sampling={"cases": report["cases"], "seed": options.get("seed"), "layers": layers, "draws": draws, "like": options.get("like")},
             draws=draws, interrupted=report["interrupted"], seen=_seen(report), counted=_counted(report["tallies"]), met=report["coverage"],
             stale=tuple(report["stale"]), missed=tuple(report["self_test"]["missed"]), versions=report["environment"],
@@ -105,8 +106,8 @@ class RunSummary:
     def judged(self, key: FindingKey) -> bool:
         """Say whether anything was compared that could have shown a finding of this key."""
         if not key.tensor:  # an exception may come of any network
-            return any(row.adapter == key.adapter for row in self.counted)
-        return any((row.adapter, row.layer, row.tensor) == key[:3] for row in self.counted)
+            return any(row.subject == key.subject for row in self.counted)
+        return any((row.subject, row.layer, row.tensor) == key[:3] for row in self.counted)
 
     def paired(self, other: RunSummary) -> bool:
         """Say whether both runs drew the same cases: then no difference is chance."""
@@ -146,10 +147,10 @@ def finding_key(finding: Mapping[str, Any]) -> FindingKey:
     """Return the key of a finding in a report's data."""
     raised = not finding["tensor"] and finding["verdict"] == "error"
     about = " ".join(VARYING.sub("#", finding["diagnosis"]["sentence"]).split()) if raised else ""
-    return FindingKey(finding["adapter"], finding["layer"], finding["tensor"], about)
+    return FindingKey(subject_of(finding), finding["layer"], finding["tensor"], about)
 
 
 def _counted(tallies: list[dict[str, Any]]) -> dict[Row, tuple[int | None, float]]:
     """Return rows of which something could be said."""
-    return {Row(t["adapter"], t["precision"], t["layer"], t["tensor"]): (judged, float(t["margin"])) for t in tallies
+    return {Row(subject_of(t), t["precision"], t["layer"], t["tensor"]): (judged, float(t["margin"])) for t in tallies
             if (judged := t["compared"] - t["inconclusive"]) > 0}

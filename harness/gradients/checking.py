@@ -12,7 +12,7 @@ from backproof.gradients.explanation import explained, within_single
 from backproof.gradients.model import Model, d
 from backproof.gradients.parameter import NAMED, SUMS, ParameterCheck
 from backproof.gradients.purity import PurityCheck
-from backproof.gradients.record import ADAPTER, LAYER, Record
+from backproof.gradients.record import SUBJECT, Record
 from backproof.gradients.stand_in import stand_in
 from backproof.gradients.wellformed import comparable, well_formed
 from backproof.judge.certificate import Certificate
@@ -20,7 +20,7 @@ from backproof.judge.comparing import compare
 from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.judgement import Judgement, judge
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
-from backproof.report.finding import Finding
+from backproof.report.finding import HANDWRITTEN, Finding
 from backproof.report.results import Tally
 from backproof.truth.random_rounding import FLOAT64, SIZES, error_size
 
@@ -130,7 +130,7 @@ class ModelCheck:
             self._add(certificate, name, check)
         if certificate.verdict == "agrees":
             check.plant(self.record.self_test)
-        key = (ADAPTER, self.model.given[name].dtype.name, LAYER, d(name))
+        key = (SUBJECT, self.model.given[name].dtype.name, HANDWRITTEN, d(name))
         self.record.tallies.setdefault(key, Tally()).merge(Tally.of(certificate))
         if certificate.inconclusive:
             self.record.skipped["inconclusive: the truth is less certain than its size"] += certificate.inconclusive
@@ -168,7 +168,7 @@ class ModelCheck:
         kept.append(self._finding(replace(judgement, digits=0.0), name))
 
     def _finding(self, judgement: Judgement, name: str) -> Finding:
-        return Finding.of(replace(judgement, step=None), adapter=ADAPTER, precision=self.model.given[name].dtype.name, case=None)
+        return Finding.of(replace(judgement, step=None), subject=SUBJECT, precision=self.model.given[name].dtype.name, case=None)
 
 
 def _explained(check: ParameterCheck, certificate: Certificate, name: str, *, small: bool) -> Diagnosis:

@@ -9,13 +9,14 @@ from backproof.gradients.model import Model
 from backproof.judge.diagnosis import Diagnosis
 from backproof.judge.verdicts import SEVERITY
 from backproof.report.environment import environment
-from backproof.report.finding import Finding
+from backproof.report.finding import HANDWRITTEN, Finding
 from backproof.report.report import Report
 from backproof.report.results import SelfTest, Tally
+from backproof.report.schema import CandidateLabel
 
-__all__ = ["ADAPTER", "LAYER", "Record"]
+__all__ = ["SUBJECT", "Record"]
 
-ADAPTER, LAYER = "numpy", "Handwritten"  # where a report of layers names these
+SUBJECT = CandidateLabel("numpy")
 
 
 class Record:
@@ -36,7 +37,7 @@ class Record:
         def rank(finding: Finding) -> tuple[int, str]:
             return SEVERITY[finding.verdict], finding.tensor
 
-        options = {"adapters": [ADAPTER], "precisions": sorted({a.dtype.name for a in self.model.given.values()}), "cases": 1,
+        options = {"candidate": SUBJECT, "precisions": sorted({a.dtype.name for a in self.model.given.values()}), "cases": 1,
                    "seed": self.model.seed, "truth": self.truths}
         return Report(tuple(sorted(self.findings, key=rank)), conventions=tuple(sorted(self.conventions, key=rank)), tallies=self.tallies,
                       skipped=self.skipped, self_test=self.self_test, environment=environment(), options=options, cases=1,
@@ -46,5 +47,5 @@ class Record:
                 entries: tuple[int, int] = (0, 0), actual: float = math.nan, expected: float = math.nan) -> None:
         """Add a finding that was made without a comparison with the truth."""
         precision = self.model.given[name].dtype.name if name else self.model.precision.name
-        self.findings.append(Finding(ADAPTER, precision, LAYER, self.model.path, tensor, verdict, math.inf, entries, index,
+        self.findings.append(Finding(SUBJECT, precision, HANDWRITTEN, self.model.path, tensor, verdict, math.inf, entries, index,
                                      actual, expected, 0.0, Diagnosis(code, sentence), None))

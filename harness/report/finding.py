@@ -19,10 +19,11 @@ from backproof.reference.layer import describe
 from backproof.reference.network import Network
 from backproof.reference.trace import LayerTrace
 from backproof.reference.usage import UsageError
-from backproof.report.schema import COUNT, FLAG, NUMBER, TEXT, VERDICT, Count, Form, Record, number, record_of
+from backproof.report.schema import COUNT, FLAG, NUMBER, SUBJECT, TEXT, VERDICT, Count, Form, Record, kind_of, number, record_of
 
-__all__ = ["FINDING", "Finding", "times"]
+__all__ = ["FINDING", "HANDWRITTEN", "Finding", "times"]
 
+HANDWRITTEN = "Handwritten"  # stands for the layer in findings about a hand-written model
 VARYING = re.compile(r"0x[0-9a-f]+|[0-9]+")  # what differs between two messages of one cause: sizes, addresses
 
 
@@ -50,14 +51,16 @@ CASE = Form(dict[str, Any] | None, write=_described, restore=_built)
 
 @dataclass(frozen=True)
 class Finding:
-    """One distinct discrepancy: adapter x layer x tensor x verdict, seen `count` times, shown on its smallest case.
+    """One distinct discrepancy: subject x layer x tensor x verdict, seen `count` times, shown on its smallest case.
+
+    The subject is the name of an adapter or the label of a candidate.
 
     `entries` is (outside, total) of the tensor shown; `known` is the reason of a known discrepancy, empty for a new one;
     `suspects_reference` says that the frameworks agree with each other and not with us; `digits` are the decimals lost. `lowering` is the
     name and source of the function that gave the numbers, where it is ours: who writes the report need not have loaded the framework.
     """
 
-    adapter: Annotated[str, TEXT]
+    subject: Annotated[str, SUBJECT]
     precision: Annotated[str, TEXT]
     layer: Annotated[str, TEXT]
     path: Annotated[str, TEXT]
@@ -81,9 +84,19 @@ class Finding:
     certificate: Certificate | None = field(default=None, repr=False, compare=False)
 
     @property
+    def adapter(self) -> str:
+        """The name of the adapter that was judged; empty for a candidate."""
+        return "" if self.candidate else self.subject
+
+    @property
+    def candidate(self) -> str:
+        """The label of the candidate that was judged; empty for an adapter."""
+        return self.subject if kind_of(self.subject) == "candidate" else ""
+
+    @property
     def key(self) -> tuple[str, str, str, str]:
         """What makes a finding distinct."""
-        return (self.adapter, self.layer, self.tensor, self.verdict)
+        return (self.subject, self.layer, self.tensor, self.verdict)
 
     @property
     def cause(self) -> str:
@@ -93,10 +106,10 @@ class Finding:
     @property
     def title(self) -> str:
         what = " ".join(part for part in (self.layer, self.tensor) if part)
-        return f"{self.verdict}{f': {what}' if what else ''} on {self.adapter} ({self.precision})"
+        return f"{self.verdict}{f': {what}' if what else ''} on {self.subject} ({self.precision})"
 
     @classmethod
-    def of(cls, judgement: Judgement, *, adapter: str, precision: str, case: Case | Probe | None, **extra: Any) -> Finding:
+    def of(cls, judgement: Judgement, *, subject: str, precision: str, case: Case | Probe | None, **extra: Any) -> Finding:
         """Return the finding that a judgement of an adapter or candidate is."""
         certificate, step = judgement.certificate, judgement.step
         at, actual, ball = certificate.index, certificate.actual, certificate.ball
@@ -105,10 +118,10 @@ class Finding:
             numbers = float(actual[at]), float(ball.value[at]), float(ball.radius()[at])
         layer = "" if isinstance(certificate.layer, Network) else type(certificate.layer).__name__
         return cls(
-            adapter, precision, layer, certificate.path, certificate.label, judgement.verdict, certificate.excess,
+            subject, precision, layer, certificate.path, certificate.label, judgement.verdict, certificate.excess,
             (certificate.outside or certificate.conventions, certificate.compared), at, *numbers, judgement.diagnosis, case,
             digits=judgement.digits, known=judgement.reasons, options=describe(step.layer) if step is not None else {}, step=step,
-            certificate=certificate, lowering=lowering(adapter, type(step.layer)) if step is not None else ("", ""), **extra,
+            certificate=certificate, lowering=lowering(subject, type(step.layer)) if step is not None else ("", ""), **extra,
         )
 
     @classmethod

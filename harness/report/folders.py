@@ -26,7 +26,7 @@ def folder_name(finding: Finding) -> str:
     """
     reason = finding.cause or finding.known
     checksum = f"{zlib.crc32(reason.encode(errors='backslashreplace')):08x}" if reason else ""
-    parts = (finding.verdict, finding.adapter, finding.layer, finding.tensor, finding.precision, checksum)
+    parts = (finding.verdict, finding.subject, finding.layer, finding.tensor, finding.precision, checksum)
     safe = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts if part)
     return f"{safe}-known" if finding.known else safe
 

@@ -58,8 +58,8 @@ class Ledger:
             self.seconds[clock] += seconds
         self.cases += other.cases
 
-    def count(self, adapter: str, precision: str, certificate: Certificate) -> None:
-        key, tally = (adapter, precision, type(certificate.layer).__name__, certificate.label), Tally.of(certificate)
+    def count(self, subject: str, precision: str, certificate: Certificate) -> None:
+        key, tally = (subject, precision, type(certificate.layer).__name__, certificate.label), Tally.of(certificate)
         self.tallies.setdefault(key, Tally()).merge(tally)
         self.certificates.append((self.cases, key, tally.counts))
         if certificate.inconclusive:
@@ -68,16 +68,16 @@ class Ledger:
     def reach(self, what: str, name: str) -> None:
         self.coverage.setdefault(what, Counter())[name] += 1
 
-    def enter(self, judgement: Judgement, adapter: str, make: Callable[[], Finding]) -> None:
+    def enter(self, judgement: Judgement, subject: str, make: Callable[[], Finding]) -> None:
         """Enter what is said of a tensor, once for each key; `make` returns the finding where there is none yet."""
         self.met.update(entry.id for entry in judgement.met)
-        key = (adapter, *judgement.key)
+        key = (subject, *judgement.key)
         if not self.seen(key):
             self.found[key] = make()
 
     def enter_error(self, finding: Finding, cause: str = "") -> None:
         """Enter a finding of a call that gave no numbers, once for each cause: by itself, its message without the numbers."""
-        key = (finding.adapter, "", finding.diagnosis.code if cause else "", "error", cause or finding.cause)
+        key = (finding.subject, "", finding.diagnosis.code if cause else "", "error", cause or finding.cause)
         if not self.seen(key):
             self.found[key] = finding
 
@@ -102,4 +102,4 @@ class Ledger:
             return "convention" if finding.verdict == "convention" else "known" if finding.known else "new"
 
         chosen = [f for f in self.found.values() if kind(f) == which]
-        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.adapter, f.layer, f.tensor.startswith("d"), f.tensor)))
+        return tuple(sorted(chosen, key=lambda f: (SEVERITY[f.verdict], f.subject, f.layer, f.tensor.startswith("d"), f.tensor)))

@@ -29,7 +29,7 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
         raise ValueError(f"{finding.title}: a finding without its tensors has no reproduction")
     if isinstance(finding.case, Probe):
         return _of_candidate(finding, finding.case, step, templates)
-    framework = _framework(finding.adapter.split(":")[0])
+    framework = _framework(finding.subject.split(":")[0])
     if framework is None or LAYER not in framework.scripts or finding.tensor.startswith("end-to-end"):  # no single layer shows that
         call, source = "", ""
     else:

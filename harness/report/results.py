@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from backproof.judge.certificate import Certificate
 from backproof.judge.verdicts import SEVERITY
 from backproof.report.finding import FINDING, Finding
-from backproof.report.schema import COUNT, FLAG, NUMBER, TEXT, TEXTS, VERDICT, Count, Form, Record, record_of
+from backproof.report.schema import COUNT, FLAG, NUMBER, SUBJECT, TEXT, TEXTS, VERDICT, Count, Form, Record, kind_of, record_of
 from pydantic import Field
 
 __all__ = ["KEY", "REPORT", "RUN", "SELF_TEST", "TALLY", "Counts", "Key", "Results", "SelfTest", "Tally"]
@@ -20,7 +20,7 @@ SCHEMA = 1
 COUNTS = Form(dict[str, Count], write=dict)
 
 Key = tuple[str, str, str, str]
-"""Adapter, precision, layer, tensor."""
+"""Subject (adapter or candidate), precision, layer, tensor."""
 
 Counts = tuple[float, ...]
 """The numbers of a tally in the order of its fields, as they are sent and kept."""
@@ -84,18 +84,22 @@ class SelfTest:
 
 SELF_TEST = record_of(SelfTest)
 
-KEY = {"adapter": TEXT, "precision": TEXT, "layer": TEXT, "tensor": TEXT}
+KEY = {"subject": SUBJECT, "precision": TEXT, "layer": TEXT, "tensor": TEXT}
 """What a tally is counted by, and the names of it in a file."""
 
 
 def _tallies(tallies: Mapping[Key, Tally]) -> list[dict[str, Any]]:
-    return [{**dict(zip(KEY, key, strict=True)), **TALLY.describe(tally)} for key, tally in sorted(tallies.items())]
+    def named(key: Key) -> dict[str, str]:
+        return {kind_of(key[0]) if form is SUBJECT else name: part for (name, form), part in zip(KEY.items(), key, strict=True)}
+
+    return [{**named(key), **TALLY.describe(tally)} for key, tally in sorted(tallies.items())]
 
 
 _TALLY = Record.of(KEY | {name: form for name, (_, form) in TALLY.fields.items()})
 RUN = Record.of({
-    "adapters": TEXTS, "precisions": TEXTS, "cases": Form(Count | None, needed=False), "seed": Form(Count, needed=False),
-    "layers": Form(list[str] | None, needed=False), "draws_per_network": Form(Annotated[int, Field(ge=1, le=2**63)], needed=False),
+    "adapters": replace(TEXTS, needed=False), "candidate": Form(str, needed=False), "precisions": TEXTS,
+    "cases": Form(Count | None, needed=False), "seed": Form(Count, needed=False), "layers": Form(list[str] | None, needed=False),
+    "draws_per_network": Form(Annotated[int, Field(ge=1, le=2**63)], needed=False),
 })
 """The options of a run that later programs read; a report has others too."""
 

@@ -16,9 +16,31 @@ from pydantic import AfterValidator, ConfigDict, Field, with_config
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-__all__ = ["COUNT", "FLAG", "NUMBER", "OPEN", "TEXT", "TEXTS", "VERDICT", "Count", "Form", "Record", "Verdict", "number", "record_of"]
+__all__ = ["COUNT", "FLAG", "NUMBER", "OPEN", "SUBJECT", "TEXT", "TEXTS", "VERDICT", "CandidateLabel", "Count", "Form", "Record", "Verdict",
+           "kind_of", "number", "record_of", "subject_of", "subjects_of"]
 
 OPEN = ConfigDict(strict=True, extra="allow")  # a later version may say more
+
+
+class CandidateLabel(str):
+    """What a check calls its candidate, such as `torch:MyLayerNorm`, where a run has the name of an adapter."""
+
+    __slots__ = ()
+
+
+def kind_of(subject: str) -> str:
+    """Return what a subject is, which is also its name in a file: `candidate` or `adapter`."""
+    return "candidate" if isinstance(subject, CandidateLabel) else "adapter"
+
+
+def subject_of(data: Mapping[str, Any]) -> str:
+    """Return what was judged, of a finding or tally as a file holds it; raise KeyError where neither name is there."""
+    return CandidateLabel(data["candidate"]) if "candidate" in data else str(data["adapter"])
+
+
+def subjects_of(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what was judged, of the options of a report as a file holds them."""
+    return (subject_of(options),) if "candidate" in options else tuple(options["adapters"])
 
 
 def number(value: float) -> float | str:
@@ -34,6 +56,13 @@ def _number(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023 and math.isfinite(value):
         return value
     raise PydanticCustomError("number", "Input should be a number, 'inf', '-inf' or 'nan'")
+
+
+def _with_subject(data: Any) -> Any:
+    """Accept what says what was judged."""
+    if "adapter" in data or "candidate" in data:
+        return data
+    raise PydanticCustomError("subject", "an object with the field adapter or candidate")
 
 
 Number = Annotated[Any, AfterValidator(_number)]
@@ -60,6 +89,8 @@ class Form:
 
 
 TEXT = Form(str, restore=str)
+SUBJECT = Form(str)
+"""What was judged: called `adapter` or `candidate` in a file."""
 TEXTS = Form(list[str], write=list, restore=tuple)
 FLAG = Form(bool, restore=bool)
 COUNT = Form(Count, restore=int)
@@ -80,17 +111,24 @@ class Record:
 
     def describe(self, thing: Any) -> dict[str, Any]:
         """Return an object as JSON-ready data."""
-        return {name: form.write(getattr(thing, attribute)) for name, (attribute, form) in self.fields.items()}
+        return {kind_of(getattr(thing, attribute)) if form is SUBJECT else name: form.write(getattr(thing, attribute))
+                for name, (attribute, form) in self.fields.items()}
 
     def restore(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the attributes of the object that was described; raise KeyError for a field that is missing and needed."""
-        return {attribute: form.restore(data[name]) for name, (attribute, form) in self.fields.items() if form.needed or name in data}
+        return {attribute: subject_of(data) if form is SUBJECT else form.restore(data[name])
+                for name, (attribute, form) in self.fields.items() if form is SUBJECT or form.needed or name in data}
 
     def accepts(self, title: str) -> Any:
         """Return the type of the data, for pydantic; fields that it does not know are kept as they are."""
         make: Any = TypedDict
-        kinds = {name: form.accepts if form.needed else NotRequired[form.accepts] for name, (_, form) in self.fields.items()}
-        return with_config(OPEN)(make(title, kinds))
+        forms = [form for _, form in self.fields.values()]
+        kinds = {name: form.accepts if form.needed else NotRequired[form.accepts] for name, (_, form) in self.fields.items()
+                 if form is not SUBJECT}
+        if SUBJECT not in forms:
+            return with_config(OPEN)(make(title, kinds))
+        named = with_config(OPEN)(make(title, {**kinds, "adapter": NotRequired[str], "candidate": NotRequired[str]}))
+        return Annotated[named, AfterValidator(_with_subject)]
 
     def accepts_many(self, title: str) -> Any:
         """Return the type of a list of such data."""

@@ -6,8 +6,9 @@ from io import StringIO
 from typing import Any
 
 from backproof.report.excess import text_map
-from backproof.report.finding import Finding, times
+from backproof.report.finding import HANDWRITTEN, Finding, times
 from backproof.report.results import Results, Tally
+from backproof.report.schema import kind_of
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -68,7 +69,7 @@ def rows_by_layer(report: Results) -> dict[tuple[str, str, str], Tally]:
 def _table(report: Results) -> Table:
     """One line per adapter and precision: a run compares hundreds of tensors, which report.json lists one by one."""
     table = Table(title="What was compared", title_justify="left", title_style="bold")
-    for name, justify in (("adapter", "left"), ("precision", "left"), ("layers", "right"), ("entries", "right"), ("agree", "right"),
+    for name, justify in ((_kind(report), "left"), ("precision", "left"), ("layers", "right"), ("entries", "right"), ("agree", "right"),
                           ("convention", "right"), ("inconclusive", "right"), ("outside", "right"), ("margin", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     groups: dict[tuple[str, str], list[Tally]] = {}
@@ -83,15 +84,27 @@ def _table(report: Results) -> Table:
     return table
 
 
+def _kind(report: Results) -> str:
+    """Return what the run judged: adapters or a candidate."""
+    return next((kind_of(subject) for subject, *_ in report.tallies), "adapter")
+
+
 def _panels(report: Results) -> list[Panel]:
     return [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
 
 
+def _place(finding: Finding) -> str:
+    """Say where a finding is: a layer's place and tensor, or what a function of a hand-written model returned."""
+    if finding.layer == HANDWRITTEN:
+        function = finding.tensor in {"loss", "gradients"}
+        return f"function {finding.tensor}()" if function else f"gradient {finding.tensor} returned by {finding.path}()"
+    where = f"{finding.layer} at {finding.path}" if finding.layer else "the run"
+    return f"{where}, tensor {finding.tensor}" if finding.tensor else where
+
+
 def _panel(finding: Finding, number: int) -> Panel:
     lines = Text()
-    where = f"{finding.layer} at {finding.path}" if finding.layer else "the run"
-    tensor = f", tensor {finding.tensor}" if finding.tensor else ""
-    lines.append(f"{where}{tensor}, on {finding.adapter} in {finding.precision}; seen {times(finding.count)}\n")
+    lines.append(f"{_place(finding)}, on {finding.subject} in {finding.precision}; seen {times(finding.count)}\n")
     if finding.tensor and finding.verdict not in {"error", "nondeterministic"} and finding.entries[1]:
         index = "".join(f"[{i}]" for i in finding.index)
         lines.append(f"{finding.entries[0]} of {finding.entries[1]} entries outside; worst {finding.tensor}{index}\n")
@@ -114,11 +127,12 @@ def _panel(finding: Finding, number: int) -> Panel:
 
 def _listing(title: str, findings: tuple[Finding, ...]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", show_lines=False)
-    for name in ("adapter", "layer", "tensor", "verdict", "seen", "why"):
+    kind = kind_of(findings[0].subject) if findings else "adapter"
+    for name in (kind, "layer", "tensor", "verdict", "seen", "why"):
         table.add_column(name, overflow="fold")
     for f in findings:
         verdict = Text(f.verdict, style=COLOURS[f.verdict])
-        names = (Text(name) for name in (f.adapter, f.layer, f.tensor))  # brackets in a name are no markup
+        names = (Text(name) for name in (f.subject, f.layer, f.tensor))  # brackets in a name are no markup
         table.add_row(*names, verdict, f"{f.count:,}", Text(f.known or f.diagnosis.sentence))
     return table
 

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from backproof.adapters.framework import all_frameworks
 from backproof.reference.usage import UsageError
 from backproof.report.disk import ReportFolder
 from backproof.report.finding import Finding
@@ -18,7 +19,12 @@ __all__ = ["Campaign"]
 
 LOCK = ".lock"
 SAME = ("adapters", "precisions", "seed", "layers")  # options without which the cases are others
-VERSIONS = ("backproof", "numpy", "torch", "jax", "jaxlib", "ml_dtypes", "cpu")  # facts without which the numbers may be others
+
+
+def _facts() -> tuple[str, ...]:
+    """Return the names of the facts of an environment without which the numbers may be others."""
+    frameworks = (package for framework in all_frameworks() for package in framework.packages)
+    return tuple(dict.fromkeys(("backproof", "numpy", *frameworks, "ml_dtypes", "cpu")))
 
 
 class Campaign:
@@ -55,7 +61,7 @@ class Campaign:
 
     def begin(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         """Keep what a run is made of, or see that it is what it was; raise ValueError, naming what differs, where it is not."""
-        mine = {**{name: options[name] for name in SAME}, **{name: environment.get(name, "") for name in VERSIONS}}
+        mine = {**{name: options[name] for name in SAME}, **{name: environment.get(name, "") for name in _facts()}}
         was = self.store.fact("made of")
         if was is None:
             self.store.keep(options=options, environment=environment, **{"made of": mine})

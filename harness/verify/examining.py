@@ -305,7 +305,7 @@ class Examiner:
 
 
 def _finding(outcome: Outcome, judgement: Judgement, **extra: Any) -> Finding:
-    return Finding.of(judgement, adapter=outcome.adapter.name, precision=outcome.case.precision, case=outcome.case, **extra)
+    return Finding.of(judgement, subject=outcome.adapter.name, precision=outcome.case.precision, case=outcome.case, **extra)
 
 
 def _points(array: np.ndarray, precision: Precision) -> Rounded:

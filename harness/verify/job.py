@@ -152,7 +152,7 @@ def _failed(work: Work, case: Case, error: Exception) -> Finding:
     layers = (step.layer for step in case.network.steps)
     known = KnownList().raised(work.adapters[0], precision, layers, said) if not together else None
     judgement = raised(case.network, "", said + together, code=code, known=known)
-    return Finding.of(judgement, adapter=", ".join(work.adapters), precision=precision, case=replace(case, precision=precision))
+    return Finding.of(judgement, subject=", ".join(work.adapters), precision=precision, case=replace(case, precision=precision))
 
 
 @lru_cache(maxsize=1)

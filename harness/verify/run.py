@@ -162,7 +162,7 @@ class Run:
         self.campaign, self.first = campaign, campaign.store.structures
         if self.first:
             self.ledger, self.drawing = campaign.ledger(), Drawing(self.seed, self.families, campaign.store.fact("drawing"))
-            lowered = {key: self._apart(lowering, finding.adapter, type(finding.step.layer))
+            lowered = {key: self._apart(lowering, finding.subject, type(finding.step.layer))
                        for key, finding in self.ledger.found.items() if finding.step is not None}
             self.ledger.found |= {key: replace(self.ledger.found[key], lowering=found.result()) for key, found in lowered.items()}
 

@@ -25,19 +25,20 @@ __all__ = ["Examined", "Store", "summary"]
 
 SCHEMA = 1
 APPLICATION = 0x6270726F  # "bpro", in the header of the file
+COUNTED_BY = tuple("adapter" if name == "subject" else name for name in KEY)  # a campaign is of adapters
 COUNTED, PLANTED = TALLY.names(COUNT), SELF_TEST.names(COUNT)
 
 
 def _columns(names: Iterable[str]) -> str:
     """Return the definitions of columns: names of a key are texts, of a tally counts and margins."""
-    return ", ".join(f"{name} {'TEXT' if name in KEY else 'INTEGER' if name in COUNTED else 'REAL'} NOT NULL" for name in names)
+    return ", ".join(f"{name} {'TEXT' if name in COUNTED_BY else 'INTEGER' if name in COUNTED else 'REAL'} NOT NULL" for name in names)
 
 
 TABLES = f"""
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE structures (number INTEGER PRIMARY KEY, network TEXT NOT NULL, batch INTEGER NOT NULL);
 CREATE TABLE cases (number INTEGER PRIMARY KEY, structure INTEGER NOT NULL, seed INTEGER NOT NULL, regime TEXT NOT NULL);
-CREATE TABLE tallies (number INTEGER PRIMARY KEY, {_columns(KEY)}, {_columns(TALLY.fields)}, UNIQUE ({', '.join(KEY)}));
+CREATE TABLE tallies (number INTEGER PRIMARY KEY, {_columns(COUNTED_BY)}, {_columns(TALLY.fields)}, UNIQUE ({', '.join(COUNTED_BY)}));
 CREATE TABLE certificates (
     number INTEGER PRIMARY KEY, "case" INTEGER NOT NULL, tally INTEGER NOT NULL, {_columns(TALLY.fields)}
 );

@@ -91,7 +91,7 @@ import backproof as bp
 import mine
 for candidate, framework in ((mine.right, "plain"), (mine.rule, None), (mine.wrong, "plain")):
     report = bp.check(candidate, bp.Linear(2), framework=framework, cases=8)
-    print(report.ok, *report.options["adapters"], *sorted({f"{f.tensor} {f.verdict} {f.diagnosis.code}" for f in report.findings}))
+    print(report.ok, report.options["candidate"], *sorted({f"{f.tensor} {f.verdict} {f.diagnosis.code}" for f in report.findings}))
 print({name: report.environment[name] for name in ("plain-framework", "plain threads")})
 print(sorted({"torch", "jax"} & set(sys.modules)))
 """)
@@ -126,7 +126,7 @@ def test_its_reports_are_compared(home: Path, wrong: Path) -> None:
     for pair, status, word in (((str(wrong), "good"), 0, "better"), (("good", str(wrong)), 1, "worse")):
         done = ran(home, *COMMAND, "diff", *pair, "--format", "json")
         assert done.returncode == status, done.stdout + done.stderr
-        assert {(line["about"]["adapter"], line["weight"]) for line in json.loads(done.stdout)["lines"]} == {("plain:wrong", word)}
+        assert {(line["about"]["candidate"], line["weight"]) for line in json.loads(done.stdout)["lines"]} == {("plain:wrong", word)}
 
 
 def test_every_list_names_it(home: Path) -> None:

@@ -17,7 +17,9 @@ import pytest
 import torch
 from backproof.adapters.calls import driver
 from backproof.check.candidate import Candidate
-from backproof.check.checking import Checker, GradientMismatch
+from backproof.check.checker import Checker
+from backproof.check.checking import GradientMismatch
+from backproof.check.simplest import simplest
 from backproof.draw.probe import Condition, Probe, probes, shapes_for
 from backproof.report.finding import Finding
 from backproof.report.report import Report
@@ -88,7 +90,7 @@ def test_a_mistake_is_blamed_on_its_tensor_and_named(change: Callable[..., Any],
     finding = only(found(altered(change)), "wrong", tensor)
     assert finding.diagnosis.code == code
     assert finding.layer == "LayerNorm"
-    assert finding.adapter.startswith("numpy:")
+    assert finding.candidate.startswith("numpy:")
 
 
 def test_a_wrong_entry_in_ten_thousand_is_found() -> None:
@@ -261,7 +263,7 @@ def test_a_module_is_a_torch_candidate() -> None:
     """Its own names are mapped to the reference's."""
     report = bp.check(TorchNorm(), bp.LayerNorm(), params={"gain": "weight", "shift": "bias"}, cases=20)
     assert report.ok, str(report)
-    assert report.options["adapters"] == ["torch:TorchNorm"]
+    assert report.options["candidate"] == "torch:TorchNorm"
 
 
 def test_a_function_class_is_called_by_its_apply() -> None:
@@ -278,7 +280,7 @@ def test_a_function_class_is_called_by_its_apply() -> None:
 
     for candidate in (Doubled, Doubled.apply):
         finding = only(found(candidate, bp.Identity(), framework="torch", cases=4), "wrong", "dx")
-        assert (finding.adapter, finding.diagnosis.code) == ("torch:Doubled", "doubled")
+        assert (finding.candidate, finding.diagnosis.code) == ("torch:Doubled", "doubled")
 
 
 def test_gradients_may_be_named_with_a_d() -> None:
@@ -341,6 +343,7 @@ def test_a_diagnosis_is_that_of_most_draws() -> None:
     run = Checker(Candidate.of(candidate, "numpy", {}), bp.Identity(), ("float64",))
     run.shapes = (probe.shapes,)
     run.examine([probe])
+    simplest(run)
     (finding,) = run.ledger.found.values()
     assert (finding.diagnosis.code, finding.count) == ("sign", 1)
     assert isinstance(finding.case, Probe)

@@ -39,7 +39,7 @@ def test_mistakes_are_named(name: str, dtype: type) -> None:
     assert not report.ok
     assert (only(report).tensor, only(report).diagnosis.code) == (tensor, code)
     assert sentence in only(report).diagnosis.sentence
-    assert f"tensor {tensor}" in str(report)
+    assert f"gradient {tensor} returned by " in str(report)
     verdicts = {"missing": "error", "shape": "error", "dtype": "error", "nonfinite": "nonfinite"}
     assert report.verdict == verdicts.get(code, "wrong")
 

@@ -56,7 +56,7 @@ def report() -> Report:
     run.examine(Case(Network((6,), (Linear(5), Hardsigmoid(), Residual(ReLU()), Linear(3)), MSELoss()), 1, "normal", 4, "float64"))
     found = run.report()
     (wrong,), (known,) = found.findings, found.known
-    other = replace(wrong, layer="Conv2d", verdict="imprecise", adapter="jax:jit", precision="float32")
+    other = replace(wrong, layer="Conv2d", verdict="imprecise", subject="jax:jit", precision="float32")
     twice = replace(wrong, tensor="dx", diagnosis=Diagnosis("factor", "twice as large", condition="only at dawn"))
     return replace(found, findings=(wrong, other, twice), conventions=(replace(known, verdict="convention", known=""),))
 
@@ -64,7 +64,7 @@ def report() -> Report:
 def hostile(finding: Finding) -> Finding:
     """Return a finding whose every text is markup."""
     layer, adapter, path, sentence, tensor, condition, known = HOSTILE
-    return replace(finding, layer=layer, adapter=adapter, path=path, tensor=tensor, known=known,
+    return replace(finding, layer=layer, subject=adapter, path=path, tensor=tensor, known=known,
                    diagnosis=Diagnosis(layer, sentence, f"y = x {path}", condition))
 
 

@@ -138,7 +138,7 @@ def finding(actual: np.ndarray, expected: np.ndarray, bound: np.ndarray | float,
     ball = Rounded(expected, np.broadcast_to(np.asarray(bound, dtype=np.float64), expected.shape), arithmetic)
     certificate = Certificate("layers.0", Linear(2), "dweight", "outside", actual.size, outside=1, index=index, actual=actual, ball=ball)
     judgement = Judgement(certificate, None, "wrong", lambda: Diagnosis("unknown", "no known mistake"))
-    at = Finding.of(judgement, adapter="torch", precision="float64", case=None)
+    at = Finding.of(judgement, subject="torch", precision="float64", case=None)
     return replace(at, **facts)
 
 

@@ -76,14 +76,14 @@ def test_every_field_is_in_a_file_or_left_out_on_purpose() -> None:
 def test_the_committed_sample_has_the_fields_in_their_order() -> None:
     """Files that were written before hold what is written now, byte for byte."""
     assert list(SAMPLE) == list(REPORT.fields)
-    assert list(SAMPLE["tallies"][0]) == [*KEY, *TALLY.fields]
+    assert list(SAMPLE["tallies"][0]) == ["adapter" if name == "subject" else name for name in (*KEY, *TALLY.fields)]
     assert list(SAMPLE["self_test"]) == list(SELF_TEST.fields)
     assert len(FOUND) > 5
     for data in FOUND:
         assert json.dumps(Finding.restored(data).describe()) == json.dumps(data)
 
 
-@pytest.mark.parametrize("name", list(FINDING.fields))
+@pytest.mark.parametrize("name", ["adapter" if name == "subject" else name for name in FINDING.fields])
 def test_a_finding_without_a_field_is_none(name: str) -> None:
     """Each field is needed, and a value that cannot be of its kind is refused."""
     data = {key: value for key, value in FOUND[0].items() if key != name}
@@ -131,3 +131,19 @@ def test_forms_are_frozen() -> None:
     assert replace(NUMBER, name="measured") != NUMBER
     assert Form(str).needed
     assert bp.Report().describe()["margin"] == 0.0
+
+
+def test_a_candidate_is_called_one_in_files() -> None:
+    """A finding and a tally of a check name the candidate, those of a run the adapter; both come back as what they were."""
+    report = bp.check(lambda x: (x, lambda dy: (2 * dy, {})), bp.Identity(), framework="numpy", cases=2)
+    data = report.describe()
+    finding, label = report.findings[0], data["options"]["candidate"]
+    assert label == "numpy:lambda"
+    assert (finding.candidate, finding.adapter) == (label, "")
+    for described in (*data["findings"], *data["tallies"]):
+        assert described["candidate"] == label
+        assert "adapter" not in described
+    assert Finding.restored(data["findings"][0]).candidate == label
+    assert Finding.restored(FOUND[0]).candidate == ""
+    TypeAdapter(REPORT.accepts("Report")).validate_python(json.loads(report.to_json()))
+    assert "candidate" in str(report).splitlines()[2]

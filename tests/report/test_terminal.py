@@ -27,7 +27,7 @@ HOSTILE = ["<script>alert(1)</script>", '[link="><script>alert(1)</script>]x[/li
 
 def report_on(name: str) -> bp.Report:
     """Return a report in which every name, and what is said of it, is the one given."""
-    finding = Finding(adapter=name, precision="float64", layer=name, path=name, tensor=name, verdict="wrong", excess=7.0, entries=(1, 2),
+    finding = Finding(subject=name, precision="float64", layer=name, path=name, tensor=name, verdict="wrong", excess=7.0, entries=(1, 2),
                       index=(0,), actual=1.0, expected=2.0, bound=0.5, diagnosis=Diagnosis(name, name, name, name), case=None)
     tally = Tally(compared=2, outside=1)
     return bp.Report(findings=(finding,), known=(finding,), conventions=(finding,), stale=(name,), skipped={name: 1},
@@ -131,7 +131,7 @@ def test_a_large_tensor_is_drawn_by_its_worst_entries() -> None:
     actual[57, 33] = 20.0
     certificate = Certificate("layers.0", bp.Tanh(), "dx", "outside", actual.size, 1, index=(57, 33), actual=actual, ball=ball)
     judgement = Judgement(certificate, None, "wrong", lambda: Diagnosis("unknown", "?"))
-    finding = Finding.of(judgement, adapter="torch", precision="float64", case=None)
+    finding = Finding.of(judgement, subject="torch", precision="float64", case=None)
     head, *lines, legend = text_map(finding).splitlines()
     assert head.endswith("columns are axis 1 (size 100); each sign is the worst of a block of up to 7 × 2 entries")
     assert [len(line) for line in lines] == [64] * 16

@@ -120,7 +120,7 @@ def _commands(finding: Finding, name: str, *, reproduced: bool) -> Iterator[str]
         if finding.case.candidate:
             yield f"backproof replay {name}/case.json"
     elif finding.case is not None:
-        yield f"backproof replay {name}/case.json --adapter {shlex.quote(finding.adapter)}"
+        yield f"backproof replay {name}/case.json --adapter {shlex.quote(finding.subject)}"
 
 
 def _choices(entries: list[Entry]) -> dict[str, list[str]]:

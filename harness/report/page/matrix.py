@@ -37,7 +37,7 @@ class Matrix:
 def matrix(report: Results) -> Matrix:
     """Return the tallies of a report by layer, the output of each first, then its gradients."""
     columns = tuple(dict.fromkeys((adapter, precision) for adapter, precision, _, _ in report.tallies))
-    tensors = {(f.adapter, f.layer, f.tensor) for f in (*report.findings, *report.known, *report.conventions)}
+    tensors = {(f.subject, f.layer, f.tensor) for f in (*report.findings, *report.known, *report.conventions)}
     cells: dict[str, dict[tuple[str, str], list[tuple[str, Square]]]] = {}
     for (adapter, precision, layer, tensor), tally in report.tallies.items():
         link = ""
