@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import traceback
-from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from backproof.reference.case import Case
 from backproof.reference.usage import MissingPackageError, UsageError
 from backproof.report.report import Report
 from backproof.verify.replay import load_case, replay
-from backproof.wording import said
 from click.core import ParameterSource
 
 __all__ = ["main"]
@@ -152,13 +149,14 @@ def _installed() -> tuple[str, ...]:
 def check_command(candidate: str, like: str | None, framework: str | None, precisions: tuple[str, ...], cases: int, seed: int,
                   params: tuple[str, ...], shapes: tuple[str, ...], timeout: float | None, reports: str | None) -> None:
     """Check a layer or head that you wrote: a function, a torch.nn.Module, or hand-written NumPy."""
+    from backproof.check.address import imported  # noqa: PLC0415
     from backproof.check.checking import check  # noqa: PLC0415
     from backproof.reference import library  # noqa: PLC0415
     from backproof.reference.layer import parse  # noqa: PLC0415
 
     library.load_all()
     given = {mine: theirs if like is not None else _shape("--param", theirs) for mine, theirs in map(_pair, params)}
-    report = check(_imported(candidate), None if like is None else parse(like), framework=framework,
+    report = check(imported(candidate), None if like is None else parse(like), framework=framework,
                    precisions=precisions or ("float64", "float32"), cases=cases, seed=seed, params=given, timeout=timeout,
                    shapes=[tuple(_shape("--shape", one) for one in text.split("/")) for text in shapes] or None)
     _show(report)
@@ -179,36 +177,6 @@ def _shape(option: str, text: str) -> tuple[int, ...]:
     if not all(n.isdecimal() for n in numbers):
         raise click.UsageError(f"{option}: got {text!r}, expected the sizes of a shape, such as 3,4")
     return tuple(map(int, numbers))
-
-
-def _imported(name: str) -> Any:
-    """Return what `MODULE:NAME` names, looked for from the current folder on; raise UsageError for what is not there."""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise click.UsageError(f"the candidate: got {name!r}, expected MODULE:NAME, such as my_layers:layer_norm")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _raised_at_import(module, error) from error
-        raise click.UsageError(f"the candidate: no module {error.name!r} here or among the installed ones") from error
-    except Exception as error:
-        raise _raised_at_import(module, error) from error
-    try:
-        return attrgetter(attribute)(found)
-    except AttributeError as error:
-        raise click.UsageError(f"the candidate: {error}") from error
-
-
-def _raised_at_import(module: str, error: Exception) -> click.UsageError:
-    """Return what a module of the user's raised when it was imported, with the last line of their own that was reached."""
-    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else ("", None)
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        if not isinstance(error, SyntaxError) and not frame.f_code.co_filename.startswith("<frozen") and frame.f_globals is not globals():
-            file, line = (frame.f_code.co_filename, number) if frame.f_globals.get("__name__") == module or not file else (file, line)
-    where = f" ({file}, line {line})" if file else ""
-    return click.UsageError(f"the candidate: importing {module} raises {said(error)}{where}")
 
 
 @cli.command(name="replay")
@@ -237,11 +205,12 @@ def show(folder: Path, only_print: bool) -> None:
 
 
 def _checked_again(probe: Probe) -> Report:
+    from backproof.check.address import imported  # noqa: PLC0415
     from backproof.check.checking import check_again  # noqa: PLC0415
 
     if not probe.candidate:
         raise click.UsageError("the candidate of this finding stood in a script or a closure, and cannot be imported. Do: python repro.py")
-    return check_again(probe, _imported(probe.candidate))
+    return check_again(probe, imported(probe.candidate))
 
 
 @cli.command(name="diff")

@@ -37,7 +37,7 @@ SERVES: dict[str, str] = {
     "report/test_schema.py": "report/finding",
     "truth/test_own_forward.py": "truth/lifted truth/measurement truth/pairing check/stand_in",
     "verify/test_campaign.py": "verify/executor verify/job verify/store",
-    "verify/test_run.py": "verify/examining report/environment report/ledger report/report report/results",
+    "verify/test_run.py": "verify/examining verify/outcome report/environment report/ledger report/report report/results",
 }
 """Test modules that test what modules of other names do, and which."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backproof.reference.layer import Layer
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,3 +48,10 @@ def test_the_conventions_are_measured_on_what_the_layers_are() -> None:
     told = {page: next(line for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines() if "Measured on" in line).split(
         "Measured on ")[1].split(", on the CPU")[0] for page in ("layers.md", "conventions.md")}
     assert told["layers.md"] == told["conventions.md"], "stale: run python benchmarks/conventions.py"
+
+
+def test_the_readme_counts_what_there_is() -> None:
+    """The numbers of layers and heads are those of the registry."""
+    layers = sum(issubclass(cls, Layer) for _, cls in ENTRIES)
+    counts = f"{layers} layers and containers and {len(ENTRIES) - layers} heads"
+    assert counts in (ROOT / "README.md").read_text(encoding="utf-8")

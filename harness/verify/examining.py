@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,45 +31,14 @@ from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.results import SelfTest
 from backproof.verify.options import options_that_decide, variants
+from backproof.verify.outcome import Outcome, Outcomes
 from backproof.verify.planting import Planter
 
-__all__ = ["Examiner", "Outcome"]
+__all__ = ["Examiner"]
 
 REPEAT_EVERY = 8  # one case in eight is run twice
 OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
-
-Outcomes = dict[tuple[str, str], "Outcome"]
-"""What one case gave, by adapter and precision."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One case on one adapter in one precision: its trace and certificates, or the exception it raised."""
-
-    adapter: Adapter
-    case: Case
-    trace: Trace | None
-    certificates: tuple[Certificate, ...]
-    error: str = ""
-
-    def step(self, path: str) -> LayerTrace:
-        if self.trace is None:
-            raise LookupError(f"no trace: {self.error}")
-        return next(s for s in self.trace.layers if s.path == path)
-
-    def certificate(self, path: str, label: str) -> Certificate | None:
-        return next((c for c in self.certificates if (c.path, c.label) == (path, label)), None)
-
-    def twin(self, certificate: Certificate) -> tuple[LayerTrace, Certificate] | None:
-        """Return the same tensor as this outcome has it, with its layer's trace."""
-        found = self.certificate(certificate.path, certificate.label)
-        return None if found is None else (self.step(certificate.path), found)
-
-    @property
-    def precision(self) -> Precision:
-        return precision_named(self.case.precision)
-
 
 def _fused(adapter: Adapter) -> bool:
     return bool(getattr(adapter, "fused", False))
