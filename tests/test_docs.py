@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -55,3 +56,11 @@ def test_the_readme_counts_what_there_is() -> None:
     layers = sum(issubclass(cls, Layer) for _, cls in ENTRIES)
     counts = f"{layers} layers and containers and {len(ENTRIES) - layers} heads"
     assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["check.checking", "gradients", "proof.proving", "verify.run"])
+def test_the_examples_of_entry_points_run(name: str) -> None:
+    """What a docstring shows is what comes of it."""
+    failed, tried = doctest.testmod(import_module(f"backproof.{name}"))
+    assert tried > 1
+    assert failed == 0

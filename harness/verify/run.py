@@ -43,16 +43,60 @@ def verify(*, adapters: Sequence[str | Adapter] = ADAPTERS, cases: int | None = 
            precisions: Sequence[str] = PRECISIONS, layers: Sequence[str] | None = None, reports: str | Path | None = "reports",
            jobs: int = 1, minutes: float | None = None, scheduler: str | Executor | None = None, timeout: float | None = None,
            memory: float | None = None, resume: str | Path | None = None, progress: Progress | None = None) -> Report:
-    """Check frameworks over random networks and return the report; write it below `reports` unless that is None.
+    """Check frameworks over random networks.
 
-    `cases` counts draws of values, `DRAWS` of them through each network; every case runs on every adapter in every precision. With
-    one job all of it happens in this process. With several, a limit (`timeout` in seconds for one case, `memory` in GiB for one process)
-    or a `scheduler` (the address of Dask's, or an executor that makes `jobs` calls at a time) it happens in processes of their own, in
-    which a case may hang or die and is a finding. The same seed gives the same verdicts for any number of them.
+    Parameters
+    ----------
+    adapters : sequence of str or Adapter
+        Frameworks and modes, such as ``"torch"`` or ``"jax:jit"``, or objects with a ``name`` and ``run(case) -> Trace``. Default: those
+        of the registered frameworks that name one.
+    cases : int or None, default 200
+        How many draws of values, four of them through each network; every case runs on every adapter in every precision. None goes on
+        until ``minutes`` are over.
+    seed : int, default 0
+        What networks and values are drawn from; at least 0. The same seed gives the same cases and the same verdicts, however many jobs.
+    precisions : sequence of str, default ("float64", "float32")
+        ``"float16"`` and ``"bfloat16"`` too.
+    layers : sequence of str or None, default None
+        Draw stacks of these layers only; None draws all.
+    reports : str, pathlib.Path or None, default "reports"
+        A folder below which the report is written; None writes nothing.
+    jobs : int, default 1
+        Worker processes. With one, and none of the next three, all happens in this process.
+    minutes : float or None, default None
+        Draw no further case after so many minutes.
+    scheduler : str, concurrent.futures.Executor or None, default None
+        The address of a Dask scheduler, or an executor that makes ``jobs`` calls at a time.
+    timeout : float or None, default None
+        Seconds that one case may take on all adapters; a case that takes longer, or ends its process, is a finding.
+    memory : float or None, default None
+        GiB that one process may hold. None: its share of the machine's, where there are processes of their own.
+    resume : str, pathlib.Path or None, default None
+        The folder of a campaign to go on with; what is left at its default is as it was begun with.
+    progress : callable or None, default None
+        Called with the run after each network.
 
-    `resume` is the folder of a campaign to go on with; what is left at its default is as it was begun with. Raises ValueError for an
-    unknown adapter, layer or precision, MissingFrameworkError for an absent framework, OSError where nothing can be written or no
-    scheduler answers.
+    Returns
+    -------
+    Report
+        ``report.ok`` says whether nothing unexplained was found and every planted mistake was; ``report.findings`` holds what was.
+
+    Raises
+    ------
+    UsageError
+        A ValueError, and a TypeError where a type is wrong: an unknown adapter, layer or precision, a number out of range, a folder that is
+        no campaign.
+    MissingFrameworkError
+        An ImportError: the framework of an adapter is not installed.
+    OSError
+        If nothing can be written, or no scheduler answers.
+
+    Examples
+    --------
+    >>> import backproof as bp
+    >>> report = bp.verify(adapters=["torch"], cases=8, layers=["Linear", "Tanh"], reports=None)
+    >>> report.ok, report.compared > 0
+    (True, True)
     """
     if jobs < 1:
         raise UsageError(f"verify needs at least one job: got {jobs}")
