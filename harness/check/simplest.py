@@ -17,6 +17,7 @@ from backproof.judge.directional import DIRECTIONAL, first_order
 from backproof.reference.layer import Elementwise
 from backproof.reference.rounding import precision_named, quiet
 from backproof.report.finding import Finding
+from backproof.wording import fault
 
 __all__ = ["simplest"]
 
@@ -33,7 +34,7 @@ def simplest(checker: Checker) -> None:
             if _along(finding) and _follows(checker, finding):
                 del ledger.found[key]
             else:
-                ledger.found[key] = Simplest(checker).of(finding)
+                ledger.found[key] = _of(checker, finding)
     usual = {Condition(), *(Condition(mode=mode) for mode in DIRECTIONAL)}
     everywhere = {f.tensor for f in ledger.found.values() if f.verdict == "wrong" and not f.known and isinstance(f.case, Probe)
                   and f.case.batch and f.case.condition in usual and f.case.regime == "normal"}
@@ -41,6 +42,15 @@ def simplest(checker: Checker) -> None:
         minor = finding.verdict in {"imprecise", "convention"} or finding.diagnosis.code == "empty-batch"
         if finding.tensor in everywhere and minor:
             del ledger.found[key]
+
+
+def _of(checker: Checker, finding: Finding) -> Finding:
+    """Return a finding on its simplest probe; as it was found, and saying so, where a fault of ours ends the search."""
+    try:
+        return Simplest(checker).of(finding)
+    except Exception as error:  # noqa: BLE001  (a fault on the way to a story never loses the finding)
+        sentence = f"{finding.diagnosis.sentence}; {fault('not brought to a simpler case', error)}"
+        return replace(finding, diagnosis=replace(finding.diagnosis, sentence=sentence))
 
 
 def _along(finding: Finding) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from backproof.judge.certificate import Certificate
 from backproof.judge.derivation import derivation
 from backproof.judge.factors import about_factors, about_parameter, axes_in_words, beside, coarser_format, explains, pattern
-from backproof.judge.mistakes import MISTAKES
+from backproof.judge.mistakes import MISTAKES, Mistake, RunRule
 from backproof.judge.rules import expected
 from backproof.reference.rounding import Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
@@ -56,8 +56,7 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         count = int(np.count_nonzero(~np.isfinite(numbers)))
         return Diagnosis("nonfinite", f"{count} of {actual.size} entries of {tensor} are not finite where the true value is", equation)
     for mistake in MISTAKES:
-        wrong = mistake.wrong(step, tensor, rule)
-        if wrong is not None and explains(wrong, numbers):
+        if _made_by(mistake, step, tensor, rule, numbers):
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
     most = 2 * certificate.outside > np.count_nonzero(ball.value)
     found = (about_parameter(step, tensor, numbers, ball) if most else None) or about_factors(tensor, numbers, ball, precision)
@@ -71,6 +70,15 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {beside(numbers[at], ball.value[at])}"
         return Diagnosis("single-entry", sentence, equation)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {pattern(numbers, ball)}", equation)
+
+
+def _made_by(mistake: Mistake, step: LayerTrace, tensor: str, rule: RunRule, numbers: np.ndarray) -> bool:
+    """Say whether a mistake makes these numbers; one that cannot be made of a step, as a rule refuses what it alters, does not."""
+    try:
+        wrong = mistake.wrong(step, tensor, rule)
+        return wrong is not None and explains(wrong, numbers)
+    except Exception:  # noqa: BLE001  (a user's own rule raises whatever it likes at inputs that are not its own)
+        return False
 
 
 def _sums_over_axes(actual: np.ndarray, ball: Rounded) -> str:

@@ -17,6 +17,7 @@ from backproof.judge.diagnosis import Diagnosis, diagnose, digits_lost, source_o
 from backproof.judge.known import Known
 from backproof.reference.rounding import Precision, precision_named
 from backproof.reference.trace import LayerTrace
+from backproof.wording import fault
 
 __all__ = ["Excuse", "Explain", "Judgement", "TellApart", "by_known_mistakes", "by_second_precision", "judge", "nondeterministic", "raised"]
 
@@ -59,7 +60,11 @@ class Judgement:
 
     @property
     def diagnosis(self) -> Diagnosis:
-        return self.explain()
+        """What explains it; where the search for that fails, a diagnosis that says so."""
+        try:
+            return self.explain()
+        except Exception as error:  # noqa: BLE001  (a fault of ours on the way to a story never loses the finding)
+            return Diagnosis("unknown", fault("not diagnosed", error))
 
 
 def judge(certificate: Certificate, step: LayerTrace, precision: Precision, *, tell_apart: TellApart, excuse: Excuse | None = None,
@@ -70,13 +75,21 @@ def judge(certificate: Certificate, step: LayerTrace, precision: Precision, *, t
     if certificate.failed and verdict != "error":
         lost = LostDigits.of(step, certificate, precision)
     if verdict == "outside":  # of a whole run in which every layer agreed by itself, no rounding explains it
-        verdict = "wrong" if certificate.end_to_end else tell_apart(lost)
+        verdict = "wrong" if certificate.end_to_end else _told_apart(tell_apart, lost)
     rest, met = certificate, tuple[Known, ...]()
     if excuse is not None and certificate.failed and verdict != "error" and not certificate.end_to_end:
         rest, met = _without_known(certificate, step, precision, *excuse(verdict, certificate))
     explained = bool(met) and not rest.failed
     shown = certificate if explained else rest
     return Judgement(shown, step, verdict, lambda: explain(verdict, lost, shown), lost.digits, met if explained else (), met)
+
+
+def _told_apart(tell_apart: TellApart, lost: LostDigits) -> str:
+    """Return `wrong` or `imprecise`; `wrong` where a fault of ours keeps the two from being told apart."""
+    try:
+        return tell_apart(lost)
+    except Exception:  # noqa: BLE001  (the graver verdict, not none)
+        return "wrong"
 
 
 def by_known_mistakes(step: LayerTrace, precision: Precision) -> Explain:

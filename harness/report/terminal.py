@@ -9,6 +9,7 @@ from backproof.report.excess import text_map
 from backproof.report.finding import HANDWRITTEN, Finding, times
 from backproof.report.results import Results, Tally
 from backproof.report.schema import kind_of
+from backproof.wording import fault
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -90,7 +91,16 @@ def _kind(report: Results) -> str:
 
 
 def _panels(report: Results) -> list[Panel]:
-    return [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
+    return [_panel_or_title(finding, number) for number, finding in enumerate(report.findings, 1)]
+
+
+def _panel_or_title(finding: Finding, number: int) -> Panel:
+    """Return the panel of a finding; one that says less where the whole cannot be shown."""
+    try:
+        return _panel(finding, number)
+    except Exception as error:  # noqa: BLE001  (a fault of ours costs the details, not the report)
+        lines = f"diagnosis [{finding.diagnosis.code}]: {finding.diagnosis.sentence}\n{fault('not shown in full', error)}"
+        return Panel(Text(lines), title=Text(f"{number}. {finding.title}"), title_align="left", border_style=COLOURS[finding.verdict])
 
 
 def _place(finding: Finding) -> str:

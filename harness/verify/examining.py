@@ -33,6 +33,7 @@ from backproof.report.results import SelfTest
 from backproof.verify.options import options_that_decide, variants
 from backproof.verify.outcome import Outcome, Outcomes
 from backproof.verify.planting import Planter
+from backproof.wording import fault
 
 __all__ = ["Examiner"]
 
@@ -193,7 +194,11 @@ class Examiner:
 
     def shrunk(self, finding: Finding) -> Finding:
         """Return a finding on the smallest case that shows it, with the options that it needs."""
-        return self.with_options(self.smallest(finding))
+        try:
+            return self.with_options(self.smallest(finding))
+        except Exception as error:  # noqa: BLE001  (a fault on the way to a story never loses the finding)
+            sentence = f"{finding.diagnosis.sentence}; {fault('not brought to a smaller case', error)}"
+            return replace(finding, diagnosis=replace(finding.diagnosis, sentence=sentence))
 
     def smallest(self, finding: Finding) -> Finding:
         """Rebuild a finding on the smallest case that shows it, by the same cause."""
