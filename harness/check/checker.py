@@ -58,6 +58,7 @@ class Checker:
         self.ledger = Ledger()
         self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
         self.shapes: Sequence[tuple[Shape, ...]] = ()
+        self.first: Probe | None = None  # the probe of the first call
         self.started = time.perf_counter()
 
     def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
@@ -110,6 +111,7 @@ class Checker:
 
     def examine_one(self, probe: Probe, *, repeat: bool) -> None:
         """Run a probe in its precision and enter what comes of it."""
+        self.first = self.first or self._named(probe)
         certificates, step, changed = self._judged(probe)
         self.ledger.reach("regimes", probe.regime)
         self.ledger.reach("conditions", str(probe.condition) or "plain")
@@ -234,9 +236,11 @@ class Checker:
         self.ledger.enter(judgement, self.label, lambda: self._finding(probe, judgement))
 
     def _finding(self, probe: Probe, judgement: Judgement) -> Finding:
-        mine = self.candidate
-        case = replace(probe, candidate=mine.address, framework=mine.driver.framework, names=mine.names)
-        return Finding.of(judgement, subject=self.label, precision=probe.precision, case=case)
+        return Finding.of(judgement, subject=self.label, precision=probe.precision, case=self._named(probe))
+
+    def _named(self, probe: Probe) -> Probe:
+        """Return a probe that says whose it is."""
+        return replace(probe, candidate=self.candidate.address, framework=self.candidate.driver.framework, names=self.candidate.names)
 
     def report(self, options: Mapping[str, Any]) -> Report:
         """Return the report of what was done."""
