@@ -103,7 +103,7 @@ def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Di
     x, actual = source_of(step, certificate.tensor), certificate.actual
     where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
     ball = certificate.ball
-    if ball is not None and digits >= -np.log10(ball.arithmetic.precision.store):  # off by as much as it is: a sign, or another number
+    if ball is not None and digits >= np.log10(1 / ball.arithmetic.precision.store):  # off by as much as it is: a sign, or another number
         return Diagnosis("unknown", f"{certificate.outside} entries of {certificate.tensor} are off by as much as they are, within what "
                          f"the layer's own scale may lose{where}", derivation(step.layer, certificate.tensor))
     lost = f"about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"

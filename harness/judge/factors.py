@@ -133,8 +133,8 @@ def about_factors(tensor: str, actual: np.ndarray, ball: Rounded, precision: Pre
     if not off:  # each line is right as far as the rounding of its best known entry tells, and the tensor is not
         return None
     if len(off) == 1:
-        at, factor = off[0], in_digits(factors[off[0]])
-        return "line-factor", f"the entries of {tensor} at {at} of axis {axis} are {factor} times what they should be"
+        at, times = off[0], in_digits(factors[off[0]])
+        return "line-factor", f"the entries of {tensor} at {at} of axis {axis} are {times} times what they should be"
     each = ", ".join("1" if f == 1 else in_digits(f) for f in factors[:5]) + (", ..." if len(factors) > 5 else "")
     return "line-factors", f"{tensor} has a wrong factor of its own at each place of axis {axis}: {each}"
 
