@@ -38,7 +38,7 @@ def unsteady(checker: Checker) -> bool:
         del found[key]
     outputs = [f for f in said.values() if f.tensor in checker.like.output_names]
     for finding in outputs or said.values():  # of other outputs the gradients are others too
-        found[(finding.adapter, finding.layer, finding.tensor, "nondeterministic", "")] = finding
+        found[(finding.subject, finding.layer, finding.tensor, "nondeterministic", "")] = finding
     return bool(said)
 
 

@@ -103,7 +103,7 @@ def findings_of(step: LayerTrace) -> list[Finding]:
             bad = with_numbers(step, right | {tensor: np.array(wrong, dtype=float)})
             failed = [c for c in certify_layer(bad, FLOAT64) if c.failed]
             judged = [judge(c, bad, FLOAT64, tell_apart=lambda _: "wrong") for c in failed]
-            found += [Finding.of(one, adapter="numpy:mine", precision="float64", case=None) for one in judged]
+            found += [Finding.of(one, subject="numpy:mine", precision="float64", case=None) for one in judged]
     return found
 
 
@@ -135,7 +135,7 @@ def test_a_finding_of_a_number_is_printed(tmp_path: Path) -> None:
     for loss in (right["output"] * 2, np.float64(np.nan), right["output"] + 0.123):
         bad = replace(bare, output=np.asarray(loss), d_inputs=(right["dz"],))
         failed = [c for c in certify_layer(bad, FLOAT64) if c.failed]
-        found = [Finding.of(judge(c, bad, FLOAT64, tell_apart=lambda _: "wrong"), adapter="numpy:mine", precision="float64", case=None)
+        found = [Finding.of(judge(c, bad, FLOAT64, tell_apart=lambda _: "wrong"), subject="numpy:mine", precision="float64", case=None)
                  for c in failed]
         assert found
         assert FAULT not in written(found, tmp_path)
