@@ -37,6 +37,7 @@ from backproof.report.environment import environment
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
+from backproof.report.results import unjudged
 from backproof.report.schema import CandidateLabel
 from backproof.truth.own_forward import OwnForward
 from backproof.wording import said
@@ -246,7 +247,7 @@ class Checker:
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
             environment=environment(), options={"candidate": self.label, "like": str(self.like), **truth, **options},
-            coverage=ledger.coverage, cases=ledger.cases,
+            coverage=ledger.coverage, cases=ledger.cases, unjudged=unjudged(ledger.tallies),
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )
 

@@ -56,7 +56,8 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
         if (entries := layer.entries(every, 1)) > LARGEST:
             raise UsageError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
                              "truth takes up to a run of the forward for each. Write smaller shapes")
-    return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
+    layer.measured.apart = _by_example(layer, fitting[0])
+    return candidate, replace(layer, apart=layer.measured.apart), fitting
 
 
 def _measured(candidate: Candidate) -> MeasuredForward:
@@ -129,7 +130,8 @@ def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
         for i in range(3):
             few = replace(call, inputs=tuple(x[i : i + 1] for x in call.inputs))
             alone = layer.run_call(few)
-            if any((np.abs(y[i : i + 1] - own) > HALF * np.abs(own)).any() for y, own in zip(whole, alone, strict=True)):
+            same = [np.abs(y[i : i + 1] - own) <= HALF * np.abs(own) for y, own in zip(whole, alone, strict=True)]
+            if not all(one.all() for one in same):  # so is one that is not a number without the others
                 return False
     except Exception:  # noqa: BLE001  (said where the candidate is called)
         return False

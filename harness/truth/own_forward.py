@@ -143,8 +143,9 @@ class OwnForward(Layer):
 
         first = measured_call(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
         changes, scale = first.changes(arithmetic.precision), _product((*arrays, *numbers.values()))
-        y = tuple(_ball(value, _bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
-                  for n, value in enumerate(first.outputs))
+        defined = first.defined(arithmetic.precision) or (True,) * len(first.outputs)
+        y = tuple(_ball(value, np.where(known, _bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision), np.inf), arithmetic)
+                  for n, (value, known) in enumerate(zip(first.outputs, defined, strict=True)))
 
         def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:
             arithmetic.ties += 1  # so that a gradient outside its bound is compared again with the hull at kinks
@@ -196,11 +197,12 @@ def _gradients(measured: MeasuredCall, arithmetic: Arithmetic) -> dict[Any, Roun
     if not truth.by_differences:  # the errors were measured at the last places of float64
         errors = errors * max(1.0, error_size(precision) / error_size(FLOAT64))
     if arithmetic.kinks == "hull":
-        low, high = measured.kinks
+        low, high = measured.kinks_in(precision)
         at_kink = ~np.isnan(low)
         with quiet():
             values = np.where(at_kink & np.isfinite(low), (low + high) / 2, values)
             errors = np.where(at_kink, errors + (high - low) / 2, errors)
+    errors = np.where(measured.undefined(precision), np.inf, errors)
     changes, balls = measured.changes(precision), {}
     above = _largest(measured.call.dys)
     for key, place in pairing.slices.items():
