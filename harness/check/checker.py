@@ -61,7 +61,7 @@ class Checker:
         self.shapes: Sequence[tuple[Shape, ...]] = ()
         self.started = time.perf_counter()
 
-    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
+    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None, batch: int | None = None) -> Iterable[Probe]:
         """Return the probes; raise ValueError where there are no shapes to try, TypeError for a signature that does not fit."""
         found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(self.like)
         names = self.like.input_names
@@ -77,6 +77,8 @@ class Checker:
         self.shapes = found
         draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
         planned = probes(self.like, found, cases, seed, self.candidate.driver, draws)
+        if batch is not None:
+            return (replace(probe, batch=batch) for probe in planned)
         if isinstance(self.like, OwnForward):
             return (replace(probe, batch=self.like.batch(probe.shapes, probe.batch)) for probe in planned)
         return planned

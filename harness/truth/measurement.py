@@ -48,6 +48,8 @@ class MeasuredForward:
         """By the shapes of inputs what the function raises for a batch of one example, empty where it takes one."""
         self.apart = False
         """Whether no example of a batch depends on another."""
+        self.target: Callable[[int, np.random.Generator], np.ndarray] | None = None
+        """Draws a target for so many examples, where the function takes one."""
         self.recent: OrderedDict[Any, MeasuredCall] = OrderedDict()
 
 
@@ -127,6 +129,8 @@ class MeasuredCall:
 
     def _perturbed(self, precision: Precision, draw: int, size: float) -> Call:
         def off(a: np.ndarray, *, every: bool = False) -> np.ndarray:
+            if a.dtype.kind != "f":
+                return a
             return nudged(a.astype(precision.dtype), draw, size, every=every)
 
         params = {name: off(p) for name, p in self.call.params.items()}
@@ -137,7 +141,7 @@ class MeasuredCall:
 def _flushed(call: Call, precision: Precision) -> Call | None:
     """Return a call with 0 in the place of every number below the normal ones of a precision, None where there is none."""
     def flushed(a: np.ndarray) -> np.ndarray:
-        return np.where(np.abs(a) < precision.underflow, np.zeros_like(a), a)
+        return np.where(np.abs(a) < precision.underflow, np.zeros_like(a), a) if a.dtype.kind == "f" else a
 
     arrays = (*call.inputs, *call.params.values(), *call.dys)
     if not any(((a != 0) & (np.abs(a) < precision.underflow)).any() for a in arrays):

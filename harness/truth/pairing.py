@@ -173,9 +173,9 @@ class Pairing(ScalarFunction):
             reasons[method] = reason
             doubted.append(found)
         found = Truth(DIFFERENCES, *self.settled(self.every), by_differences=True, reasons=reasons)
-        blind = not np.isfinite(found.errors).any()  # and so no witness against a method that merely loses digits
-        weak = [one for one in doubted if reasons[one.method] == WEAK]
-        return weak[0] if blind and weak else found
+        weak = [one for one in doubted if reasons[one.method] == WEAK]  # of a gradient that is 0 no method knows more than its error
+        best = min((*weak, found), key=lambda one: (np.count_nonzero(~np.isfinite(one.errors)), np.sum(one.errors)))
+        return replace(best, reasons={method: why for method, why in reasons.items() if method != best.method})
 
     def settled(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the derivatives by some entries by differences of which those of shorter steps tell the same, infinite errors elsewhere.
@@ -210,17 +210,16 @@ class Pairing(ScalarFunction):
     def _doubt(self, found: Truth) -> str:
         """Return why the derivatives that a method gave cannot be believed, or an empty string."""
         finite = np.isfinite(found.errors)
-        for place in self.slices.values():
-            known = finite[place]
-            if known.any() and np.min(found.errors[place][known]) > (largest := np.max(np.abs(found.values[place][known]))) > 0:
-                return WEAK
         known = finite & np.isfinite(found.values)
         by = np.where(known, self.direction(*self.slices) * self.sizes, 0.0)
         slope, error = float(by[known] @ found.values[known]), float(np.abs(by[known]) @ found.errors[known])
         error = min(error, float(np.abs(by[known]) @ np.abs(found.values[known])) / 2)  # what is not half known bears no other out
         if self.contradicts(by, slope, error) and not self.turns(by):
             return "differences contradict it"
-        return "differences beside the point contradict it" if self._contradicted_beside(found, by, error) else ""
+        if self._contradicted_beside(found, by, error):
+            return "differences beside the point contradict it"
+        parts = [(found.values[place][known[place]], found.errors[place][known[place]]) for place in self.slices.values()]
+        return WEAK if any(len(values) and np.min(errors) > np.max(np.abs(values)) > 0 for values, errors in parts) else ""
 
     def _contradicted_beside(self, found: Truth, by: np.ndarray, error: float) -> bool:
         """Say whether differences contradict a method at a point beside, where the kinks of the point are behind."""
