@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from backproof.adapters.calls import (
 )
 from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.adapters.torch.directional import directional
-from backproof.adapters.torch.forward import autodiff
+from backproof.adapters.torch.forward import WholeNumbers, autodiff
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -150,7 +151,8 @@ def _forward(candidate: Candidate, call: Call) -> Answer:
     """Return the outputs alone."""
     with torch.no_grad():
         given = tuple(map(to_torch, call.inputs)), {name: to_torch(a) for name, a in call.params.items()}
-        ys = _called(candidate, given, len(call.dys))
+        with WholeNumbers() if any(t.is_complex() for t in (*given[0], *given[1].values())) else nullcontext():
+            ys = _called(candidate, given, len(call.dys))
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
 
 

@@ -37,6 +37,7 @@ from backproof.report.environment import environment
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
+from backproof.report.results import unjudged
 from backproof.report.schema import CandidateLabel
 from backproof.truth.own_forward import OwnForward
 from backproof.wording import said
@@ -61,7 +62,7 @@ class Checker:
         self.first: Probe | None = None  # the probe of the first call
         self.started = time.perf_counter()
 
-    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
+    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None, batch: int | None = None) -> Iterable[Probe]:
         """Return the probes; raise ValueError where there are no shapes to try, TypeError for a signature that does not fit."""
         found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(self.like)
         names = self.like.input_names
@@ -77,6 +78,8 @@ class Checker:
         self.shapes = found
         draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
         planned = probes(self.like, found, cases, seed, self.candidate.driver, draws)
+        if batch is not None:
+            return (replace(probe, batch=batch) for probe in planned)
         if isinstance(self.like, OwnForward):
             return (replace(probe, batch=self.like.batch(probe.shapes, probe.batch)) for probe in planned)
         return planned
@@ -250,7 +253,7 @@ class Checker:
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
             environment=environment(), options={"candidate": self.label, "like": str(self.like), **truth, **options},
-            coverage=ledger.coverage, cases=ledger.cases,
+            coverage=ledger.coverage, cases=ledger.cases, unjudged=unjudged(ledger.tallies),
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )
 

@@ -46,7 +46,7 @@ def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
 
 def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: str | Sequence[str] = ("float64", "float32"),
           cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, Any] | None = None,
-          shapes: Sequence[Any] | None = None, timeout: float | None = None) -> Report:
+          shapes: Sequence[Any] | None = None, timeout: float | None = None, batch: int | None = None, targets: Any = None) -> Report:
     """Check a candidate against a layer, head or network of the reference, or with `like=None` its own forward; return the report.
 
     `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
@@ -55,10 +55,12 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
     anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
     write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
-    that kills its process, becomes a finding.
+    that kills its process, becomes a finding. `batch` is the one number of examples of every call, for a candidate that takes no other.
 
     With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
-    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found.
+    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found. `targets`, for a loss `candidate(x, target)`,
+    draws its last argument, which has no gradient: a shape (batch axis left out) and a kind, `((), 10)` for indices of 10 classes or
+    `((4,), "real")`, or a function of the number of examples and a `numpy.random.Generator`.
 
     Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
     """
@@ -67,6 +69,10 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
                              "like=None for the truth to come from the candidate's own forward")
     if cases < 1:
         raise UsageError(f"check needs at least one case: got {cases}")
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch: got {batch}, expected at least one example")
+    if targets is not None and like is not None:
+        raise UsageError("targets: a layer or head of the reference draws its own. Leave targets out, or write like=None")
     if not precisions:
         raise UsageError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
@@ -79,9 +85,9 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     given = given if isolated is None else replace(given, driver=isolated)
     try:
         if like is None:
-            given, like, shapes = own_forward(given, shapes, params or {})
+            given, like, shapes = own_forward(given, shapes, params or {}, batch, targets)
         run = Checker(given, like, precisions)
-        run.examine(run.planned(cases, seed, shapes))
+        run.examine(run.planned(cases, seed, shapes, batch))
         simplest(run)
     finally:
         if isolated is not None:

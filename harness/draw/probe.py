@@ -126,6 +126,8 @@ def _one(items: Sequence[Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def _call(probe: Probe) -> Call:
+    if isinstance(probe.layer, OwnForward) and probe.layer.examples not in {None, probe.batch}:
+        return _call(replace(probe, batch=probe.layer.examples))
     rng, precision, layer, how = np.random.default_rng(probe.seed), precision_named(probe.precision), probe.layer, probe.condition
     options: dict[str, Any] = {"layout": how.layout, "upstream": how.upstream, "mode": how.mode, "alone": how.alone}
     if isinstance(layer, Head):
@@ -140,6 +142,9 @@ def _call(probe: Probe) -> Call:
     inputs = tuple(params.pop(name) for name in layer.input_names)
     if isinstance(layer, WholeNetwork):
         inputs = (inputs[0], store(targets(rng, layer.network.head, (probe.batch, *layer.network.output_shape)), precision))
+    if isinstance(layer, OwnForward) and layer.targeted:
+        drawn = layer.target(probe.batch, rng)
+        inputs = (*inputs[:-1], store(drawn, precision) if drawn.dtype.kind == "f" else drawn)
     if probe.xs is not None:
         inputs = (store(np.resize(np.array(probe.xs), inputs[0].shape), precision), *inputs[1:])
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))

@@ -25,7 +25,7 @@ HTML = '<pre style="white-space: pre; overflow-x: auto; line-height: normal; fon
 def render(report: Results, width: int = 110, *, brief: bool = False) -> str:
     """Return the report as plain text; a brief one leaves out the table of what was compared and what is explained."""
     page = StringIO()
-    console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
+    console(page, width).print(Group(*_unjudged(report), *_panels(report), _summary(report)) if brief else view(report))
     return page.getvalue().rstrip()
 
 
@@ -49,7 +49,7 @@ def printable(text: str) -> str:
 
 def view(report: Results) -> RenderableType:
     """Return the report as a rich renderable."""
-    parts: list[RenderableType] = [_table(report), *_panels(report)]
+    parts: list[RenderableType] = [*_unjudged(report), _table(report), *_panels(report)]
     if report.known:
         parts.append(_listing("Known discrepancies (explained in known/*.toml)", report.known))
     if report.conventions:
@@ -88,6 +88,11 @@ def _table(report: Results) -> Table:
 def _kind(report: Results) -> str:
     """Return what the run judged: adapters or a candidate."""
     return next((kind_of(subject) for subject, *_ in report.tallies), "adapter")
+
+
+def _unjudged(report: Results) -> list[Text]:
+    """What nobody learnt is said first."""
+    return [Text(f"Not judged: {line}", style="bold yellow") for line in report.unjudged]
 
 
 def _panels(report: Results) -> list[Panel]:
@@ -171,5 +176,7 @@ def _summary(report: Results) -> Text:
     verdict = "nothing was compared" if not report.compared else report.verdict
     count = len(report.findings)
     ending = f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"
+    if not report.ok and report.unjudged:
+        ending += f", and of {len(report.unjudged)} tensor{'s' if len(report.unjudged) > 1 else ''} hardly an entry could be judged"
     text.append(f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {ending}", style="bold green" if report.ok else "bold red")
     return text
