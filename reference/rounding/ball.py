@@ -34,13 +34,13 @@ class Arithmetic(StandardModel):
 
     With `kinks="own"` an exact tie takes the reference's own branch; with `kinks="hull"` it takes the hull of both,
     which holds every subgradient. A comparison that rounding leaves open takes the hull either way.
-    `ties` counts the exact ties met.
+    `ties` counts the exact ties met, `left_open` the comparisons that rounding leaves open.
     """
 
     def __init__(self, precision: Precision, kinks: str = "own") -> None:
         super().__init__(precision)
         self.kinks = kinks
-        self.ties = 0
+        self.ties = self.left_open = 0
         self.constants: dict[float, Rounded] = {}
 
     def exact(self, array: Any) -> Rounded:

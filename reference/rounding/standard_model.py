@@ -23,7 +23,8 @@ class StandardModel:
     """What a computation in a precision loses, with what our own evaluation of it in float64 loses besides.
 
     `roundoff` is the relative error of a stored sum or product, `quotient` of a stored quotient, `elementary` of a stored value of an
-    elementary function, `argument` of a number inside such a function. Below `safe` nothing overflows when it is stored, and `running` is
+    elementary function, `inner` of one that is computed with further before anything is stored, `argument` of a
+    number inside such a function. Below `safe` nothing overflows when it is stored, and `running` is
     what a partial sum may be in the accumulator.
     """
 
@@ -36,8 +37,8 @@ class StandardModel:
         self.quotient = stored * (2 + stored) + REFERENCE_ROUNDOFF
         # an ulp is at most 2 u: ours, plus the candidate's, whose result is stored once more where it is wide
         ulps = 2 * precision.ulps * inside
-        self.elementary = 2 * REFERENCE_ULPS * REFERENCE_ROUNDOFF + (
-            ulps + precision.store * (1 + ulps) if precision.wide else ulps)
+        self.inner = 2 * REFERENCE_ULPS * REFERENCE_ROUNDOFF + ulps
+        self.elementary = self.inner + (precision.store * (1 + ulps) if precision.wide else 0.0)
         self.argument = inside + REFERENCE_ROUNDOFF
         self.safe = precision.largest / 4  # a sum of magnitude and rounding below this is far from overflow
         self.running = (FLOAT32_LARGEST if precision.wide else precision.largest) / BOUND_SLACK  # that much a partial sum may be

@@ -76,7 +76,9 @@ class Known:
         )
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
-        """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
+        """Return which entries of a tensor of this shape depend on numbers in the entry's range: without one, all of them."""
+        if self.above == -np.inf and self.below == np.inf:  # NaN lies in no range, and what has none speaks of it too
+            return np.ones(shape, dtype=bool)
         inside = _between(argument(step, tensor, shape, self.argument), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
