@@ -130,11 +130,17 @@ def _normal(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers
 
 
 def _zeros(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
-    """All-zero inputs, all-zero parameters, or both: every ReLU exactly at its kink."""
+    """All-zero inputs, the parameters of one layer all zero, or both: every ReLU exactly at its kink.
+
+    Not those of all layers, which would leave no gradient to any but the last.
+    """
     found = _normal(rng, graph, batch, precision)
-    which = rng.integers(3)
-    kept = {0: graph.inputs, 1: tuple(graph.parameters)}.get(int(which), ())
-    return {wire: a if wire in kept else np.zeros_like(a) for wire, a in found.items()}
+    which, layers = rng.integers(3), sorted({wire.rpartition(".")[0] for wire in graph.parameters})
+    chosen = layers[rng.integers(len(layers))] if layers else ""
+    zero = {wire for wire in graph.parameters if which != 1 and wire.rpartition(".")[0] == chosen}
+    zero |= {wire for wire in graph.inputs if which != 0 or not layers}
+    biases = {wire for wire in graph.parameters if which != 0 and wire.rpartition(".")[2] == "bias"}
+    return {wire: np.zeros_like(a) if wire in zero | biases else a for wire, a in found.items()}
 
 
 def _kinks(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
