@@ -56,8 +56,9 @@ def test_a_wrong_sum_is_not_called_accumulated() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("framework", "layer", "tensor"), [("torch", bp.Embedding(3, 2), "dweight"), ("jax", bp.Embedding(3, 2), "dweight"),
-                                                            ("jax", bp.CumSum(1), "dx")], ids=str)
+@pytest.mark.parametrize(("framework", "layer", "tensor"), [
+    ("torch", bp.Embedding(3, 2), "dweight"), ("jax", bp.Embedding(3, 2), "dweight"), ("jax", bp.CumSum(1), "dx"),
+], ids=str)
 def test_what_a_framework_accumulates_in_bfloat16_is_known(framework: str, layer: Any, tensor: str) -> None:
     """The framework's own function is not held against anybody, and is shown."""
     report = bp.check(own_function(framework, layer), layer, framework=framework, precisions="bfloat16",

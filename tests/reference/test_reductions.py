@@ -216,7 +216,8 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "partial running sums never overflow": (
         "bound = limited(magnitude, bound, self.running)", "bound = limited(value, bound, self.running)",
         lambda m: (m.running_sum(_ball(m, [3e38, 3e38, -3e38, -3e38], [0] * 4), 0, last=True), math.inf)),
-    "terms known exactly": ("            bound += spread\n        bound = limited(magnitude", "            bound += 0\n        bound = limited(magnitude",
+    "terms known exactly": ("            bound += spread\n        bound = limited(magnitude",
+                            "            bound += 0\n        bound = limited(magnitude",
                             lambda m: (m.running_sum(_ball(m, [1.0, 1.0], [0.5, 0.5]), 0), 3.0)),
 }
 """A snippet of the bounds, a wrong one, and a number that the last ball must hold."""

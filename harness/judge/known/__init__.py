@@ -36,7 +36,7 @@ class Known:
     discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
     `held_in` names a coarser precision, whose own bound holds what it explains. Entries whose true size is `truth_below` a number are
-    explained however far they are off. With `sums = "stored"` it explains what sums whose every partial sum is stored in the format explain.
+    explained however far they are off. With `sums = "stored"` it explains what partial sums stored in the format explain.
     `raises` is part of the message of an exception that it explains, of any network that holds one
     of the layers.
     """
