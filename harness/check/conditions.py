@@ -27,7 +27,8 @@ DEGENERATE = 2  # sizes up to which many a gradient is zero whatever the rule
 SEVERAL = 3  # layouts that show the same, from which on it is not one of them
 REGIMES = {
     "zeros": "where inputs or parameters are all zero", "kinks": "where inputs lie exactly on a knee, at 0, 1 or -1, say",
-    "ties": "where values are equal", "saturated": "for large inputs", "tiny": "for tiny numbers, down to the subnormal ones",
+    "ties": "where values are equal", "saturated": "for large inputs", "large": "for inputs up to a tenth of the largest number",
+    "offset": "for inputs whose mean is many deviations", "tiny": "for tiny numbers, down to the subnormal ones",
     "wide-range": "where numbers of very different size meet",
 }
 

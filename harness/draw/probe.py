@@ -28,8 +28,8 @@ from backproof.truth.own_forward import OwnForward
 __all__ = ["Condition", "Probe", "probes", "shapes_for"]
 
 VALUES = tuple(name for name in REGIMES if name != "trained")
-MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal"}
-"""The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing."""
+MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal", "large": "normal", "offset": "normal"}
+"""The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing, large ones overflow."""
 
 MODERATE = ("normal", "zeros", "kinks", "ties")
 """Regimes in which derivatives along a direction are compared: in the others the digits that a gradient loses are found by itself."""

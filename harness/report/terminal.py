@@ -173,10 +173,18 @@ def _summary(report: Results) -> Text:
         text.append(f"  missed: {missed}\n", style="red")
     spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())
     text.append(f"{report.cases:,} cases, {report.compared:,} entries compared ({spent})\n")
-    verdict = "nothing was compared" if not report.compared else report.verdict
-    count = len(report.findings)
-    ending = f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"
-    if not report.ok and report.unjudged:
-        ending += f", and of {len(report.unjudged)} tensor{'s' if len(report.unjudged) > 1 else ''} hardly an entry could be judged"
-    text.append(f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {ending}", style="bold green" if report.ok else "bold red")
+    text.append(_last_line(report), style="bold green" if report.ok else "bold red")
     return text
+
+
+def _last_line(report: Results) -> str:
+    """Say how it ended, and what failed."""
+    verdict = "nothing was compared" if not report.compared else report.verdict
+    count, test = len(report.findings), report.self_test
+    failed = [f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"]
+    for number, what in ((test.planted - test.caught, "missed"), (test.caught - test.blamed, "blamed on another tensor")):
+        if number:
+            failed.append(f"{number} planted mistake{'s' if number > 1 else ''} {what}")
+    if not report.ok and report.unjudged:
+        failed.append(f"of {len(report.unjudged)} tensor{'s' if len(report.unjudged) > 1 else ''} hardly an entry could be judged")
+    return f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {', '.join(failed)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from backproof.judge.comparing import compare
 from backproof.judge.end_to_end import certify_end_to_end, wrong_connections
 from backproof.judge.judgement import Judgement, by_second_precision, judge, nondeterministic, raised
 from backproof.judge.known import KnownList
-from backproof.judge.rules import tensors
+from backproof.judge.rules import teaches, tensors
 from backproof.proof.setting import Setting
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
@@ -37,6 +38,7 @@ from backproof.wording import fault
 
 __all__ = ["Examiner"]
 
+NOTHING_ARRIVES = "0 = 0: all that arrives at the layer is zero, and so is its gradient whatever the rule"
 REPEAT_EVERY = 8  # one case in eight is run twice
 OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
@@ -123,14 +125,26 @@ class Examiner:
 
     def _count(self, outcome: Outcome, planter: Planter) -> None:
         ledger, case = self.ledger, outcome.case
+        steps = {} if outcome.trace is None else {step.path: step for step in outcome.trace.layers}
+        live: dict[str, bool] = {}
         for certificate in outcome.certificates:
-            ledger.count(outcome.adapter.name, case.precision, certificate)
+            step = steps.get(certificate.path)
+            learnt = step is None or certificate.failed or teaches(step, certificate.tensor)
+            if step is not None and certificate.tensor not in step.layer.output_names:
+                name = type(step.layer).__name__
+                live[name] = live.get(name, False) or learnt
+            if learnt:
+                ledger.count(outcome.adapter.name, case.precision, certificate)
+            else:
+                ledger.skipped[NOTHING_ARRIVES] += certificate.compared
         ledger.reach("regimes", case.regime)
         if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
+        dead = {name for name, learnt in live.items() if not learnt}
         for what, names in reached(case).items():
             for name in names:
-                ledger.reach(what, name)
+                if re.split(r"[ (]", name, maxsplit=1)[0] not in dead:
+                    ledger.reach(what, name)
         for step in outcome.trace.layers:
             ledger.reached.update(self.known.reached(outcome.adapter.name, case.precision, step))
         if case.precision == "float64" and any(c.failed for c in outcome.certificates):
