@@ -128,8 +128,8 @@ def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
         "NLLLoss": st.builds(H.NLLLoss, reduction=reductions, weight=weights),
     }
     if several:
-        heads_by_name["CrossEntropyLoss"] = st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)),
-                                                      weight=weights)
+        smoothing = st.sampled_from((0.0, 0.125))
+        heads_by_name["CrossEntropyLoss"] = st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=smoothing, weight=weights)
     if len(shape) == 2 and shape[0] == 2 and several:
         heads_by_name["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
     if len(shape) == 2 and shape[1] > 1:

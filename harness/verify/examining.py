@@ -125,22 +125,10 @@ class Examiner:
 
     def _count(self, outcome: Outcome, planter: Planter) -> None:
         ledger, case = self.ledger, outcome.case
-        steps = {} if outcome.trace is None else {step.path: step for step in outcome.trace.layers}
-        live: dict[str, bool] = {}
-        for certificate in outcome.certificates:
-            step = steps.get(certificate.path)
-            learnt = step is None or certificate.failed or teaches(step, certificate.tensor)
-            if step is not None and certificate.tensor not in step.layer.output_names:
-                name = type(step.layer).__name__
-                live[name] = live.get(name, False) or learnt
-            if learnt:
-                ledger.count(outcome.adapter.name, case.precision, certificate)
-            else:
-                ledger.skipped[NOTHING_ARRIVES] += certificate.compared
+        dead = self._count_certificates(outcome)
         ledger.reach("regimes", case.regime)
         if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
-        dead = {name for name, learnt in live.items() if not learnt}
         for what, names in reached(case).items():
             for name in names:
                 if re.split(r"[ (]", name, maxsplit=1)[0] not in dead:
@@ -153,6 +141,22 @@ class Examiner:
         if clean and case.regime in EXACT_REGIMES:
             planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
                           fused=_fused(outcome.adapter))
+
+    def _count_certificates(self, outcome: Outcome) -> set[str]:
+        """Count what was learnt from; return the layers of whose gradients nothing was, as no gradient arrived at any of them."""
+        steps = {} if outcome.trace is None else {step.path: step for step in outcome.trace.layers}
+        live: dict[str, bool] = {}
+        for certificate in outcome.certificates:
+            step = steps.get(certificate.path)
+            learnt = step is None or certificate.failed or teaches(step, certificate.tensor)
+            if step is not None and certificate.tensor not in step.layer.output_names:
+                name = type(step.layer).__name__
+                live[name] = live.get(name, False) or learnt
+            if learnt:
+                self.ledger.count(outcome.adapter.name, outcome.case.precision, certificate)
+            else:
+                self.ledger.skipped[NOTHING_ARRIVES] += certificate.compared
+        return {name for name, learnt in live.items() if not learnt}
 
     def _judge(self, outcome: Outcome, outcomes: Outcomes) -> None:
         """Enter every certificate that did not agree as a finding, a known discrepancy or a convention."""

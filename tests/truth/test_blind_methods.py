@@ -13,7 +13,7 @@ import pytest
 import torch
 from backproof.report.report import Report
 from backproof.report.results import Tally, unjudged
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 PAIR = [((3,), (3,))]
 
@@ -142,10 +142,10 @@ class Hand(torch.autograd.Function):
 @pytest.mark.parametrize("targets", [((), 5), lambda batch, rng: rng.integers(5, size=batch)], ids=["kind", "function"])
 def test_targets_are_drawn_and_handed_over(targets: Any) -> None:
     """By their shape and kind, or by a function; they have no gradient."""
-    report = found(lambda z, t: Hand.apply(z, t, True), shapes=[(5,)], targets=targets, cases=8)
+    report = found(lambda z, t: Hand.apply(z, t, 1), shapes=[(5,)], targets=targets, cases=8)
     assert report.ok, str(report)
     assert {tensor for *_, tensor in report.tallies} == {"output", "dz"}
-    assert verdicts(found(lambda z, t: Hand.apply(z, t, False), shapes=[(5,)], targets=targets, cases=8)) == [("wrong", "dz")]
+    assert verdicts(found(lambda z, t: Hand.apply(z, t, 0), shapes=[(5,)], targets=targets, cases=8)) == [("wrong", "dz")]
 
 
 @pytest.mark.parametrize(("targets", "message"), [
@@ -155,7 +155,7 @@ def test_targets_are_drawn_and_handed_over(targets: Any) -> None:
 ])
 def test_targets_that_say_nothing(targets: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        found(lambda z, t: F.cross_entropy(z, t), shapes=[(5,)], targets=targets)
+        found(F.cross_entropy, shapes=[(5,)], targets=targets)
 
 
 def test_a_tensor_of_which_nothing_was_judged_is_said_first() -> None:
