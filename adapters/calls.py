@@ -16,7 +16,7 @@ from backproof.adapters.framework import framework_named
 from backproof.reference.usage import UsageTypeError
 
 __all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
-           "answered", "driver", "first_sentence"]
+           "answered", "driver", "first_sentence", "handed_over"]
 
 PLAIN, DENSE = "plain", "dense"
 FORWARD, AUTODIFF, SHAPES = "forward", "autodiff", "shapes"
@@ -60,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call: the arrays that went in as the candidate saw them, and those that came out, None for what did not.
+    """What came of a call: the arrays that went in, as they were handed over, and those that came out, None for what did not.
 
     `changed` names the arrays that the candidate modified. `derivatives` are those of the modes `jvp`, by what was moved and the number of
     the output, and `double backward`, by what the gradient is of: (place or name, 0), (None, n) for the upstream gradient n. `undefined`
@@ -111,6 +111,13 @@ def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> 
         if not isinstance(one, kind):
             raise UsageTypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
     return ys
+
+
+def handed_over(copies: Mapping[str, np.ndarray], inputs: int, params: Mapping[str, Any],
+                dys: int) -> tuple[tuple[np.ndarray, ...], dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """Return inputs, parameters and upstream gradients as they were before a call, from copies by the names that a driver gives them."""
+    return (tuple(copies[f"input {i}"] for i in range(inputs)), {name: copies[name] for name in params},
+            tuple(copies[f"upstream gradient {i}"] for i in range(dys)))
 
 
 def first_sentence(error: BaseException) -> str:

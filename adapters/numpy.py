@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered
+from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, handed_over
 
 Candidate = Callable[..., Any]
 
@@ -58,7 +58,7 @@ class NumpyDriver:
         alone = call.head and not call.dys[0].ndim  # the gradient of a loss that is one number is called without an upstream gradient
         dys = tuple(np.ones_like(dy) if alone else laid(dy, call.upstream) for dy in call.dys)
         every = {f"input {i}": a for i, a in enumerate(inputs)} | params | {f"upstream gradient {i}": a for i, a in enumerate(dys)}
-        before = {name: a.tobytes() for name, a in every.items()}
+        before = {name: a.copy() for name, a in every.items()}
         with np.errstate(all="ignore"):  # of what overflows there is a finding
             ys, backward = _forward(candidate, inputs, params, len(dys))
             if call.mode == "interleaved":
@@ -67,9 +67,10 @@ class NumpyDriver:
             if call.mode == "again":
                 _backward(backward, () if alone else tuple(dy * -2 for dy in dys), call)
             dx, d_params = _backward(backward, () if alone else dys, call)
-        changed = tuple(name for name, a in every.items() if a.tobytes() != before[name])
+        changed = tuple(name for name, a in every.items() if a.tobytes() != before[name].tobytes())
+        given = handed_over(before, len(inputs), params, len(dys))
         found = dict(zip((i for i, real in enumerate(call.real) if real), dx, strict=True))
-        return Answer(inputs, params, dys, tuple(map(np.asarray, ys)), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
+        return Answer(*given, tuple(map(np.asarray, ys)), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
                       {name: _numbers(d_params.get(name)) for name in {**dict.fromkeys(call.trained), **d_params}}, changed)
 
 

@@ -19,6 +19,7 @@ from backproof.adapters.calls import (
     UnsupportedError,
     answered,
     first_sentence,
+    handed_over,
 )
 from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.adapters.torch.directional import directional
@@ -207,36 +208,27 @@ class TorchDriver:
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]
         real = [i for i, is_real in enumerate(call.real) if is_real]
-        every: list[int | str] = [*real, *call.trained]
-        keys = [key for key in every if call.wants(key)]
+        keys = [key for key in (*real, *call.trained) if call.wants(key)]
         leaves = [inputs[key] if isinstance(key, int) else params[key] for key in keys]
         for leaf in leaves:
             leaf.requires_grad_()
-        before = _bits(inputs, params, dys)
+        every = {f"input {i}": t for i, t in enumerate(inputs)} | params | {f"upstream gradient {i}": t for i, t in enumerate(dys)}
+        before = {name: to_numpy(t.detach().clone()) for name, t in every.items()}
         try:
             ys, gradients = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
         except (RuntimeError, NotImplementedError) as error:
             if call.mode in OPTIONAL:
                 raise UnsupportedError(first_sentence(error)) from error
             raise
-        changed = tuple(name for (name, old), new in zip(before.items(), _bits(inputs, params, dys).values(), strict=True)
-                        if not torch.equal(old, new))
+        changed = tuple(name for name, t in every.items() if to_numpy(t).tobytes() != before[name].tobytes())
         found = dict(zip(keys, gradients, strict=True))
-        return Answer(tuple(map(to_numpy, inputs)), {name: to_numpy(a) for name, a in params.items()}, tuple(map(to_numpy, dys)),
-                      tuple(map(to_numpy, ys)),
+        return Answer(*handed_over(before, len(inputs), params, len(dys)), tuple(map(to_numpy, ys)),
                       tuple(_numbers(found.get(i)) for i in range(len(inputs))),
                       {name: _numbers(found.get(name)) for name in call.trained}, changed)
 
 
 def _numbers(gradient: Tensor | None) -> Any:
     return None if gradient is None else to_numpy(gradient)
-
-
-def _bits(inputs: tuple[Tensor, ...], params: Mapping[str, Tensor], dys: list[Tensor]) -> dict[str, Tensor]:
-    """Return copies of all arrays by a name to call them, as whole numbers, of which also NaN equals itself."""
-    every = {f"input {i}": t for i, t in enumerate(inputs)} | dict(params) | {f"upstream gradient {i}": t for i, t in enumerate(dys)}
-    wide = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
-    return {name: t.detach().clone(memory_format=torch.contiguous_format).view(wide.get(t.dtype, t.dtype)) for name, t in every.items()}
 
 
 def from_module(module: torch.nn.Module) -> Candidate:

@@ -22,12 +22,16 @@ __all__ = ["simplest"]
 
 PLACES = ("normal", "kinks", "saturated", "tiny", "wide-range")  # regimes in which the values are looked for that are off
 OTHER_SEEDS = (1, 2, 3)  # of the draws on which a diagnosis is made once more
+OVERLAPPING = ("rows expanded", "expanded")  # layouts in which several entries are one number in memory, which torch and NumPy do not write
 SHRINKING = (60, 5.0)  # attempts, and seconds, to find a simpler probe that shows the same
 
 
 def simplest(checker: Checker) -> None:
     """Bring every unexplained finding of a check to its simplest probe; drop those that only follow from others."""
     ledger = checker.ledger
+    if any(finding.diagnosis.code == "mutation" for finding in ledger.found.values()):
+        for key in [key for key, finding in ledger.found.items() if _refused(checker, finding)]:
+            del ledger.found[key]
     for key, finding in sorted(ledger.found.items(), key=lambda item: _along(item[1])):
         if not finding.known and finding.verdict != "convention":
             if _along(finding) and _follows(checker, finding):
@@ -41,6 +45,22 @@ def simplest(checker: Checker) -> None:
         minor = finding.verdict in {"imprecise", "convention"} or finding.diagnosis.code == "empty-batch"
         if finding.tensor in everywhere and minor:
             del ledger.found[key]
+
+
+def _refused(checker: Checker, finding: Finding) -> bool:
+    """Say whether a candidate that writes over what it is given raised only since this could not be written to.
+
+    An array with a stride of 0 cannot, nor one that is differentiated itself; given others, the candidate modifies them and does not raise.
+    """
+    probe = finding.case
+    if finding.diagnosis.code != "raised" or not isinstance(probe, Probe):
+        return False
+    how = probe.condition
+    if not ({how.layout, how.upstream} & set(OVERLAPPING) or how.mode == DOUBLE):
+        return False
+    other = checker.anew()
+    other.examine_one(replace(probe, condition=Condition(alone=how.alone)), repeat=False)
+    return {found.diagnosis.code for found in other.ledger.found.values() if not found.tensor} == {"mutation"}
 
 
 def _along(finding: Finding) -> bool:
@@ -99,7 +119,7 @@ class Simplest:
 
     def _shown(self, finding: Finding, probe: Probe, *, same_code: bool = False) -> Finding | None:
         """Return the same finding on another probe, with the same diagnosis if asked for, or None where it does not show there."""
-        other = Checker(self.candidate, self.checker.like, self.checker.precisions)
+        other = self.checker.anew()
         other.examine_one(probe, repeat=False)
         same = [f for f in other.ledger.found.values() if (f.tensor, f.verdict, f.known) == (finding.tensor, finding.verdict, finding.known)
                 and (not same_code or f.diagnosis.code == finding.diagnosis.code)]
