@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, handed_over
+from backproof.adapters.calls import AUTODIFF, DEFINED, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, handed_over
 
 Candidate = Callable[..., Any]
 
@@ -44,15 +44,17 @@ class NumpyDriver:
         "again": "when backward is called twice",
     }
 
+    adapters: Mapping[str, str] = {}
+
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what they raise, TypeError where they do not return what the contract says."""
         if call.mode == AUTODIFF:
             raise UnsupportedError("NumPy has none")
-        if call.mode in {FORWARD, SHAPES}:
+        if call.mode in {FORWARD, SHAPES, DEFINED}:
             given = tuple(x.copy() for x in call.inputs)  # of their own class, which carries a complex step
             with np.errstate(all="ignore"):
                 ys, _ = _forward(candidate, given, {name: a.copy() for name, a in call.params.items()}, len(call.dys))
-            return Answer(given, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(given), {})
+            return Answer(given, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(given), {}, defined="backward")
         inputs = tuple(laid(x, call.layout) for x in call.inputs)
         params = {name: laid(a, call.layout) for name, a in call.params.items()}
         alone = call.head and not call.dys[0].ndim  # the gradient of a loss that is one number is called without an upstream gradient

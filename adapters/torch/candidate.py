@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from backproof.adapters.calls import (
     AUTODIFF,
+    DEFINED,
     DENSE,
     DOUBLE,
     FORWARD,
@@ -23,7 +24,7 @@ from backproof.adapters.calls import (
 )
 from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.adapters.torch.directional import directional
-from backproof.adapters.torch.forward import autodiff
+from backproof.adapters.torch.forward import autodiff, defined
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -155,6 +156,11 @@ def _forward(candidate: Candidate, call: Call) -> Answer:
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
 
 
+def _defining(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    ys = _called(candidate, given, len(dys))
+    return ys, (None,) * len(leaves), defined(ys)
+
+
 def _autodiff(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
     """Take the gradients of the forward without the backward that the candidate defines."""
     inputs, params = given
@@ -176,7 +182,7 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
     PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
-    AUTODIFF: _autodiff,
+    AUTODIFF: _autodiff, DEFINED: _defining,
 }
 OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
@@ -197,6 +203,7 @@ class TorchDriver:
         JVP: "in forward mode",
         DOUBLE: "when its backward is differentiated",
     }
+    adapters: Mapping[str, str] = dict.fromkeys(("func", "vmap", DOUBLE), "torch:func")
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
@@ -215,7 +222,7 @@ class TorchDriver:
         every = {f"input {i}": t for i, t in enumerate(inputs)} | params | {f"upstream gradient {i}": t for i, t in enumerate(dys)}
         before = {name: to_numpy(t.detach().clone()) for name, t in every.items()}
         try:
-            ys, gradients = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
+            ys, gradients, *own = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
         except (RuntimeError, NotImplementedError) as error:
             if call.mode in OPTIONAL:
                 raise UnsupportedError(first_sentence(error)) from error
@@ -224,7 +231,7 @@ class TorchDriver:
         found = dict(zip(keys, gradients, strict=True))
         return Answer(*handed_over(before, len(inputs), params, len(dys)), tuple(map(to_numpy, ys)),
                       tuple(_numbers(found.get(i)) for i in range(len(inputs))),
-                      {name: _numbers(found.get(name)) for name in call.trained}, changed)
+                      {name: _numbers(found.get(name)) for name in call.trained}, changed, defined=next(iter(own), ""))
 
 
 def _numbers(gradient: Tensor | None) -> Any:

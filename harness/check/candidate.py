@@ -21,7 +21,7 @@ __all__ = ["Candidate", "check_signature"]
 class Candidate:
     """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it.
 
-    `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each with the reference's.
+    `home` is its framework, `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each with the reference's.
     """
 
     function: Callable[..., Any]
@@ -29,6 +29,7 @@ class Candidate:
     driver: Driver
     address: str = ""
     names: tuple[tuple[str, str], ...] = ()
+    home: Framework | None = None
     own: Mapping[str, Shape] | None = None
     """The shapes of a module's own parameters, by the reference's names."""
 
@@ -40,7 +41,7 @@ class Candidate:
         if own is not None and (strange := sorted(set(params) - set(own))):
             raise UsageError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
         theirs = None if own is None else {params.get(name, name): shape for name, shape in own.items()}
-        return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), theirs)
+        return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), home, theirs)
 
 
 def _home(given: Any, framework: str | None) -> Framework:
