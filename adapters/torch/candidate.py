@@ -25,6 +25,7 @@ from backproof.adapters.calls import (
 from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.adapters.torch.directional import directional
 from backproof.adapters.torch.forward import autodiff, defined
+from backproof.adapters.torch.modules import ACTIVE, holding
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -85,7 +86,8 @@ def _plain(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor],
     return ys, _pulled(ys, leaves, dys)
 
 
-def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool = False) -> tuple[Any, ...]:
+def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool = False,
+            create: bool = False) -> tuple[Any, ...]:
     """Return the gradients of the leaves; None for those that the outputs do not depend on."""
     for y, dy in zip(ys, dys, strict=True):
         if y.shape != dy.shape:
@@ -93,7 +95,10 @@ def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tens
     on = [(y, dy) for y, dy in zip(ys, dys, strict=True) if y.requires_grad]
     if not on:
         return (None,) * len(leaves)
-    return torch.autograd.grad([y for y, _ in on], leaves, [dy for _, dy in on], retain_graph=keep, allow_unused=True)
+    some, above = [y for y, _ in on], [dy for _, dy in on]
+    if create:  # by grad(), since backward() warns of what would keep the graph alive
+        return torch.autograd.grad(some, ACTIVE[-1].leaves(leaves), above, create_graph=True, allow_unused=True)
+    return ACTIVE[-1].pulled(some, leaves, above, keep=keep)
 
 
 def _interleaved(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -110,6 +115,25 @@ def _again(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor],
     ys = _called(candidate, given, len(dys))
     _pulled(ys, leaves, [dy * -2 for dy in dys], keep=True)
     return ys, _pulled(ys, leaves, dys)
+
+
+def _used_twice(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    """Use the candidate twice in one graph, once with other inputs and an upstream gradient of 0, which adds nothing to the parameters'.
+
+    The backward of the later use runs first; what it returned is looked at after that of the other one.
+    """
+    inputs, params = given
+    others = tuple(x.detach().flip(0) if real and x.ndim else x.detach() for x, real in zip(inputs, call.real, strict=True))
+    others = tuple(x.requires_grad_() if own.requires_grad else x for x, own in zip(others, inputs, strict=True))
+    before = _called(candidate, (others, params), len(dys))
+    ys = _called(candidate, given, len(dys))
+    return ys, _pulled((*before, *ys), leaves, [*(torch.zeros_like(y) for y in before), *dys])
+
+
+def _differentiable(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
+    """Take gradients that may be differentiated again."""
+    ys = _called(candidate, given, len(dys))
+    return ys, _pulled(ys, leaves, dys, create=True)
 
 
 def _checkpointed(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -181,10 +205,12 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
-    PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
-    AUTODIFF: _autodiff, DEFINED: _defining,
+    PLAIN: _plain, "interleaved": _interleaved, "again": _again, "used twice": _used_twice, "create_graph": _differentiable,
+    "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped, AUTODIFF: _autodiff, DEFINED: _defining,
 }
-OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
+TRANSFORMED = frozenset({"func", "vmap", AUTODIFF, JVP, DOUBLE})
+"""Modes in which a module's parameters are tensors of another kind, which cannot be written into its own."""
+OPTIONAL = frozenset({"create_graph", "checkpoint", "func", "vmap", AUTODIFF})
 
 
 class TorchDriver:
@@ -197,20 +223,25 @@ class TorchDriver:
     modes: Mapping[str, str] = {
         "interleaved": "when it is called again before its backward pass: something is kept outside of the context of the call",
         "again": "when backward runs twice over one graph",
+        "used twice": "when it is used twice in one graph: something is kept outside of the context of the call",
+        "create_graph": "with create_graph=True",
         "checkpoint": "under torch.utils.checkpoint",
         "func": "under torch.func.vjp",
         "vmap": "under torch.func.vmap",
         JVP: "in forward mode",
         DOUBLE: "when its backward is differentiated",
     }
-    adapters: Mapping[str, str] = dict.fromkeys(("func", "vmap", DOUBLE), "torch:func")
+    adapters: Mapping[str, str] = dict.fromkeys(("create_graph", "func", "vmap", DOUBLE), "torch:func")
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
-        if call.mode in {FORWARD, SHAPES}:
-            return _forward(candidate, call)
-        if call.mode in {JVP, DOUBLE}:
-            return directional(candidate, call)
+        with holding(write=call.mode not in TRANSFORMED):
+            if call.mode in {FORWARD, SHAPES}:
+                return _forward(candidate, call)
+            return directional(candidate, call) if call.mode in {JVP, DOUBLE} else self._called(candidate, call)
+
+    def _called(self, candidate: Candidate, call: Call) -> Answer:
+        """Call a candidate and its backward, in one of `MODES`."""
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]
@@ -236,18 +267,6 @@ class TorchDriver:
 
 def _numbers(gradient: Tensor | None) -> Any:
     return None if gradient is None else to_numpy(gradient)
-
-
-def from_module(module: torch.nn.Module) -> Candidate:
-    """Return a module as a function of its inputs and, by name, its parameters; its buffers are copied for each call."""
-
-    def run(*inputs: Tensor, **params: Tensor) -> Any:
-        dtype = next((t.dtype for t in (*inputs, *params.values()) if t.is_floating_point()), torch.float32)
-        buffers = {name: (b.to(dtype) if b.is_floating_point() else b).clone() for name, b in module.named_buffers()}
-        return torch.func.functional_call(module, {**buffers, **params}, inputs)
-
-    run.__name__ = type(module).__name__
-    return run
 
 
 driver = TorchDriver()

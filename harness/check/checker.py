@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 import warnings
@@ -16,7 +15,8 @@ import numpy as np
 from backproof.adapters.calls import PLAIN, Answer, UnsupportedError, first_sentence
 from backproof.check.candidate import Candidate, check_signature
 from backproof.check.isolation import Isolated
-from backproof.check.own_function import OwnFunction, said_of
+from backproof.check.own_function import OwnFunction, message_of
+from backproof.check.ranks import VARYING, Ranks
 from backproof.draw.probe import Probe, probes, shapes_for
 from backproof.draw.strategies import each_input
 from backproof.judge.certificate import Certificate
@@ -58,7 +58,10 @@ class Checker:
         self.known, self.own = KnownList(), OwnFunction(candidate, like)
         self.ledger = Ledger()
         self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
+        self.frozen = {f"d{name}" for name, facts in candidate.peculiar.items() if "frozen" in facts}
+        self.ranks = Ranks()
         self.shapes: Sequence[tuple[Shape, ...]] = ()
+        self.asked = False  # whether the shapes are the user's
         self.started = time.perf_counter()
 
     def anew(self) -> Checker:
@@ -80,7 +83,7 @@ class Checker:
         if not found:
             raise UsageError(f"{self.like}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
         check_signature(self.candidate, self.like, found[0])
-        self.shapes = found
+        self.shapes, self.asked = found, shapes is not None
         draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
         planned = probes(self.like, found, cases, seed, self.candidate.driver, draws)
         if isinstance(self.like, OwnForward):
@@ -102,6 +105,9 @@ class Checker:
 
     def examine(self, planned: Iterable[Probe]) -> None:
         """Run every probe in every precision."""
+        alone = isinstance(self.candidate.driver, Isolated)
+        for name, why in self.candidate.left_out(self.precisions, alone=alone).items():
+            self.ledger.skipped[f"d{name}: {why}"] += 1
         for number, probe in enumerate(planned):
             if self.exhausted:
                 self.ledger.skipped["cases not run: the candidate hung or died too often"] += 1
@@ -109,6 +115,8 @@ class Checker:
             for precision in self.precisions:
                 self.examine_one(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
             self.ledger.cases += 1
+        if not self.asked:
+            self.ranks.note(self.ledger, self.candidate)
 
     @property
     def exhausted(self) -> bool:
@@ -161,6 +169,7 @@ class Checker:
             return [], None, None
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start
+        self.ranks.answered(probe)
         if answer.changed and mode != PLAIN:
             self.ledger.skipped[f"{probe.condition}: not compared, as the candidate writes over what it is given"] += 1
             return [], step, answer
@@ -173,7 +182,7 @@ class Checker:
         """Judge what was asked for."""
         precision, mode = precision_named(probe.precision), probe.condition.mode
         if mode not in DIRECTIONAL:
-            wanted = _wanted(probe)
+            wanted = _wanted(probe) - self.frozen
             return [c for c in certify_layer(step, precision) if c.tensor in wanted or c.verdict != "error"]
         try:
             found, left_out = certify_directional(step, probe.call(), answer, precision)
@@ -188,15 +197,16 @@ class Checker:
         return found
 
     def _raised(self, probe: Probe, error: Exception) -> None:
-        message = said_of(error)
+        message = message_of(error)
         known = self.known.raised(self.own.adapter(probe.condition.mode), probe.precision, [self.like], message)
         known = self.own.said(known) if known is not None and self.own.raises(probe.call(), message) else None
         place = _place_of(error)
         where = f" ({place})" if place else ""
-        kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
+        kind = VARYING.sub("", message)
         code, sentence = "raised", f"the candidate raised {message}{where}"
         if isinstance(error, LostError):
             code, sentence = "lost", f"the candidate was lost: {error}"
+        self.ranks.refused(probe, sentence)
         self._enter_error(probe, raised(self.like, "candidate", sentence, code=code, known=known), kind)
 
     def _enter_error(self, probe: Probe, judgement: Judgement, kind: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from backproof.check.alignment import aligned
 from backproof.check.candidate import Candidate
 from backproof.check.checker import Checker
 from backproof.check.isolation import Isolated
@@ -73,6 +74,8 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     if like is not None and (strange := {name: theirs for name, theirs in (params or {}).items() if not isinstance(theirs, str)}):
         raise UsageTypeError(f'params: got {strange!r}, expected names: the layer knows the shapes. Write params={{"my_name": "weight"}}')
     given = Candidate.of(candidate, framework, (params or {}) if like is not None else {})
+    if isinstance(like, Layer) and like.broadcasts:
+        given = replace(given, function=aligned(given.function))
     if isinstance(like, Network):
         given, like = replace(given, function=spread(given.function)), WholeNetwork(like)
     isolated = None if timeout is None else Isolated(given.driver, timeout, getattr(candidate, "__module__", ""))
@@ -98,6 +101,8 @@ def check_again(probe: Probe, candidate: Any) -> Report:
     if isinstance(probe.layer, OwnForward):
         given, layer, _ = own_forward(given, [probe.shapes], {} if given.own is not None else dict(probe.layer.sizes))
         probe = replace(probe, layer=layer)
+    if isinstance(probe.layer, Layer) and probe.layer.broadcasts:
+        given = replace(given, function=aligned(given.function))
     run = Checker(given, probe.layer, (probe.precision,))
     run.shapes = (probe.shapes,)
     run.examine([probe])

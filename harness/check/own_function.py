@@ -47,7 +47,7 @@ class OwnFunction:
     def raises(self, call: Call, message: str) -> bool:
         """Say whether the framework's own function raises what a candidate raised, and this defines no backward."""
         own = self._answer(call)
-        return isinstance(own, Exception) and message == said_of(own) and self._defines_nothing(call)
+        return isinstance(own, Exception) and message == message_of(own) and self._defines_nothing(call)
 
     def said(self, known: Known) -> Known:
         """Return a known discrepancy with the reason as a candidate's report gives it."""
@@ -72,7 +72,7 @@ class OwnFunction:
             return False
 
 
-def said_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return the type of an error and what it says."""
     return f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
 
