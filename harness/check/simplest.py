@@ -74,7 +74,7 @@ def _follows(checker: Checker, finding: Finding) -> bool:
     Double backward differentiates all gradients; forward mode moves one array, whose gradient is in most cases of the same rule.
     """
     off = {other.tensor for other in checker.ledger.found.values() if not other.known and other.verdict != "convention"
-           and isinstance(other.case, Probe) and other.case.batch and other.case.condition == Condition()}
+           and isinstance(other.case, Probe) and other.case.batch and other.case.condition in {Condition(), Condition(mode="create_graph")}}
     wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(checker.like, finding.tensor), *checker.like.output_names}
     return bool(off & wanted - {""})
 

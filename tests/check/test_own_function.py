@@ -8,10 +8,10 @@ import backproof as bp
 import jax
 import pytest
 import torch
-from torch.nn import functional
 from backproof.check.candidate import Candidate
 from backproof.check.own_function import OwnFunction
 from backproof.draw.probe import Probe
+from torch.nn import functional
 
 
 class Divided(torch.autograd.Function):
@@ -81,7 +81,8 @@ def test_a_formula_of_ones_own_is_not_excused() -> None:
     assert not report.known
 
 
-@pytest.mark.parametrize("candidate", [functional.gelu, torch.nn.GELU(), lambda x: 1 * functional.gelu(x)], ids=["function", "module", "lambda"])
+@pytest.mark.parametrize("candidate", [functional.gelu, torch.nn.GELU(), lambda x: 1 * functional.gelu(x)],
+                         ids=["function", "module", "lambda"])
 def test_what_merely_calls_torchs_function_is_explained(candidate: Any) -> None:
     """It is said whose it is."""
     report = bp.check(candidate, bp.GELU(), framework="torch", cases=40)
