@@ -74,9 +74,9 @@ class NumpyDriver:
             if of_others is not None:
                 _backward(of_others, () if alone else tuple(dy * -2 for dy in dys), call)
         changed = tuple(name for name, a in every.items() if a.tobytes() != before[name].tobytes())
-        given = handed_over(before, len(inputs), params, len(dys))
+        handed = handed_over(before, len(inputs), params, len(dys))
         found = dict(zip((i for i, real in enumerate(call.real) if real), dx, strict=True))
-        return Answer(*given, tuple(_filled(y) for y in ys), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
+        return Answer(*handed, tuple(_filled(y) for y in ys), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
                       {name: _numbers(d_params.get(name)) for name in {**dict.fromkeys(call.trained), **d_params}}, changed)
 
 

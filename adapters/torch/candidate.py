@@ -246,7 +246,8 @@ class TorchDriver:
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]
         real = [i for i, is_real in enumerate(call.real) if is_real]
-        keys = [key for key in (*real, *call.trained) if call.wants(key)]
+        asked: list[int | str] = [*real, *call.trained]
+        keys = [key for key in asked if call.wants(key)]
         leaves = [inputs[key] if isinstance(key, int) else params[key] for key in keys]
         for leaf in leaves:
             leaf.requires_grad_()

@@ -85,7 +85,8 @@ class Holding:
     def pulled(self, ys: Sequence[Tensor], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool) -> tuple[Any, ...]:
         """Return the gradients of leaves: of parameters their `.grad`, of the others what comes to them, which is no copy."""
         graph, seen = self.leaves(leaves), dict[int, Tensor]()
-        handles = [leaf.register_hook(partial(seen.__setitem__, i)) for i, leaf in enumerate(graph) if leaf is leaves[i]]
+        apart: list[tuple[int, Any]] = [(i, leaf) for i, leaf in enumerate(graph) if leaf is leaves[i]]
+        handles = [leaf.register_hook(partial(seen.__setitem__, i)) for i, leaf in apart]
         for leaf in graph:
             leaf.grad = None
         torch.autograd.backward(ys, dys, retain_graph=keep)
