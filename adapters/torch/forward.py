@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["WholeNumbers", "autodiff"]
+__all__ = ["WholeNumbers", "autodiff", "defined"]
 
 
 class WholeNumbers(TorchDispatchMode):
@@ -79,12 +79,26 @@ def _traced(candidate: Callable[..., Any], kinds: tuple[Any, ...], names: tuple[
     return traced, seeded
 
 
+def defined(ys: tuple[Tensor, ...]) -> str:
+    """Return the name of a backward behind some outputs that is not torch's own, empty where there is none."""
+    return next((str(node.name()).removesuffix("Backward") for node in _nodes(ys) if _custom(node)), "")
+
+
 def _defined(ys: tuple[Tensor, ...]) -> Iterator[bool]:
     """Yield for each step of the graph behind some outputs whether Python code defines its backward."""
+    yield from (isinstance(node, BackwardCFunction) for node in _nodes(ys))
+
+
+def _custom(node: Any) -> bool:
+    """Say whether a step of a graph is a Function, in Python or in C++."""
+    return isinstance(node, BackwardCFunction) or type(node).__name__ == "CppFunction"
+
+
+def _nodes(ys: tuple[Tensor, ...]) -> Iterator[Any]:
     waiting, seen = [y.grad_fn for y in ys], set[Any]()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
-            yield isinstance(node, BackwardCFunction)
+            yield node
             waiting += [below for below, _ in node.next_functions]

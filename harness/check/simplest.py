@@ -31,6 +31,7 @@ OTHER_BATCHES = (3, 5)  # on which a claim of the batch size must hold too
 OF_BATCH = frozenset({"over-batch", "times-batch"})
 """The diagnoses that claim the batch size."""
 SECONDS = 10.0  # that a check may take longer where something is found
+OVERLAPPING = ("rows expanded", "expanded")  # layouts in which several entries are one number in memory, which torch and NumPy do not write
 SHRINKING = (60, 5.0)  # attempts, and seconds, to find a simpler probe that shows the same
 
 
@@ -39,6 +40,9 @@ def simplest(checker: Checker) -> None:
     ledger, until = checker.ledger, time.monotonic() + SECONDS
     if unsteady(checker):
         return
+    if any(finding.diagnosis.code == "mutation" for finding in ledger.found.values()):
+        for key in [key for key, finding in ledger.found.items() if _refused(checker, finding)]:
+            del ledger.found[key]
     for key, finding in sorted(ledger.found.items(), key=lambda item: _along(item[1])):
         if not finding.known and finding.verdict != "convention":
             if _along(finding) and _follows(checker, finding):
@@ -86,6 +90,22 @@ def _without_batch(finding: Finding, probe: Probe) -> Finding:
     return replace(finding, diagnosis=replace(finding.diagnosis, code="factor", sentence=sentence))
 
 
+def _refused(checker: Checker, finding: Finding) -> bool:
+    """Say whether a candidate that writes over what it is given raised only since this could not be written to.
+
+    An array with a stride of 0 cannot, nor one that is differentiated itself; given others, the candidate modifies them and does not raise.
+    """
+    probe = finding.case
+    if finding.diagnosis.code != "raised" or not isinstance(probe, Probe):
+        return False
+    how = probe.condition
+    if not ({how.layout, how.upstream} & set(OVERLAPPING) or how.mode == DOUBLE):
+        return False
+    other = checker.anew()
+    other.examine_one(replace(probe, condition=Condition(alone=how.alone)), repeat=False)
+    return {found.diagnosis.code for found in other.ledger.found.values() if not found.tensor} == {"mutation"}
+
+
 def _along(finding: Finding) -> bool:
     """Say whether a finding is of a derivative along a direction."""
     return isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL
@@ -97,7 +117,7 @@ def _follows(checker: Checker, finding: Finding) -> bool:
     Double backward differentiates all gradients; forward mode moves one array, whose gradient is in most cases of the same rule.
     """
     off = {other.tensor for other in checker.ledger.found.values() if not other.known and other.verdict != "convention"
-           and isinstance(other.case, Probe) and other.case.batch and other.case.condition == Condition()}
+           and isinstance(other.case, Probe) and other.case.batch and other.case.condition in {Condition(), Condition(mode="create_graph")}}
     wanted = off if finding.tensor.startswith(DOUBLE) else {first_order(checker.like, finding.tensor), *checker.like.output_names}
     return bool(off & wanted - {""})
 
@@ -152,7 +172,7 @@ class Simplest:
 
     def _shown(self, finding: Finding, probe: Probe, *, same_code: bool = False) -> Finding | None:
         """Return the same finding on another probe, with the same diagnosis if asked for, or None where it does not show there."""
-        other = Checker(self.candidate, self.checker.like, self.checker.precisions)
+        other = self.checker.anew()
         other.examine_one(probe, repeat=False)
         same = [f for f in other.ledger.found.values() if (f.tensor, f.verdict, f.known) == (finding.tensor, finding.verdict, finding.known)
                 and (not same_code or f.diagnosis.code == finding.diagnosis.code)]

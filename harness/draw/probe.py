@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -249,6 +250,7 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     conditions = [*along, *conditions[:half], *(along if draws == 1 else ()), *conditions[half:]]
     order = [0, *(1 + rng.permutation(len(shapes) - 1))]
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
+    turns = Counter[str]()
     for n in range(cases):
         at = n // draws
         input_shapes = shapes[order[at % len(order)]]
@@ -260,8 +262,9 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         if condition in along and turn < len(along):
             input_shapes, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
         regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
-        if condition.mode in DIRECTIONAL and regime not in MODERATE:
-            regime = "normal"
+        if condition.mode in DIRECTIONAL:  # a second derivative at a zero, a tie or a kink is one of its own
+            regime = MODERATE[turns[condition.mode] % len(MODERATE)]
+            turns[condition.mode] += 1
         if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
             batch, condition = 0, Condition()
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*input_shapes):
