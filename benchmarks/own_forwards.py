@@ -58,7 +58,8 @@ def functions(wanted: list[str]) -> Iterator[tuple[str, str, Callable[..., Any],
                 continue
             if any(word in name for word in RANDOM) or (wanted and not any(label.startswith(w) for w in wanted)):
                 continue
-            shapes = next((one for one in SHAPES if differentiated(framework, function, one[0] if isinstance(one[0][0], tuple) else one)), None)
+            shapes = next((one for one in SHAPES
+                           if differentiated(framework, function, one[0] if isinstance(one[0][0], tuple) else one)), None)
             if shapes is not None:
                 seen.add(id(function))
                 yield label, framework, function, shapes

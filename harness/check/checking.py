@@ -55,7 +55,8 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
     anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
     write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
-    that kills its process, becomes a finding. `batch` is the one number of examples of every call, for a candidate that takes no other.
+    that kills its process, becomes a finding.
+    `batch` is the one number of examples of every call, for a candidate that takes no other.
 
     With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
     its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found. `targets`, for a loss `candidate(x, target)`,
@@ -69,10 +70,7 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
                              "like=None for the truth to come from the candidate's own forward")
     if cases < 1:
         raise UsageError(f"check needs at least one case: got {cases}")
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch: got {batch}, expected at least one example")
-    if targets is not None and like is not None:
-        raise UsageError("targets: a layer or head of the reference draws its own. Leave targets out, or write like=None")
+    _check_draws(like, batch, targets)
     if not precisions:
         raise UsageError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
@@ -96,6 +94,14 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     if reports is not None:
         report.save(reports)
     return report
+
+
+def _check_draws(like: Any, batch: int | None, targets: Any) -> None:
+    """Raise UsageError for a batch of nothing, and for targets where the truth draws its own."""
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch: got {batch}, expected at least one example")
+    if targets is not None and like is not None:
+        raise UsageError("targets: a layer or head of the reference draws its own. Leave targets out, or write like=None")
 
 
 def check_again(probe: Probe, candidate: Any) -> Report:

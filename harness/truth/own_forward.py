@@ -166,7 +166,8 @@ class OwnForward(Layer):
         first = measured_call(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
         changes, scale = first.changes(arithmetic.precision), _product((*arrays, *numbers.values()))
         defined = first.defined(arithmetic.precision) or (True,) * len(first.outputs)
-        y = tuple(_ball(value, np.where(known, _bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision), np.inf), arithmetic)
+        bounds = [_bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision) for n, value in enumerate(first.outputs)]
+        y = tuple(_ball(value, np.where(known, bounds[n], np.inf), arithmetic)
                   for n, (value, known) in enumerate(zip(first.outputs, defined, strict=True)))
 
         def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:

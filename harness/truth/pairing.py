@@ -252,7 +252,8 @@ class Pairing(ScalarFunction):
         """Return the sum of |dy * y| at a point, NaN where there is no value."""
         with np.errstate(all="ignore"):
             try:
-                return sum(float(np.sum(np.abs(dy * y), where=np.isfinite(y))) for dy, y in zip(self.call.dys, self.outputs(z), strict=True))
+                ys = self.outputs(z)
+                return sum(float(np.sum(np.abs(dy * y), where=np.isfinite(y))) for dy, y in zip(self.call.dys, ys, strict=True))
             except Exception:  # noqa: BLE001  (said where the candidate is called)
                 return math.nan
 
