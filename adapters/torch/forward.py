@@ -21,8 +21,8 @@ class WholeNumbers(TorchDispatchMode):
     PyTorch says once in a process that a cast discards the imaginary part, and then no more.
     """
 
-    CASTS = frozenset({getattr(torch.ops.aten, "_to_copy").default, torch.ops.aten.copy_.default, torch.ops.aten.copy.default,
-                       torch.ops.aten.index_put_.default, getattr(torch.ops.aten, "_local_scalar_dense").default})
+    CASTS = frozenset({torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten.copy.default,  # noqa: SLF001  (operators of aten, named so)
+                       torch.ops.aten.index_put_.default, torch.ops.aten._local_scalar_dense.default})  # noqa: SLF001  (an operator of aten, named so)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         y = function(*args, **(kwargs or {}))

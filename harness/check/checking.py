@@ -59,7 +59,8 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     `batch` is the one number of examples of every call, for a candidate that takes no other.
 
     With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
-    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found. `targets`, for a loss `candidate(x, target)`,
+    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found. `targets`, for
+    a loss `candidate(x, target)`,
     draws its last argument, which has no gradient: a shape (batch axis left out) and a kind, `((), 10)` for indices of 10 classes or
     `((4,), "real")`, or a function of the number of examples and a `numpy.random.Generator`.
 

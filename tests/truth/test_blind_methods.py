@@ -47,7 +47,7 @@ class Seeded(torch.autograd.Function):
 def test_targets_drawn_inside_are_those_of_the_forward(factor: float) -> None:
     """The truth replays the forward bit for bit, or is refused: a gradient times 2 is found, the right one agrees, and all is judged."""
     report = found(lambda z: Seeded.apply(z, factor), shapes=[(4,)])
-    assert verdicts(report) == ([] if factor == 1 else [("wrong", "dx")]), str(report)
+    assert verdicts(report) == ([] if factor == 1 else [("wrong", "dz")]), str(report)
     assert sum(t.inconclusive for t in report.tallies.values()) < report.compared / 4
 
 
