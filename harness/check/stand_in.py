@@ -50,7 +50,7 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None, params: Mapp
     target = None if targets is None else target_source(targets)
     if target is not None:
         names = (*(name for name in names if name != "target"), "target")
-    layer = OwnForward(names, tuple(sizes.items()), examples=batch, targeted=target is not None, function=_measured(candidate, target))
+    layer = OwnForward(names, tuple(sizes.items()), only_batch=batch, targeted=target is not None, function=_measured(candidate, target))
     tried = given or list(_usual(sizes, len(names) - layer.targeted))
     if target is not None:
         shape = target(batch or 2, np.random.default_rng(0)).shape[1:]
@@ -117,7 +117,7 @@ def _first_outputs(name: str, layer: OwnForward, tried: Sequence[tuple[Shape, ..
     problem = ""
     for every in tried:
         try:
-            return tuple(layer.run(every, layer.examples or 2, SHAPES))
+            return tuple(layer.run(every, layer.only_batch or 2, SHAPES))
         except Exception as error:  # noqa: BLE001  (whatever a candidate raises for shapes that it does not take)
             problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
             if required:
@@ -136,7 +136,7 @@ def _takes(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
 
 def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
     """Say whether the outputs of an example are the same without the others."""
-    if layer.examples is not None:
+    if layer.only_batch is not None:
         return False
     call = layer.call(shapes, 3, FORWARD)
     try:

@@ -127,8 +127,8 @@ def _one(items: Sequence[Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def _call(probe: Probe) -> Call:
-    if isinstance(probe.layer, OwnForward) and probe.layer.examples not in {None, probe.batch}:
-        return _call(replace(probe, batch=probe.layer.examples))
+    if isinstance(probe.layer, OwnForward) and probe.layer.only_batch not in {None, probe.batch}:
+        return _call(replace(probe, batch=probe.layer.only_batch))
     rng, precision, layer, how = np.random.default_rng(probe.seed), precision_named(probe.precision), probe.layer, probe.condition
     options: dict[str, Any] = {"layout": how.layout, "upstream": how.upstream, "mode": how.mode, "alone": how.alone}
     if isinstance(layer, Head):

@@ -47,7 +47,7 @@ class Nearby:
         if not ranges.apart.any():
             return ranges.at_kinks()
         if self.derive is not None:
-            for entry in self.every:
+            for entry in range(len(self.every)):
                 for sign in (1.0, -1.0):
                     self._approach(sign * function.unit(entry), self.every[entry : entry + 1])
         for side in function.sides([tuple(function.slices), *((key,) for key in function.slices)], PAIRS):

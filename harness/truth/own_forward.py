@@ -49,7 +49,7 @@ class OwnForward(Layer):
     outputs: int = 1
     apart: bool = False
     """Whether no example of a batch depends on another."""
-    examples: int | None = None
+    only_batch: int | None = None
     """The one batch that it takes; None where it takes any."""
     targeted: bool = False
     """Whether its last input is a target, which `function.target` draws and which has no gradient."""
@@ -95,7 +95,7 @@ class OwnForward(Layer):
         return self.function
 
     def _announced(self, shapes: tuple[Shape, ...]) -> Any:
-        sizes = (2, 3) if self.examples is None else (self.examples, self.examples)
+        sizes = (2, 3) if self.only_batch is None else (self.only_batch, self.only_batch)
         batched = [[y.shape for y in self.run(shapes, batch, SHAPES)] for batch in sizes]
         for batch, ys in zip(sizes, batched, strict=True):
             for y in ys:
@@ -113,8 +113,8 @@ class OwnForward(Layer):
 
     def batch(self, shapes: tuple[Shape, ...], wanted: int) -> int:
         """Return a batch size, another than is wanted where the derivatives would be too many or the forward takes no single example."""
-        if self.examples is not None:
-            return self.examples
+        if self.only_batch is not None:
+            return self.only_batch
         if wanted == 1 and not self._takes_one(shapes):
             return 2
         return min(wanted, max(2, (DRAWN - self.entries(shapes, 0)) // max(1, self.entries(shapes, 1) - self.entries(shapes, 0))))
@@ -197,7 +197,7 @@ class OwnForward(Layer):
         """Return the layer that `describe` described, which has no candidate yet."""
         sizes = tuple((str(name), tuple(map(int, shape))) for name, shape in data["sizes"])
         return cls(tuple(map(str, data["inputs"])), sizes, int(data["outputs"]), bool(data["apart"]),
-                   data.get("examples"), bool(data.get("targeted", False)))
+                   data.get("only_batch"), bool(data.get("targeted", False)))
 
     def __str__(self) -> str:
         return f"OwnForward({', '.join(f'{name}={shape}' for name, shape in self.sizes)})"

@@ -114,7 +114,7 @@ class Pairing(ScalarFunction):
 
     def _paired(self, ys: tuple[np.ndarray, ...]) -> float:
         """Return the sum of dy * y over the outputs that are finite at the point."""
-        masks = self.defined or (True,) * len(ys)
+        masks: tuple[Any, ...] = self.defined or (True,) * len(ys)
         with np.errstate(all="ignore"):
             return float(sum(float(np.sum(dy * y, where=mask)) for dy, y, mask in zip(self.call.dys, ys, masks, strict=True)))
 
@@ -245,8 +245,11 @@ class Pairing(ScalarFunction):
         noises.append(error_size(FLOAT64) * self._terms(ordinary))
         for _ in range(LINES):
             by = self.direction(*self.slices) * self.sizes
-            noises.append(SLACK * resolution(lambda t, by=by: self.value(self.z + t * by)))
+            noises.append(SLACK * resolution(partial(self._moved, by)))
         return max((n for n in noises if math.isfinite(n)), default=math.nan)
+
+    def _moved(self, by: np.ndarray, t: float) -> float:
+        return self.value(self.z + t * by)
 
     def _terms(self, z: np.ndarray) -> float:
         """Return the sum of |dy * y| at a point, NaN where there is no value."""
