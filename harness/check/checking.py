@@ -66,7 +66,8 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     candidate : callable or torch.nn.Module
         For torch and jax a function ``candidate(*inputs, **params) -> y``, or a module; for numpy ``candidate(*inputs, **params) -> (y,
         backward)`` with ``backward(dy) -> (dx, {name: gradient})``. A head is ``candidate(z, target) -> loss``, in numpy ``(loss,
-        backward)`` with ``backward() -> dz``. A network is ``candidate(x, target, **params) -> loss``, its parameters named as ``layers.0.weight``.
+        backward)`` with ``backward() -> dz``. A network is ``candidate(x, target, **params) -> loss``, its parameters named as
+        ``layers.0.weight``.
     like : Layer, Head, Network or None
         The truth. With None it is the derivative of the candidate's own forward, which is taken as right; ``report.options["truth"]`` says
         how that was found.
