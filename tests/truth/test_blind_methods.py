@@ -35,12 +35,12 @@ class Seeded(torch.autograd.Function):
         target = torch.randint(0, z.shape[-1], (len(z),), generator=torch.Generator().manual_seed(0))
         ctx.save_for_backward(torch.softmax(z, -1), target)
         ctx.factor = factor
-        return functional.cross_entropy(z, target, reduction="none")
+        return F.cross_entropy(z, target, reduction="none")
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:  # type: ignore[override]
         p, target = ctx.saved_tensors
-        return ctx.factor * (p - functional.one_hot(target, p.shape[-1])) * dy[:, None], None
+        return ctx.factor * (p - F.one_hot(target, p.shape[-1])) * dy[:, None], None
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
@@ -75,7 +75,7 @@ def test_a_module_that_computes_in_float32_inside_agrees(said_before: bool) -> N
 
 
 @pytest.mark.parametrize(("candidate", "framework", "shapes"), [
-    (lambda x: functional.softplus(x) - math.log(2), "torch", [(3,)]),
+    (lambda x: F.softplus(x) - math.log(2), "torch", [(3,)]),
     (lambda a, b: a / b, "torch", PAIR),
     (torch.fmod, "torch", PAIR),
     (lambda x, y: x + jnp.abs(y), "jax", [((2,), (2,))]),
@@ -105,8 +105,8 @@ def test_where_the_forward_is_not_finite_there_is_no_truth() -> None:
 def of_the_batch(z: torch.Tensor) -> torch.Tensor:
     """A contrastive loss, which a single example has none of."""
     n = len(z) // 2 * 2
-    h = functional.normalize(z[:n], dim=1)
-    return functional.cross_entropy(h @ h.T / 0.5 - torch.eye(n, dtype=z.dtype) * 1e9, torch.arange(n) ^ 1)
+    h = F.normalize(z[:n], dim=1)
+    return F.cross_entropy(h @ h.T / 0.5 - torch.eye(n, dtype=z.dtype) * 1e9, torch.arange(n) ^ 1)
 
 
 def test_a_loss_of_the_whole_batch_is_not_taken_apart() -> None:
@@ -119,7 +119,7 @@ def test_a_loss_of_the_whole_batch_is_not_taken_apart() -> None:
 def test_labels_in_a_closure_fit_one_batch() -> None:
     """`batch` is the number of examples of every call."""
     label = torch.tensor([0, 2, 1, 3])
-    assert found(lambda z: functional.cross_entropy(z, label), shapes=[(5,)], batch=4, cases=6).ok
+    assert found(lambda z: F.cross_entropy(z, label), shapes=[(5,)], batch=4, cases=6).ok
     with pytest.raises(ValueError, match="batch: got 0, expected at least one example"):
         found(of_the_batch, batch=0)
 
@@ -131,12 +131,12 @@ class Hand(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, target: torch.Tensor, mean: int) -> torch.Tensor:
         ctx.save_for_backward(torch.softmax(z, -1), target)
         ctx.count = len(z) if mean else 1
-        return functional.cross_entropy(z, target)
+        return F.cross_entropy(z, target)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:  # type: ignore[override]
         p, target = ctx.saved_tensors
-        return (p - functional.one_hot(target, p.shape[-1])) * dy / ctx.count, None, None
+        return (p - F.one_hot(target, p.shape[-1])) * dy / ctx.count, None, None
 
 
 @pytest.mark.parametrize("targets", [((), 5), lambda batch, rng: rng.integers(5, size=batch)], ids=["kind", "function"])
