@@ -18,6 +18,7 @@ SERVES: dict[str, str] = {
     "check/test_check_command.py": "check/checking check/candidate",
     "check/test_checking.py": "check/candidate check/checker check/conditions check/isolation check/simplest",
     "check/test_diagnoses.py": "check/checking",
+    "check/test_conditions_tried.py": "check/alignment check/conditions check/ranks",
     "check/test_directional.py": "check/checker judge/directional",
     "check/test_stories.py": "check/conditions check/simplest check/steadiness",
     "compare/test_baseline.py": "compare/outcome",

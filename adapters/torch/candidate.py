@@ -97,9 +97,7 @@ def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tens
     if not on:
         return (None,) * len(leaves)
     some, above = [y for y, _ in on], [dy for _, dy in on]
-    if create:  # by grad(), since backward() warns of what would keep the graph alive
-        return torch.autograd.grad(some, ACTIVE[-1].leaves(leaves), above, create_graph=True, allow_unused=True)
-    return ACTIVE[-1].pulled(some, leaves, above, keep=keep)
+    return ACTIVE[-1].pulled(some, leaves, above, keep=keep, create=create)
 
 
 def _interleaved(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:

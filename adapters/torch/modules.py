@@ -7,8 +7,9 @@ they stand in the parameters' places, also for the whole call.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -82,17 +83,22 @@ class Holding:
         """Return leaves as a graph has them: the parameters into which tensors were written in place of these."""
         return [next((parameter for given, parameter in self.own if given is leaf), leaf) for leaf in leaves]
 
-    def pulled(self, ys: Sequence[Tensor], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool) -> tuple[Any, ...]:
+    def pulled(self, ys: Sequence[Tensor], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool,
+               create: bool = False) -> tuple[Any, ...]:
         """Return the gradients of leaves: of parameters their `.grad`, of the others what comes to them, which is no copy."""
         graph, seen = self.leaves(leaves), dict[int, Tensor]()
         apart: list[tuple[int, Any]] = [(i, leaf) for i, leaf in enumerate(graph) if leaf is leaves[i]]
         handles = [leaf.register_hook(partial(seen.__setitem__, i)) for i, leaf in apart]
         for leaf in graph:
             leaf.grad = None
-        torch.autograd.backward(ys, dys, retain_graph=keep)
+        with warnings.catch_warnings(action="ignore") if create else nullcontext():  # of a cycle, which ends below
+            torch.autograd.backward(ys, dys, retain_graph=keep or create, create_graph=create)
         for handle in handles:
             handle.remove()
-        return tuple(seen.get(i) if leaf is leaves[i] else leaf.grad for i, leaf in enumerate(graph))
+        found = tuple(seen.get(i) if leaf is leaves[i] else leaf.grad for i, leaf in enumerate(graph))
+        for leaf in graph:
+            leaf.grad = None
+        return found
 
 
 def _put_back(parameter: Tensor, data: Tensor, grad: Tensor | None, *, needed: bool) -> None:
