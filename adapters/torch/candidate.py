@@ -175,7 +175,8 @@ def _forward(candidate: Candidate, call: Call) -> Answer:
     """Return the outputs alone."""
     with torch.no_grad():
         given = tuple(map(to_torch, call.inputs)), {name: to_torch(a) for name, a in call.params.items()}
-        with WholeNumbers() if any(t.is_complex() for t in (*given[0], *given[1].values())) else nullcontext():
+        complex_numbers = any(t.is_complex() for t in (*given[0], *given[1].values()))
+        with WholeNumbers() if complex_numbers else nullcontext():  # type: ignore[no-untyped-call]
             ys = _called(candidate, given, len(call.dys))
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
 

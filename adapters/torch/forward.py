@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = ["WholeNumbers", "autodiff", "defined"]
 
 
-class WholeNumbers(TorchDispatchMode):
+class WholeNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch annotates no modes
     """Within it, an operation that casts complex numbers to real ones, or to fewer digits, raises UnsupportedError.
 
     PyTorch says once in a process that a cast discards the imaginary part, and then no more.

@@ -29,6 +29,7 @@ from backproof.truth.own_forward import OwnForward
 __all__ = ["Condition", "Probe", "probes", "shapes_for"]
 
 VALUES = tuple(name for name in REGIMES if name != "trained")
+WITHOUT_RULE = tuple(name for name in VALUES if name not in {"large", "offset"})  # differences see nothing in those
 MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal", "large": "normal", "offset": "normal"}
 """The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing, large ones overflow."""
 
@@ -243,6 +244,7 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     Regimes take turns, the conditions too; the same seed gives the same probes.
     """
     rng = np.random.default_rng(seed)
+    regimes = WITHOUT_RULE if isinstance(layer, OwnForward) else VALUES
     conditions = list(_conditions(layer, shapes[0], driver))
     rng.shuffle(conditions)
     along = [] if isinstance(layer, OwnForward) else [Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes]
@@ -261,7 +263,7 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
         if condition in along and turn < len(along):
             input_shapes, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
-        regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
+        regime = regimes[n % len(regimes)] if not n % 2 or rng.random() < 0.3 else "normal"
         if condition.mode in DIRECTIONAL:  # a second derivative at a zero, a tie or a kink is one of its own
             regime = MODERATE[turns[condition.mode] % len(MODERATE)]
             turns[condition.mode] += 1

@@ -165,7 +165,7 @@ class OwnForward(Layer):
 
         first = measured_call(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
         changes, scale = first.changes(arithmetic.precision), _product((*arrays, *numbers.values()))
-        defined = first.defined(arithmetic.precision) or (True,) * len(first.outputs)
+        defined: tuple[Any, ...] = first.defined(arithmetic.precision) or (True,) * len(first.outputs)
         precision = arithmetic.precision
         y = tuple(_ball(value, np.where(known, _bound(value, changes.get(("output", n), 0.0), scale, precision), np.inf), arithmetic)
                   for n, (value, known) in enumerate(zip(first.outputs, defined, strict=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import backproof as bp
@@ -76,17 +77,26 @@ def test_a_module_that_computes_in_float32_inside_agrees(said_before: bool) -> N
 
 @pytest.mark.parametrize(("candidate", "framework", "shapes"), [
     (lambda x: F.softplus(x) - math.log(2), "torch", [(3,)]),
-    (lambda a, b: a / b, "torch", PAIR),
-    (torch.fmod, "torch", PAIR),
     (lambda x, y: x + jnp.abs(y), "jax", [((2,), (2,))]),
-    (lambda x: torch.median(x, -1).values, "torch", [(3,)]),
+    (lambda x: torch.median(x.contiguous(), -1).values, "torch", [(3,)]),
     (lambda x: torch.sort(x, -1).values, "torch", [(3,)]),
-], ids=["cancels", "wide", "jumps", "kink of one input", "median", "sort"])
+], ids=["cancels", "kink of one input", "median", "sort"])
 def test_right_gradients_are_not_accused(candidate: Callable[..., Any], framework: str, shapes: Any) -> None:
-    """Differences that see nothing of a tiny entry, cross a jump, or meet several kinks leave an entry open."""
+    """Differences that see nothing of a tiny entry, or meet several kinks, leave an entry open."""
     report = found(candidate, framework, shapes=shapes)
     assert report.ok, str(report)
     assert sum(t.inconclusive for t in report.tallies.values()) < report.compared / 2
+
+
+def test_a_quotient_of_wide_numbers_is_what_exact_arithmetic_says() -> None:
+    """Of a / b torch forms (a / b) / b, which may overflow where dy a / b^2 does not: that alone is found, the truth being exact."""
+    report = found(lambda a, b: a / b, "torch", shapes=PAIR)
+    assert {(finding.verdict, finding.tensor) for finding in report.findings} <= {("nonfinite", "db")}
+    for finding in report.findings:
+        call = finding.case.call()
+        a, b, dy = (Fraction(float(array[finding.index])) for array in (*call.inputs, *call.dys))
+        assert abs(Fraction(finding.expected) + dy * a / b**2) <= Fraction(finding.bound)
+        assert not np.isfinite(float(call.inputs[0][finding.index] / call.inputs[1][finding.index]) / float(b))
 
 
 def overflowing(factor: float) -> Callable[..., Any]:
