@@ -23,9 +23,11 @@ SERVES: dict[str, str] = {
     "check/test_stories.py": "check/conditions check/simplest check/steadiness",
     "compare/test_baseline.py": "compare/outcome",
     "compare/test_comparison.py": "compare/formats compare/rules compare/summary",
+    "draw/test_regimes.py": "draw/probe",
     "draw/test_strategies.py": "draw/architectures draw/batches draw/families draw/family draw/structures",
     "gradients/test_checking.py": "gradients/derivatives gradients/explanation gradients/model gradients/parameter gradients/purity "
                                   "gradients/record gradients/stand_in gradients/wellformed",
+    "judge/test_accumulation.py": "judge/judgement",
     "judge/test_certify.py": "judge/certificate judge/comparing judge/end_to_end judge/neighbourhood judge/rules judge/subgradients "
                              "judge/wellformed",
     "judge/test_classify.py": "judge/judgement",
@@ -38,7 +40,9 @@ SERVES: dict[str, str] = {
     "report/test_page_parts.py": "report/excess",
     "report/test_reading.py": "compare/reading verify/replay",
     "report/test_schema.py": "report/finding",
+    "truth/test_blind_methods.py": "truth/nearby truth/resolution check/targets",
     "truth/test_own_forward.py": "truth/lifted truth/measurement truth/pairing check/stand_in",
+    "verify/test_vacuous.py": "verify/examining",
     "verify/test_campaign.py": "verify/executor verify/job verify/store",
     "verify/test_run.py": "verify/examining verify/outcome report/environment report/ledger report/report report/results",
 }
