@@ -15,16 +15,15 @@ import numpy as np
 from backproof.adapters.framework import framework_named
 from backproof.reference.usage import UsageTypeError
 
-__all__ = ["AUTODIFF", "DEFINED", "DENSE", "DOUBLE", "FORWARD", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
-           "answered", "driver", "first_sentence", "handed_over"]
+__all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
+           "answered", "driver", "first_sentence"]
 
 PLAIN, DENSE = "plain", "dense"
-FORWARD, AUTODIFF, SHAPES, DEFINED = "forward", "autodiff", "shapes", "defined"
+FORWARD, AUTODIFF, SHAPES = "forward", "autodiff", "shapes"
 """Modes that every driver has beside its `modes`, which look for the truth in the candidate's own forward.
 
 `forward` returns the outputs alone, of complex arrays too; `autodiff` the framework's own gradients of the forward without the backward
-that the candidate defines, UnsupportedError where there is no such thing; `shapes` outputs of which only the shape counts; `defined` the
-outputs, and in `Answer.defined` the name of a backward on the way to them that is not the framework's own, empty where there is none.
+that the candidate defines, UnsupportedError where there is no such thing; `shapes` outputs of which only the shape counts.
 """
 JVP, DOUBLE = "jvp", "double backward"
 """Modes of drivers that differentiate along `tangents`: forward mode, one array at a time; and the gradient of <u, dx> + <U, dparams>."""
@@ -61,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call: the arrays that went in, as they were handed over, and those that came out, None for what did not.
+    """What came of a call: the arrays that went in as the candidate saw them, and those that came out, None for what did not.
 
     `changed` names the arrays that the candidate modified. `derivatives` are those of the modes `jvp`, by what was moved and the number of
     the output, and `double backward`, by what the gradient is of: (place or name, 0), (None, n) for the upstream gradient n. `undefined`
@@ -77,7 +76,6 @@ class Answer:
     changed: tuple[str, ...] = ()
     derivatives: Mapping[tuple[int | str | None, int], Any] = field(default_factory=dict)
     undefined: str = ""
-    defined: str = ""
 
 
 class UnsupportedError(RuntimeError):
@@ -95,8 +93,6 @@ class Driver(Protocol):
     """Whether new shapes, and each mode, take long the first time."""
     modes: Mapping[str, str]
     """The modes beside `plain`, each with the words that say when a finding shows in it alone."""
-    adapters: Mapping[str, str]
-    """The modes in which the framework's own functions take other ways than in plain calls, each with the adapter that takes it too."""
 
     def run(self, candidate: Callable[..., Any], call: Call) -> Answer: ...
 
@@ -115,13 +111,6 @@ def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> 
         if not isinstance(one, kind):
             raise UsageTypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
     return ys
-
-
-def handed_over(copies: Mapping[str, np.ndarray], inputs: int, params: Mapping[str, Any],
-                dys: int) -> tuple[tuple[np.ndarray, ...], dict[str, np.ndarray], tuple[np.ndarray, ...]]:
-    """Return inputs, parameters and upstream gradients as they were before a call, from copies by the names that a driver gives them."""
-    return (tuple(copies[f"input {i}"] for i in range(inputs)), {name: copies[name] for name in params},
-            tuple(copies[f"upstream gradient {i}"] for i in range(dys)))
 
 
 def first_sentence(error: BaseException) -> str:

@@ -153,13 +153,6 @@ class Framework:
         """
         return given, None
 
-    def peculiar(self, given: Any) -> Mapping[str, tuple[str, ...]]:
-        """Return what keeps parameters that a candidate brings along from being judged as they are, by their names.
-
-        `frozen`: it has no gradient; `meta`: it has no numbers; `hooks`: it has hooks, which another process would not know; or a dtype.
-        """
-        return {}
-
     def own_function(self, like: Any) -> Callable[..., Any]:
         """Return its own function for a layer or head, as a candidate of `check`: of inputs and named parameters, or z and target."""
         tables = import_module(self.tables)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import AUTODIFF, DEFINED, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered, handed_over
+from backproof.adapters.calls import AUTODIFF, DENSE, FORWARD, SHAPES, Answer, Call, UnsupportedError, answered
 
 Candidate = Callable[..., Any]
 
@@ -42,55 +42,41 @@ class NumpyDriver:
     modes: Mapping[str, str] = {
         "interleaved": "when it is called again before its backward pass: something is kept outside of the closure",
         "again": "when backward is called twice",
-        "used twice": "when it is used twice: what backward returned is overwritten by the backward of the other use",
     }
-
-    adapters: Mapping[str, str] = {}
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what they raise, TypeError where they do not return what the contract says."""
         if call.mode == AUTODIFF:
             raise UnsupportedError("NumPy has none")
-        if call.mode in {FORWARD, SHAPES, DEFINED}:
+        if call.mode in {FORWARD, SHAPES}:
             given = tuple(x.copy() for x in call.inputs)  # of their own class, which carries a complex step
             with np.errstate(all="ignore"):
                 ys, _ = _forward(candidate, given, {name: a.copy() for name, a in call.params.items()}, len(call.dys))
-            return Answer(given, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(given), {}, defined="backward")
+            return Answer(given, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(given), {})
         inputs = tuple(laid(x, call.layout) for x in call.inputs)
         params = {name: laid(a, call.layout) for name, a in call.params.items()}
         alone = call.head and not call.dys[0].ndim  # the gradient of a loss that is one number is called without an upstream gradient
         dys = tuple(np.ones_like(dy) if alone else laid(dy, call.upstream) for dy in call.dys)
         every = {f"input {i}": a for i, a in enumerate(inputs)} | params | {f"upstream gradient {i}": a for i, a in enumerate(dys)}
-        before = {name: a.copy() for name, a in every.items()}
+        before = {name: a.tobytes() for name, a in every.items()}
         with np.errstate(all="ignore"):  # of what overflows there is a finding
-            others = tuple(x[::-1] * 2 if real and x.ndim else x for x, real in zip(inputs, call.real, strict=True))
-            _, of_others = _forward(candidate, others, params, len(dys)) if call.mode == "used twice" else (None, None)
             ys, backward = _forward(candidate, inputs, params, len(dys))
             if call.mode == "interleaved":
+                others = tuple(x[::-1] * 2 if real else x for x, real in zip(inputs, call.real, strict=True))
                 _forward(candidate, others, params, len(dys))
             if call.mode == "again":
                 _backward(backward, () if alone else tuple(dy * -2 for dy in dys), call)
             dx, d_params = _backward(backward, () if alone else dys, call)
-            if of_others is not None:
-                _backward(of_others, () if alone else tuple(dy * -2 for dy in dys), call)
-        changed = tuple(name for name, a in every.items() if a.tobytes() != before[name].tobytes())
-        handed = handed_over(before, len(inputs), params, len(dys))
+        changed = tuple(name for name, a in every.items() if a.tobytes() != before[name])
         found = dict(zip((i for i, real in enumerate(call.real) if real), dx, strict=True))
-        return Answer(*handed, tuple(_filled(y) for y in ys), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
+        return Answer(inputs, params, dys, tuple(map(np.asarray, ys)), tuple(_numbers(found.get(i)) for i in range(len(inputs))),
                       {name: _numbers(d_params.get(name)) for name in {**dict.fromkeys(call.trained), **d_params}}, changed)
 
 
 def _numbers(gradient: Any) -> Any:
-    if gradient is None or (array := _filled(gradient)).dtype.kind in "biufcV":  # V: bfloat16
+    if gradient is None or (array := np.asarray(gradient)).dtype.kind in "biufcV":  # V: bfloat16
         return None if gradient is None else array
     raise TypeError(f"backward returned {type(gradient).__name__} for a gradient, expected an array")
-
-
-def _filled(array: Any) -> np.ndarray:
-    """Return an array whose masked entries, which hold no number, are NaN."""
-    if isinstance(array, np.ma.MaskedArray) and array.dtype.kind == "f":
-        return np.asarray(array.filled(np.nan))
-    return np.asarray(array)
 
 
 def _forward(candidate: Candidate, inputs: tuple[np.ndarray, ...], params: Mapping[str, np.ndarray], count: int) -> Any:

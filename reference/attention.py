@@ -12,7 +12,7 @@ from backproof.reference.direction import Directed, numbers_of
 from backproof.reference.functions import recomputed, sum_of_products
 from backproof.reference.fused import normalized_exp, weighted_difference
 from backproof.reference.layer import Backward, Constant, Example, Layer, Params, Shape, ShapeError, register
-from backproof.reference.rounding import BOUND_SLACK, Array, Rounded, either, inner
+from backproof.reference.rounding import REFERENCE_ROUNDOFF, Array, Rounded, either, inner
 
 __all__ = ["RotaryEmbedding", "ScaledDotProductAttention", "attend", "causal"]
 
@@ -176,8 +176,7 @@ class RotaryEmbedding(Layer):
     """Rotate pairs of features by angles that grow with the position along the second last axis.
 
     A pair is made of the features i and i + E/2 (as in GPT-NeoX and Llama), with `interleaved` of 2i and 2i + 1 (as in GPT-J).
-    The table of cosines and sines belongs to the configuration. An angle is the position times a frequency that is rounded to the
-    precision of computing, as it is in use: the further the position, the fewer digits of its cosine are settled.
+    The table of cosines and sines belongs to the configuration: it is right to the last digit of the precision, however far the position.
 
     Formula       a_ni = n base^(-2i/E), n = 0, 1, ... and the pair i of x_n is (u_ni, v_ni)
                   y_ni = (u_ni cos a_ni - v_ni sin a_ni, v_ni cos a_ni + u_ni sin a_ni), the pair i of y_n
@@ -207,21 +206,14 @@ class RotaryEmbedding(Layer):
         return np.arange(length)[:, None] * self.base ** (-2.0 * np.arange(features // 2) / features)
 
     def _table(self, function: Callable[[np.ndarray], np.ndarray], x: Array) -> Array:
-        """Return the cosines or sines; as a ball with what is lost on the way from the exponent -2i/E to them.
-
-        A frequency is base^e, 1 / base^-e or e^(e log base) with e = -2i/E: quotient, logarithm and product are rounded, and each turns
-        into log(base) |e| roundoffs of the frequency; power and reciprocal are rounded too. Then n times it, and the function. For
-        e = 0 the frequency is 1 in all of them, and the angle 0 has no error at all.
-        """
+        """Return the cosines or sines; as a ball with what their angles lose in float64, once here and once in an implementation."""
         angles = self.angles(*x.shape[-2:])
         if not isinstance(x, (Rounded, Directed)):
             return function(angles)
-        arithmetic, exponents = x.arithmetic, 2.0 * np.arange(x.shape[-1] // 2) / x.shape[-1]
-        power = arithmetic.inner + 2 * arithmetic.argument  # with a reciprocal, and the product with n
-        lost = angles * np.where(exponents > 0, 3 * math.log(self.base) * exponents * arithmetic.argument + power, 0)
-        value = function(angles)
-        bound = arithmetic.rounded(value, lost * BOUND_SLACK, arithmetic.elementary).bounds()
-        return Rounded(value, np.where(angles > 0, bound, 0), arithmetic)
+        ball = x.arithmetic.lift(function(angles))
+        # the rounded exponent loses its log base, the power and the product an ulp each; the cosine itself, where the angle is not 0, one
+        lost = 2 * REFERENCE_ROUNDOFF * ((math.log(self.base) + 4) * angles + 2 * (angles > 0))
+        return Rounded(ball.value, ball.bounds() + lost, x.arithmetic)
 
     def _pairs(self, x: Array) -> tuple[Array, Array]:
         if self.interleaved:

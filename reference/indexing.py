@@ -75,7 +75,7 @@ class Embedding(Layer):
         def backward(dy: Array) -> tuple[None, dict[str, Array]]:
             if self.padding_idx is not None:
                 dy = np.where((x == self.padding_idx % self.num_embeddings)[..., None], 0, dy)
-            return None, {"weight": scatter_add(dy, (x,), weight.shape)}
+            return None, {"weight": scatter_add(dy, (x,), weight.shape, stored=True)}
 
         return weight[x], backward
 
@@ -180,7 +180,7 @@ class Gather(_Sized):
         index = _check_index(self, params["index"], x.shape[axis])
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return scatter_add(dy, _places_along(index, axis), x.shape), {}
+            return scatter_add(dy, _places_along(index, axis), x.shape, stored=True), {}
 
         return np.take_along_axis(x, index, axis), backward
 
@@ -212,7 +212,7 @@ class ScatterAdd(_Sized):
             return np.take_along_axis(dy, index, axis), {}
 
         shape = (*x.shape[:axis], self.size, *x.shape[axis + 1 :])
-        return scatter_add(x, _places_along(index, axis), shape), backward
+        return scatter_add(x, _places_along(index, axis), shape, stored=True), backward
 
 
 @register
@@ -240,6 +240,6 @@ class IndexSelect(_Sized):
         key = (*[slice(None)] * axis, index)
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
-            return scatter_add(dy, key, x.shape), {}
+            return scatter_add(dy, key, x.shape, stored=True), {}
 
         return x[key], backward

@@ -66,8 +66,6 @@ class Rule:
     output_names: ClassVar[tuple[str, ...]] = ("output",)
     output_symbols: ClassVar[tuple[str, ...]] = ("y", "output")
     """What the derivation calls the first output."""
-    broadcasts: ClassVar[bool] = False
-    """Whether inputs of other shapes are spread over one another, example by example."""
     by_example: ClassVar[bool] = False
     """Whether outputs and input gradients of an example depend on that example alone, whatever else is in the batch."""
     stepwise: ClassVar[bool] = False

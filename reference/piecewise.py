@@ -222,9 +222,8 @@ class Hardsigmoid(Elementwise):
         return (-3.0, 3.0)
 
     def forward(self, params: Params, x: Array) -> tuple[Array, Backward]:
-        # implementations form relu6(x + 3) / 6 throughout, which from 3 on is 6 / 6, or 6 times a rounded 1/6; ONNX has x / 6 + 1/2
-        gate = np.where(x >= 3, 6, x + 3)
-        y = np.where(x <= -3, 0, np.where(x >= 3, gate / 6, either(gate / 6, x / 6 + 0.5)))
+        # implementations form x relu6(x + 3) / 6 throughout, which from 3 on is x * 6 / 6
+        y = np.where(x <= -3, 0, np.where(x >= 3, 1, (x + 3) / 6))
 
         def backward(dy: Array) -> tuple[Array, dict[str, Array]]:
             return np.where((x > -3) & (x < 3), dy / 6, 0), {}

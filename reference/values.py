@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from backproof.reference.graph import Graph, by_path, by_wire
-from backproof.reference.layer import Constant, Elementwise, Shape
+from backproof.reference.layer import Constant, Shape
 from backproof.reference.rounding import Precision, quiet
 
 if TYPE_CHECKING:
     from backproof.reference.network import Network
 
-__all__ = ["REGIMES", "Values", "draw", "indices", "sources", "store", "targets", "upstreams"]
+__all__ = ["REGIMES", "Values", "draw", "sources", "store", "targets", "upstreams"]
 
 Rng = np.random.Generator
 Numbers = dict[str, np.ndarray]
@@ -58,7 +58,7 @@ def sources(rng: Rng, graph: Graph, regime: str, batch: int, precision: Precisio
     found = REGIMES[regime](rng, graph, size, precision)
     for wire in graph.inputs:
         if wire in graph.indices:
-            found[wire] = indices(rng, graph.indices[wire], (size, *graph.shapes[wire]))
+            found[wire] = rng.integers(graph.indices[wire], size=(size, *graph.shapes[wire]))
     return {**found, **_constants(rng, graph, batch)}
 
 
@@ -79,26 +79,13 @@ def upstreams(rng: Rng, shape: Shape) -> np.ndarray:
     return np.asarray(rng.choice([-1.0, 1.0], size=shape) * 2.0 ** rng.integers(-3, 4, size=shape) * 1.25)
 
 
-def indices(rng: Rng, below: int, shape: Shape) -> np.ndarray:
-    """Return whole numbers below an end: uniform, as often as Zipf has words (the k-th 1 / k times), most of them one number, or all."""
-    kind = rng.choice(("uniform", "zipf", "most", "all"), p=(0.4, 0.3, 0.2, 0.1))
-    if kind == "uniform":
-        return rng.integers(below, size=shape)
-    ranked = rng.permutation(below)
-    if kind == "zipf":
-        often = 1 / np.arange(1, below + 1)
-        return ranked[rng.choice(below, size=shape, p=often / often.sum())]
-    first = rng.random(shape) < (0.9 if kind == "most" else 1.0)
-    return np.where(first, ranked[0], rng.integers(below, size=shape))
-
-
 def _constants(rng: Rng, graph: Graph, batch: int) -> dict[str, np.ndarray]:
     """Return masks, running statistics and indices, by wire."""
 
     def one(constant: Constant) -> np.ndarray:
         shape = (*(batch,) * constant.batched, *constant.shape)
         if constant.kind == "index":
-            return indices(rng, constant.below, shape)
+            return rng.integers(constant.below, size=shape)
         if constant.kind in {"keep", "boolean"}:
             chosen = rng.random(shape) < constant.p
             return chosen.astype(float) if constant.kind == "keep" else chosen
@@ -130,17 +117,11 @@ def _normal(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers
 
 
 def _zeros(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
-    """All-zero inputs, the parameters of one layer all zero, or both: every ReLU exactly at its kink.
-
-    Not those of all layers, which would leave no gradient to any but the last.
-    """
+    """All-zero inputs, all-zero parameters, or both: every ReLU exactly at its kink."""
     found = _normal(rng, graph, batch, precision)
-    which, layers = rng.integers(3), sorted({wire.rpartition(".")[0] for wire in graph.parameters})
-    chosen = layers[rng.integers(len(layers))] if layers else ""
-    zero = {wire for wire in graph.parameters if which != 1 and wire.rpartition(".")[0] == chosen}
-    zero |= {wire for wire in graph.inputs if which != 0 or not layers}
-    biases = {wire for wire in graph.parameters if which != 0 and wire.rpartition(".")[2] == "bias"}
-    return {wire: np.zeros_like(a) if wire in zero | biases else a for wire, a in found.items()}
+    which = rng.integers(3)
+    kept = {0: graph.inputs, 1: tuple(graph.parameters)}.get(int(which), ())
+    return {wire: a if wire in kept else np.zeros_like(a) for wire, a in found.items()}
 
 
 def _kinks(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
@@ -195,27 +176,6 @@ def _wide_range(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Num
     return _log_uniform(rng, graph, batch, -top, top)
 
 
-def _large(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
-    """Inputs up to a tenth of the format's largest number, each array of one size.
-
-    Before a layer that takes entries together they end at the cube root: beyond, products of the plain formulas overflow or underflow.
-    """
-    alone = bool(graph.steps) and all(isinstance(step.layer, Elementwise) for step in graph.steps)
-    top = np.log10(precision.largest) * (1 if alone else 1 / 3) - 1
-    return _each(graph, batch, lambda shape: rng.uniform(-1, 1, shape) * 10.0 ** rng.uniform(0, top), _scaled(rng))
-
-
-def _offset(rng: Rng, graph: Graph, batch: int, precision: Precision) -> Numbers:
-    """Inputs around a mean of 1e2 to 1e6 deviations, or as many as the format tells apart: where E[x^2] - E[x]^2 has no digits left."""
-    top = min(6.0, np.log10(0.25 / precision.store))
-
-    def drawn(shape: Shape) -> np.ndarray:
-        mean = rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(min(2.0, top), top)
-        return mean + rng.standard_normal(shape)
-
-    return _each(graph, batch, drawn, _scaled(rng))
-
-
 def _log_uniform(rng: Rng, graph: Graph, batch: int, low: float, high: float) -> Numbers:
     def drawn(shape: Shape) -> np.ndarray:
         return rng.choice([-1.0, 1.0], size=shape) * 10.0 ** rng.uniform(low, high, shape)
@@ -225,7 +185,7 @@ def _log_uniform(rng: Rng, graph: Graph, batch: int, low: float, high: float) ->
 
 REGIMES: dict[str, Callable[[Rng, Graph, int, Precision], Numbers]] = {
     "normal": _normal, "zeros": _zeros, "kinks": _kinks, "ties": _ties, "saturated": _saturated, "tiny": _tiny,
-    "wide-range": _wide_range, "large": _large, "offset": _offset, "trained": _normal,
+    "wide-range": _wide_range, "trained": _normal,
 }
 """Every value regime by name; `trained` starts from `normal` and takes gradient steps on real data."""
 

@@ -193,7 +193,6 @@ class Add(Layer):
     Source        Goodfellow, Bengio, Courville, *Deep Learning*, 6.5.2: a value used several times gathers all gradients.
     """
 
-    broadcasts = True
     by_example = True
     input_names = ("a", "b")
 
@@ -229,7 +228,6 @@ class Multiply(Layer):
     Source        Goodfellow, Bengio, Courville, *Deep Learning*, 6.5.2.
     """
 
-    broadcasts = True
     by_example = True
     input_names = ("a", "b")
 

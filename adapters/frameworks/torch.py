@@ -24,18 +24,10 @@ class Torch(Framework):
 
     def as_candidate(self, given: Any) -> tuple[Callable[..., Any], Mapping[str, Shape] | None]:
         if _is_module(given):
-            from backproof.adapters.torch.modules import check_initialised, from_module  # noqa: PLC0415  (torch is imported where it is used)
+            from backproof.adapters.torch.candidate import from_module  # noqa: PLC0415  (torch is imported where it is used)
 
-            check_initialised(given)
             return from_module(given), {name: tuple(p.shape) for name, p in given.named_parameters()}
         return given.apply if _is_function(given) else given, None
-
-    def peculiar(self, given: Any) -> Mapping[str, tuple[str, ...]]:
-        if not _is_module(given):
-            return {}
-        from backproof.adapters.torch.modules import peculiar  # noqa: PLC0415  (torch is imported where it is used)
-
-        return peculiar(given)
 
     def facts(self) -> Mapping[str, str]:
         return {"torch threads": str(sys.modules["torch"].get_num_threads())} if "torch" in sys.modules else {}

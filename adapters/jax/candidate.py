@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from backproof.adapters.calls import (
     AUTODIFF,
-    DEFINED,
     DENSE,
     DOUBLE,
     FORWARD,
     JVP,
-    PLAIN,
     SHAPES,
     Answer,
     Call,
@@ -25,7 +23,7 @@ from backproof.adapters.calls import (
     first_sentence,
 )
 from backproof.adapters.jax.directional import directional
-from backproof.adapters.jax.forward import defined, plain
+from backproof.adapters.jax.forward import plain
 from backproof.adapters.jax.versions import enable_x64, quick_jit
 
 Candidate = Callable[..., Any]
@@ -72,13 +70,12 @@ class JaxDriver:
     compiles = True
     modes: Mapping[str, str] = {"eager": "outside of jax.jit", "vmap": "under jax.vmap", "checkpoint": "under jax.checkpoint",
                                JVP: "in forward mode", DOUBLE: "when its backward is differentiated"}
-    adapters: Mapping[str, str] = {PLAIN: "jax:jit", "eager": "jax", "vmap": "jax:jit", "checkpoint": "jax:jit"}
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
         real = tuple(i for i, is_real in enumerate(call.real) if is_real and call.wants(i))
         trained = tuple(name for name in call.trained if call.wants(name))
-        if call.mode in {FORWARD, SHAPES, DEFINED}:
+        if call.mode in {FORWARD, SHAPES}:
             return _forward(candidate, call)
         if call.mode in {JVP, DOUBLE}:
             return directional(candidate, call)
@@ -108,14 +105,13 @@ def _forward(candidate: Candidate, call: Call) -> Answer:
     """Return the outputs alone; where only their shapes count, nothing is compiled."""
     with enable_x64(any(a.dtype.name in {"float64", "complex128"} for a in (*call.inputs, *call.params.values(), *call.dys))):
         given = list(call.inputs), dict(call.params)
-        own = defined(lambda inputs, params: candidate(*inputs, **params), *given) if call.mode == DEFINED else ""
-        if call.mode in {SHAPES, DEFINED}:
+        if call.mode == SHAPES:
             shapes = jax.eval_shape(lambda inputs, params: candidate(*inputs, **params), *given)
             found: Any = jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), shapes)
         else:
             found = _compiled(candidate)(*given)
         ys = answered(found, len(call.dys), ARRAYS, "an array, or a tuple of them")
-        return Answer(call.inputs, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(call.inputs), {}, defined=own)
+        return Answer(call.inputs, call.params, call.dys, tuple(map(np.asarray, ys)), (None,) * len(call.inputs), {})
 
 
 driver = JaxDriver()

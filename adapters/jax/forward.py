@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from backproof.adapters.calls import UnsupportedError
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["defined", "plain"]
+__all__ = ["plain"]
 
-HOME = str(Path(jax.__file__).parent)
 OPENED = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"}
 """Operations that only call others, which may stand in their place."""
 
@@ -36,24 +34,6 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _custom(equation: Any) -> bool:
     return str(equation.primitive.name).startswith(("custom_vjp_call", "custom_jvp_call"))
-
-
-def defined(function: Callable[..., Any], *arguments: Any) -> str:
-    """Return the name of a derivative that a function calls and that is not jax's own, empty where there is none."""
-    return next(_rules(jax.make_jaxpr(function)(*arguments).jaxpr), "")
-
-
-def _rules(program: Any) -> Iterator[str]:
-    """Yield the names of the `custom_vjp` and `custom_jvp` in a program of which some part was written outside of jax."""
-    for equation in getattr(program, "jaxpr", program).eqns:
-        if _custom(equation):
-            parts = (getattr(part, "jaxpr", part) for part in equation.params.values())
-            infos = [info for part in parts if (info := getattr(part, "debug_info", None)) is not None]
-            files = [str(getattr(info, "func_filename", None) or "") for info in infos]
-            if not files or not all(file.startswith(HOME) for file in files):
-                yield next((str(getattr(info, "func_name", "")) for info in infos), "") or str(equation.primitive.name)
-        for inner in _inner(equation):
-            yield from _rules(inner)
 
 
 def _inner(equation: Any) -> list[Any]:

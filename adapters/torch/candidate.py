@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from backproof.adapters.calls import (
     AUTODIFF,
-    DEFINED,
     DENSE,
     DOUBLE,
     FORWARD,
@@ -21,12 +19,10 @@ from backproof.adapters.calls import (
     UnsupportedError,
     answered,
     first_sentence,
-    handed_over,
 )
 from backproof.adapters.torch.arrays import to_numpy, to_torch
 from backproof.adapters.torch.directional import directional
-from backproof.adapters.torch.forward import WholeNumbers, autodiff, defined
-from backproof.adapters.torch.modules import ACTIVE, holding
+from backproof.adapters.torch.forward import autodiff
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -87,8 +83,7 @@ def _plain(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor],
     return ys, _pulled(ys, leaves, dys)
 
 
-def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool = False,
-            create: bool = False) -> tuple[Any, ...]:
+def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tensor], *, keep: bool = False) -> tuple[Any, ...]:
     """Return the gradients of the leaves; None for those that the outputs do not depend on."""
     for y, dy in zip(ys, dys, strict=True):
         if y.shape != dy.shape:
@@ -96,8 +91,7 @@ def _pulled(ys: tuple[Tensor, ...], leaves: Sequence[Tensor], dys: Sequence[Tens
     on = [(y, dy) for y, dy in zip(ys, dys, strict=True) if y.requires_grad]
     if not on:
         return (None,) * len(leaves)
-    some, above = [y for y, _ in on], [dy for _, dy in on]
-    return ACTIVE[-1].pulled(some, leaves, above, keep=keep, create=create)
+    return torch.autograd.grad([y for y, _ in on], leaves, [dy for _, dy in on], retain_graph=keep, allow_unused=True)
 
 
 def _interleaved(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -114,25 +108,6 @@ def _again(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor],
     ys = _called(candidate, given, len(dys))
     _pulled(ys, leaves, [dy * -2 for dy in dys], keep=True)
     return ys, _pulled(ys, leaves, dys)
-
-
-def _used_twice(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
-    """Use the candidate twice in one graph, once with other inputs and an upstream gradient of 0, which adds nothing to the parameters'.
-
-    The backward of the later use runs first; what it returned is looked at after that of the other one.
-    """
-    inputs, params = given
-    others = tuple(x.detach().flip(0) if real and x.ndim else x.detach() for x, real in zip(inputs, call.real, strict=True))
-    others = tuple(x.requires_grad_() if own.requires_grad else x for x, own in zip(others, inputs, strict=True))
-    before = _called(candidate, (others, params), len(dys))
-    ys = _called(candidate, given, len(dys))
-    return ys, _pulled((*before, *ys), leaves, [*(torch.zeros_like(y) for y in before), *dys])
-
-
-def _differentiable(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
-    """Take gradients that may be differentiated again."""
-    ys = _called(candidate, given, len(dys))
-    return ys, _pulled(ys, leaves, dys, create=True)
 
 
 def _checkpointed(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -175,15 +150,8 @@ def _forward(candidate: Candidate, call: Call) -> Answer:
     """Return the outputs alone."""
     with torch.no_grad():
         given = tuple(map(to_torch, call.inputs)), {name: to_torch(a) for name, a in call.params.items()}
-        complex_numbers = any(t.is_complex() for t in (*given[0], *given[1].values()))
-        with WholeNumbers() if complex_numbers else nullcontext():  # type: ignore[no-untyped-call]
-            ys = _called(candidate, given, len(call.dys))
+        ys = _called(candidate, given, len(call.dys))
     return Answer(call.inputs, call.params, call.dys, tuple(map(to_numpy, ys)), (None,) * len(call.inputs), {})
-
-
-def _defining(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
-    ys = _called(candidate, given, len(dys))
-    return ys, (None,) * len(leaves), defined(ys)
 
 
 def _autodiff(candidate: Candidate, call: Call, given: Given, leaves: list[Tensor], dys: list[Tensor]) -> Any:
@@ -206,12 +174,10 @@ def _with(given: Given, places: list[int | str], chosen: tuple[Tensor, ...]) -> 
 
 
 MODES: dict[str, Callable[[Candidate, Call, Given, list[Tensor], list[Tensor]], Any]] = {
-    PLAIN: _plain, "interleaved": _interleaved, "again": _again, "used twice": _used_twice, "create_graph": _differentiable,
-    "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped, AUTODIFF: _autodiff, DEFINED: _defining,
+    PLAIN: _plain, "interleaved": _interleaved, "again": _again, "checkpoint": _checkpointed, "func": _functional, "vmap": _mapped,
+    AUTODIFF: _autodiff,
 }
-TRANSFORMED = frozenset({"func", "vmap", AUTODIFF, JVP, DOUBLE})
-"""Modes in which a module's parameters are tensors of another kind, which cannot be written into its own."""
-OPTIONAL = frozenset({"create_graph", "checkpoint", "func", "vmap", AUTODIFF})
+OPTIONAL = frozenset({"checkpoint", "func", "vmap", AUTODIFF})
 
 
 class TorchDriver:
@@ -224,51 +190,65 @@ class TorchDriver:
     modes: Mapping[str, str] = {
         "interleaved": "when it is called again before its backward pass: something is kept outside of the context of the call",
         "again": "when backward runs twice over one graph",
-        "used twice": "when it is used twice in one graph: something is kept outside of the context of the call",
-        "create_graph": "with create_graph=True",
         "checkpoint": "under torch.utils.checkpoint",
         "func": "under torch.func.vjp",
         "vmap": "under torch.func.vmap",
         JVP: "in forward mode",
         DOUBLE: "when its backward is differentiated",
     }
-    adapters: Mapping[str, str] = dict.fromkeys(("create_graph", "func", "vmap", DOUBLE), "torch:func")
 
     def run(self, candidate: Candidate, call: Call) -> Answer:
         """Call a candidate and its backward; raise what it raises, UnsupportedError where the mode is not for it."""
-        with holding(write=call.mode not in TRANSFORMED):
-            if call.mode in {FORWARD, SHAPES}:
-                return _forward(candidate, call)
-            return directional(candidate, call) if call.mode in {JVP, DOUBLE} else self._called(candidate, call)
-
-    def _called(self, candidate: Candidate, call: Call) -> Answer:
-        """Call a candidate and its backward, in one of `MODES`."""
+        if call.mode in {FORWARD, SHAPES}:
+            return _forward(candidate, call)
+        if call.mode in {JVP, DOUBLE}:
+            return directional(candidate, call)
         inputs = tuple(laid(to_torch(x), call.layout) for x in call.inputs)
         params = {name: laid(to_torch(a), call.layout) for name, a in call.params.items()}
         dys = [laid(to_torch(dy), call.upstream) for dy in call.dys]
         real = [i for i, is_real in enumerate(call.real) if is_real]
-        asked: list[int | str] = [*real, *call.trained]
-        keys = [key for key in asked if call.wants(key)]
+        every: list[int | str] = [*real, *call.trained]
+        keys = [key for key in every if call.wants(key)]
         leaves = [inputs[key] if isinstance(key, int) else params[key] for key in keys]
         for leaf in leaves:
             leaf.requires_grad_()
-        every = {f"input {i}": t for i, t in enumerate(inputs)} | params | {f"upstream gradient {i}": t for i, t in enumerate(dys)}
-        before = {name: to_numpy(t.detach().clone()) for name, t in every.items()}
+        before = _bits(inputs, params, dys)
         try:
-            ys, gradients, *own = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
+            ys, gradients = MODES[call.mode](candidate, call, (inputs, params), leaves, dys)
         except (RuntimeError, NotImplementedError) as error:
             if call.mode in OPTIONAL:
                 raise UnsupportedError(first_sentence(error)) from error
             raise
-        changed = tuple(name for name, t in every.items() if to_numpy(t).tobytes() != before[name].tobytes())
+        changed = tuple(name for (name, old), new in zip(before.items(), _bits(inputs, params, dys).values(), strict=True)
+                        if not torch.equal(old, new))
         found = dict(zip(keys, gradients, strict=True))
-        return Answer(*handed_over(before, len(inputs), params, len(dys)), tuple(map(to_numpy, ys)),
+        return Answer(tuple(map(to_numpy, inputs)), {name: to_numpy(a) for name, a in params.items()}, tuple(map(to_numpy, dys)),
+                      tuple(map(to_numpy, ys)),
                       tuple(_numbers(found.get(i)) for i in range(len(inputs))),
-                      {name: _numbers(found.get(name)) for name in call.trained}, changed, defined=next(iter(own), ""))
+                      {name: _numbers(found.get(name)) for name in call.trained}, changed)
 
 
 def _numbers(gradient: Tensor | None) -> Any:
     return None if gradient is None else to_numpy(gradient)
+
+
+def _bits(inputs: tuple[Tensor, ...], params: Mapping[str, Tensor], dys: list[Tensor]) -> dict[str, Tensor]:
+    """Return copies of all arrays by a name to call them, as whole numbers, of which also NaN equals itself."""
+    every = {f"input {i}": t for i, t in enumerate(inputs)} | dict(params) | {f"upstream gradient {i}": t for i, t in enumerate(dys)}
+    wide = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
+    return {name: t.detach().clone(memory_format=torch.contiguous_format).view(wide.get(t.dtype, t.dtype)) for name, t in every.items()}
+
+
+def from_module(module: torch.nn.Module) -> Candidate:
+    """Return a module as a function of its inputs and, by name, its parameters; its buffers are copied for each call."""
+
+    def run(*inputs: Tensor, **params: Tensor) -> Any:
+        dtype = next((t.dtype for t in (*inputs, *params.values()) if t.is_floating_point()), torch.float32)
+        buffers = {name: (b.to(dtype) if b.is_floating_point() else b).clone() for name, b in module.named_buffers()}
+        return torch.func.functional_call(module, {**buffers, **params}, inputs)
+
+    run.__name__ = type(module).__name__
+    return run
 
 
 driver = TorchDriver()

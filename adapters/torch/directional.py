@@ -100,10 +100,7 @@ def _twice(run: Callable[..., tuple[Tensor, ...]], arrays: dict[Key, Tensor], ta
     above = [dy.requires_grad_() for dy in dys]
     ys = run(arrays)
     on = [(y, dy) for y, dy in zip(ys, above, strict=True) if y.requires_grad]
-    try:
-        first = torch.autograd.grad([y for y, _ in on], list(leaves.values()), [dy for _, dy in on], create_graph=True, allow_unused=True)
-    except (RuntimeError, NotImplementedError) as error:  # which a plain backward pass would raise too, or torch refuses this one
-        raise UnsupportedError(first_sentence(error)) from error
+    first = torch.autograd.grad([y for y, _ in on], list(leaves.values()), [dy for _, dy in on], create_graph=True, allow_unused=True)
     for key, d in zip(leaves, first, strict=True):
         if d is not None and not d.requires_grad:
             name = f"input {key}" if isinstance(key, int) else key

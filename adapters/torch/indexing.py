@@ -18,8 +18,7 @@ def embedding(layer: Any, params: Params, x: Tensor) -> Tensor:
 
 
 def dropout(layer: Any, params: Params, x: Tensor) -> Tensor:
-    # as torch's own dropout does: the mask is scaled, not what passes through it
-    return x * (params["mask"] / (1 - layer.p) if layer.p < 1 else params["mask"] * 0)
+    return x * params["mask"] * (1 / (1 - layer.p) if layer.p < 1 else 0.0)
 
 
 def gather(layer: Any, params: Params, x: Tensor) -> Tensor:

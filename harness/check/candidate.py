@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from backproof.adapters.calls import Driver
@@ -21,8 +21,7 @@ __all__ = ["Candidate", "check_signature"]
 class Candidate:
     """What is checked, as a function of inputs and of parameters by the reference's names; its name; and the driver that calls it.
 
-    `home` is its framework, `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each
-    with the reference's.
+    `address` is MODULE:NAME where another process can import it, `names` are its own names of parameters, each with the reference's.
     """
 
     function: Callable[..., Any]
@@ -30,11 +29,8 @@ class Candidate:
     driver: Driver
     address: str = ""
     names: tuple[tuple[str, str], ...] = ()
-    home: Framework | None = None
     own: Mapping[str, Shape] | None = None
     """The shapes of a module's own parameters, by the reference's names."""
-    peculiar: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What keeps parameters of a module from being judged as they are, by the reference's names (`Framework.peculiar`)."""
 
     @classmethod
     def of(cls, given: Any, framework: str | None, params: Mapping[str, str]) -> Candidate:
@@ -44,25 +40,7 @@ class Candidate:
         if own is not None and (strange := sorted(set(params) - set(own))):
             raise UsageError(f"params: the module has no parameter {', '.join(strange)}: expected some of {', '.join(own)}")
         theirs = None if own is None else {params.get(name, name): shape for name, shape in own.items()}
-        peculiar = {params.get(name, name): facts for name, facts in home.peculiar(given).items()}
-        return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), home,
-                   theirs, peculiar)
-
-
-    def left_out(self, precisions: Sequence[str], *, alone: bool) -> dict[str, str]:
-        """Say of which parameters' gradients something is not judged, and why; `alone` is in a process of its own."""
-        found = {}
-        for name, facts in self.peculiar.items():
-            for fact in facts:
-                if fact == "frozen":
-                    found[name] = "it does not require a gradient in the module"
-                elif fact == "meta":
-                    found[name] = "it has no numbers in the module (meta device); what is judged is a tensor in its place"
-                elif fact == "hooks" and alone:
-                    found[name] = "its hooks do not reach the process of its own that `timeout` asks for; what is judged is without them"
-                elif fact != "hooks" and fact not in precisions:
-                    found[name] = f"it is {fact} in the module; what is judged is the module in {' and '.join(precisions)}"
-        return found
+        return cls(_renamed(function, params), _name(given, function), home.driver(), _address(function), tuple(params.items()), theirs)
 
 
 def _home(given: Any, framework: str | None) -> Framework:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 import warnings
@@ -12,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from backproof.adapters.calls import PLAIN, Answer, UnsupportedError, first_sentence
+from backproof.adapters.calls import Answer, UnsupportedError, first_sentence
 from backproof.check.candidate import Candidate, check_signature
 from backproof.check.isolation import Isolated
-from backproof.check.own_function import OwnFunction, message_of
-from backproof.check.ranks import VARYING, Ranks
 from backproof.draw.probe import Probe, probes, shapes_for
 from backproof.draw.strategies import each_input
 from backproof.judge.certificate import Certificate
@@ -38,7 +37,6 @@ from backproof.report.environment import environment
 from backproof.report.finding import Finding
 from backproof.report.ledger import Ledger
 from backproof.report.report import Report
-from backproof.report.results import unjudged
 from backproof.report.schema import CandidateLabel
 from backproof.truth.own_forward import OwnForward
 from backproof.wording import said
@@ -56,23 +54,13 @@ class Checker:
         self.candidate, self.like = candidate, like
         self.precisions = [precision_named(p).name for p in precisions]
         self.label = CandidateLabel(f"{candidate.driver.framework}:{candidate.name}")
-        self.known, self.own = KnownList(), OwnFunction(candidate, like)
+        self.known = KnownList()
         self.ledger = Ledger()
         self.failed: set[tuple[str, str]] = set()  # tensors, each with a precision in which it was off
-        self.frozen = {f"d{name}" for name, facts in candidate.peculiar.items() if "frozen" in facts}
-        self.ranks = Ranks()
         self.shapes: Sequence[tuple[Shape, ...]] = ()
-        self.asked = False  # whether the shapes are the user's
-        self.first: Probe | None = None  # the probe of the first call
         self.started = time.perf_counter()
 
-    def anew(self) -> Checker:
-        """Return a check of the same candidate in which nothing was found yet."""
-        other = Checker(self.candidate, self.like, self.precisions)
-        other.own = self.own
-        return other
-
-    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None, batch: int | None = None) -> Iterable[Probe]:
+    def planned(self, cases: int, seed: int, shapes: Sequence[Any] | None) -> Iterable[Probe]:
         """Return the probes; raise ValueError where there are no shapes to try, TypeError for a signature that does not fit."""
         found = [each_input(one) for one in shapes] if shapes is not None else shapes_for(self.like)
         names = self.like.input_names
@@ -85,11 +73,9 @@ class Checker:
         if not found:
             raise UsageError(f"{self.like}: no input shape is known that it takes. Write shapes=[(3, 4), ...], batch axis left out")
         check_signature(self.candidate, self.like, found[0])
-        self.shapes, self.asked = found, shapes is not None
+        self.shapes = found
         draws = max(1, cases // STRUCTURES) if self.candidate.driver.compiles else 1
         planned = probes(self.like, found, cases, seed, self.candidate.driver, draws)
-        if batch is not None:
-            return (replace(probe, batch=batch) for probe in planned)
         if isinstance(self.like, OwnForward):
             return (replace(probe, batch=self.like.batch(probe.shapes, probe.batch)) for probe in planned)
         return planned
@@ -109,9 +95,6 @@ class Checker:
 
     def examine(self, planned: Iterable[Probe]) -> None:
         """Run every probe in every precision."""
-        alone = isinstance(self.candidate.driver, Isolated)
-        for name, why in self.candidate.left_out(self.precisions, alone=alone).items():
-            self.ledger.skipped[f"d{name}: {why}"] += 1
         for number, probe in enumerate(planned):
             if self.exhausted:
                 self.ledger.skipped["cases not run: the candidate hung or died too often"] += 1
@@ -119,8 +102,6 @@ class Checker:
             for precision in self.precisions:
                 self.examine_one(replace(probe, precision=precision), repeat=number % REPEAT_EVERY == 0)
             self.ledger.cases += 1
-        if not self.asked:
-            self.ranks.note(self.ledger, self.candidate)
 
     @property
     def exhausted(self) -> bool:
@@ -129,16 +110,15 @@ class Checker:
 
     def examine_one(self, probe: Probe, *, repeat: bool) -> None:
         """Run a probe in its precision and enter what comes of it."""
-        self.first = self.first or self._named(probe)
-        certificates, step, answer = self._judged(probe)
+        certificates, step, changed = self._judged(probe)
         self.ledger.reach("regimes", probe.regime)
         self.ledger.reach("conditions", str(probe.condition) or "plain")
         for certificate in certificates:
             self.ledger.count(self.label, probe.precision, certificate)
-            if step is not None and answer is not None and (certificate.failed or certificate.verdict == "convention"):
+            if step is not None and (certificate.failed or certificate.verdict == "convention"):
                 self.failed |= {(certificate.tensor, probe.precision)} if certificate.failed else set()
-                self._enter(probe, self._judgement(probe, certificate, step, answer))
-        for name in () if answer is None else answer.changed:
+                self._enter(probe, self._judgement(probe, certificate, step))
+        for name in changed:
             sentence = f"the candidate modifies its {self._called(name)} in place: whoever else uses it reads other numbers"
             self._enter_error(probe, raised(self.like, "candidate", sentence, code="mutation"), name)
         if repeat and step is not None:
@@ -152,12 +132,12 @@ class Checker:
             return f"input {names[int(number)]}"
         return "upstream gradient" if kind == "upstream gradient" and number == "0" else name
 
-    def _judged(self, probe: Probe) -> tuple[list[Certificate], LayerTrace | None, Answer | None]:
+    def _judged(self, probe: Probe) -> tuple[list[Certificate], LayerTrace | None, tuple[str, ...]]:
         """Run a probe and certify what was asked for; what the candidate raises becomes an error, a mode it does not support a note."""
         mode = probe.condition.mode
-        if mode in (*DIRECTIONAL, "create_graph") and precision_named(probe.precision).wide:
+        if mode in DIRECTIONAL and precision_named(probe.precision).wide:
             self.ledger.skipped[f"{mode}: not compared in {probe.precision}, where each step may or may not be stored"] += 1
-            return [], None, None
+            return [], None, ()
         probe.call()  # what fails here is not the candidate's
         start = time.perf_counter()
         try:
@@ -165,29 +145,25 @@ class Checker:
                 step, answer = probe.run(self.candidate.driver, self.candidate.function)
         except UnsupportedError as error:
             self.ledger.skipped[f"{probe.condition}: not supported by the candidate: {error}"] += 1
-            return [], None, None
+            return [], None, ()
         except Exception as error:  # noqa: BLE001  (whatever a candidate raises is a finding)
             if probe.batch or isinstance(error, LostError):
                 self._raised(probe, error)
             else:
                 self.ledger.skipped[f"an empty batch: not supported by the candidate: {first_sentence(error)}"] += 1
-            return [], None, None
+            return [], None, ()
         finally:
             self.ledger.seconds["frameworks"] += time.perf_counter() - start
-        self.ranks.answered(probe)
-        if answer.changed and mode != PLAIN:
-            self.ledger.skipped[f"{probe.condition}: not compared, as the candidate writes over what it is given"] += 1
-            return [], step, answer
         start = time.perf_counter()
         found = self._certified(probe, step, answer)
         self.ledger.seconds["harness"] += time.perf_counter() - start
-        return found, step, answer
+        return found, step, answer.changed
 
     def _certified(self, probe: Probe, step: LayerTrace, answer: Answer) -> list[Certificate]:
         """Judge what was asked for."""
         precision, mode = precision_named(probe.precision), probe.condition.mode
         if mode not in DIRECTIONAL:
-            wanted = _wanted(probe) - self.frozen
+            wanted = _wanted(probe)
             return [c for c in certify_layer(step, precision) if c.tensor in wanted or c.verdict != "error"]
         try:
             found, left_out = certify_directional(step, probe.call(), answer, precision)
@@ -202,16 +178,14 @@ class Checker:
         return found
 
     def _raised(self, probe: Probe, error: Exception) -> None:
-        message = message_of(error)
-        known = self.known.raised(self.own.adapter(probe.condition.mode), probe.precision, [self.like], message)
-        known = self.own.said(known) if known is not None and self.own.raises(probe.call(), message) else None
+        message = f"{type(error).__name__}: {first_sentence(error) or 'no message'}"
+        known = self.known.raised(self.label, probe.precision, [self.like], message)
         place = _place_of(error)
         where = f" ({place})" if place else ""
-        kind = VARYING.sub("", message)
+        kind = re.sub(r"[\d, ()\[\]]+", "", message)  # numbers, of shapes and bytes, differ from case to case
         code, sentence = "raised", f"the candidate raised {message}{where}"
         if isinstance(error, LostError):
             code, sentence = "lost", f"the candidate was lost: {error}"
-        self.ranks.refused(probe, sentence)
         self._enter_error(probe, raised(self.like, "candidate", sentence, code=code, known=known), kind)
 
     def _enter_error(self, probe: Probe, judgement: Judgement, kind: str) -> None:
@@ -229,28 +203,25 @@ class Checker:
                 certificate = Certificate("candidate", self.like, name, "nondeterministic", int(array.size), message=sentence)
                 self._enter(probe, nondeterministic(certificate, step, sentence))
 
-    def _judgement(self, probe: Probe, certificate: Certificate, step: LayerTrace, answer: Answer) -> Judgement:
+    def _judgement(self, probe: Probe, certificate: Certificate, step: LayerTrace) -> Judgement:
         """Return what is said of a certificate that did not agree; the same probe is run in the partner precision."""
         precision, along = precision_named(probe.precision), probe.condition.mode in DIRECTIONAL
 
         def twin(name: str) -> tuple[LayerTrace, Certificate] | None:
             partner = replace(probe, precision=name)
             try:
-                other, its = partner.run(self.candidate.driver, self.candidate.function)
+                step, answer = partner.run(self.candidate.driver, self.candidate.function)
             except Exception:  # noqa: BLE001  (without a partner the size of the error decides)
                 return None
-            found = next((c for c in self._certified(partner, other, its) if c.tensor == certificate.tensor), None)
-            return None if found is None else (other, found)
+            found = next((c for c in self._certified(partner, step, answer) if c.tensor == certificate.tensor), None)
+            return None if found is None else (step, found)
 
         def excuse(verdict: str, failed: Certificate) -> Any:
             shared: dict[str, Any] = {}
             if along:
                 shared = {"alike": alike(self.like, failed.tensor),
                           "rounded": lambda other: expected_along(step, probe.call(), other)[failed.tensor]}
-            excused, met = self.known.explain(self.own.adapter(probe.condition.mode), probe.precision, step, verdict, failed, **shared)
-            if not met or not self.own.gives(probe.call(), answer):
-                return np.zeros_like(excused), []
-            return excused, [self.own.said(entry) for entry in met]
+            return self.known.explain(self.label, probe.precision, step, verdict, failed, **shared)
 
         def explain(verdict: str, lost: LostDigits, failed: Certificate) -> Diagnosis:
             if along and verdict not in {"imprecise", "convention"}:
@@ -263,11 +234,9 @@ class Checker:
         self.ledger.enter(judgement, self.label, lambda: self._finding(probe, judgement))
 
     def _finding(self, probe: Probe, judgement: Judgement) -> Finding:
-        return Finding.of(judgement, subject=self.label, precision=probe.precision, case=self._named(probe))
-
-    def _named(self, probe: Probe) -> Probe:
-        """Return a probe that says whose it is."""
-        return replace(probe, candidate=self.candidate.address, framework=self.candidate.driver.framework, names=self.candidate.names)
+        mine = self.candidate
+        case = replace(probe, candidate=mine.address, framework=mine.driver.framework, names=mine.names)
+        return Finding.of(judgement, subject=self.label, precision=probe.precision, case=case)
 
     def report(self, options: Mapping[str, Any]) -> Report:
         """Return the report of what was done."""
@@ -277,7 +246,7 @@ class Checker:
             findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
             conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
             environment=environment(), options={"candidate": self.label, "like": str(self.like), **truth, **options},
-            coverage=ledger.coverage, cases=ledger.cases, unjudged=unjudged(ledger.tallies),
+            coverage=ledger.coverage, cases=ledger.cases,
             seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
         )
 

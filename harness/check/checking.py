@@ -8,7 +8,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from backproof.check.alignment import aligned
 from backproof.check.candidate import Candidate
 from backproof.check.checker import Checker
 from backproof.check.isolation import Isolated
@@ -38,18 +37,7 @@ GradientMismatch.__module__ = "backproof"  # where it is imported from
 
 
 def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
-    """Check a candidate and raise where its gradients are wrong, or hardly an entry of one could be judged.
-
-    Parameters
-    ----------
-    candidate, like, **options
-        As of `check`, which says what each is.
-
-    Raises
-    ------
-    GradientMismatch
-        An AssertionError whose text is the report, which it carries as ``.report``.
-    """
+    """Check a candidate, with the same options as `check`; raise GradientMismatch where its gradients are wrong."""
     __tracebackhide__ = True
     report = check(candidate, like, **options)
     if not report.ok:
@@ -58,83 +46,42 @@ def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
 
 def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: str | Sequence[str] = ("float64", "float32"),
           cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, Any] | None = None,
-          shapes: Sequence[Any] | None = None, timeout: float | None = None, batch: int | None = None, targets: Any = None) -> Report:
-    """Check a layer, head or network that somebody wrote: is its backward the derivative of its forward?
+          shapes: Sequence[Any] | None = None, timeout: float | None = None) -> Report:
+    """Check a candidate against a layer, head or network of the reference, or with `like=None` its own forward; return the report.
 
-    Parameters
-    ----------
-    candidate : callable or torch.nn.Module
-        For torch and jax a function ``candidate(*inputs, **params) -> y``, or a module; for numpy ``candidate(*inputs, **params) -> (y,
-        backward)`` with ``backward(dy) -> (dx, {name: gradient})``. A head is ``candidate(z, target) -> loss``, in numpy ``(loss,
-        backward)`` with ``backward() -> dz``. A network is ``candidate(x, target, **params) -> loss``, its parameters named as
-        ``layers.0.weight``.
-    like : Layer, Head, Network or None
-        The truth. With None it is the derivative of the candidate's own forward, which is taken as right; ``report.options["truth"]`` says
-        how that was found.
-    framework : str or None, default None
-        ``"torch"``, ``"jax"``, ``"numpy"`` or another that is registered; not needed where the candidate's type tells.
-    precisions : str or sequence of str, default ("float64", "float32")
-        Every case runs in each; ``"float16"`` and ``"bfloat16"`` too.
-    cases : int, default 100
-        Draws of shapes, values, upstream gradients and conditions (memory layouts, modes of the call).
-    seed : int, default 0
-        What they are drawn from; the same seed gives the same cases.
-    reports : str, pathlib.Path or None, default None
-        A folder below which the report is written; None writes nothing.
-    params : mapping or None, default None
-        The candidate's own names of parameters, each with that of ``like``. With ``like=None`` the shapes of its parameters:
-        ``params={"weight": (5, 4)}``.
-    shapes : sequence or None, default None
-        Shapes of the input, or tuples of shapes for several inputs, batch axis left out. None: as many as ``like`` takes.
-    timeout : float or None, default None
-        Seconds for each call, made in a process of its own, so that one that never returns or ends its process is a finding.
-    batch : int or None, default None
-        The one number of examples of every call, for a candidate that takes no other.
-    targets : tuple or callable, default None
-        With ``like=None``, for a loss ``candidate(x, target)``: how its last argument, which has no gradient, is drawn. A shape (batch axis
-        left out) and a kind, ``((), 10)`` for indices of 10 classes or ``((4,), "real")``, or a function of the number of examples and a
-        ``numpy.random.Generator``.
+    `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
+    `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. For a
+    network it is `candidate(x, target, **params) -> loss` with parameters named as `layers.0.weight`, in numpy with `backward()`. `params`
+    maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
+    anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
+    write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
+    that kills its process, becomes a finding.
 
-    Returns
-    -------
-    Report
-        ``report.ok`` says whether nothing is wrong, ``report.findings`` holds what is, and ``print(report)`` shows it.
+    With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
+    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found.
 
-    Raises
-    ------
-    UsageError
-        A ValueError, and a TypeError where a type is wrong: a candidate that cannot be called so. It says what to write instead.
-    MissingFrameworkError
-        An ImportError: the framework is not installed.
-
-    Notes
-    -----
-    What the candidate raises itself is not raised: it is a finding with the verdict ``error``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import backproof as bp
-    >>> def square(x):
-    ...     return x * np.sign(x), lambda dy: (-dy * np.sign(x), {})
-    >>> report = bp.check(square, None, framework="numpy", cases=4)
-    >>> report.ok, report.findings[0].tensor, report.findings[0].diagnosis.code
-    (False, 'dx', 'sign')
+    Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
     """
-    _refuse(like, cases, batch, targets, precisions, params)
+    if not isinstance(like, (Layer, Head, Network, NoneType)):
+        raise UsageTypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or "
+                             "like=None for the truth to come from the candidate's own forward")
+    if cases < 1:
+        raise UsageError(f"check needs at least one case: got {cases}")
+    if not precisions:
+        raise UsageError("check needs at least one precision: got none")
     precisions = (precisions,) if isinstance(precisions, str) else precisions
+    if like is not None and (strange := {name: theirs for name, theirs in (params or {}).items() if not isinstance(theirs, str)}):
+        raise UsageTypeError(f'params: got {strange!r}, expected names: the layer knows the shapes. Write params={{"my_name": "weight"}}')
     given = Candidate.of(candidate, framework, (params or {}) if like is not None else {})
-    if isinstance(like, Layer) and like.broadcasts:
-        given = replace(given, function=aligned(given.function))
     if isinstance(like, Network):
         given, like = replace(given, function=spread(given.function)), WholeNetwork(like)
     isolated = None if timeout is None else Isolated(given.driver, timeout, getattr(candidate, "__module__", ""))
     given = given if isolated is None else replace(given, driver=isolated)
     try:
         if like is None:
-            given, like, shapes = own_forward(given, shapes, params or {}, batch, targets)
+            given, like, shapes = own_forward(given, shapes, params or {})
         run = Checker(given, like, precisions)
-        run.examine(run.planned(cases, seed, shapes, batch))
+        run.examine(run.planned(cases, seed, shapes))
         simplest(run)
     finally:
         if isolated is not None:
@@ -145,32 +92,12 @@ def check(candidate: Any, like: Any, *, framework: str | None = None, precisions
     return report
 
 
-def _refuse(like: Any, cases: int, batch: int | None, targets: Any, precisions: Any, params: Mapping[str, Any] | None) -> None:
-    """Raise UsageError or UsageTypeError for arguments that ask for nothing, or for what does not go together."""
-    if not isinstance(like, (Layer, Head, Network, NoneType)):
-        raise UsageTypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or "
-                             "like=None for the truth to come from the candidate's own forward")
-    if cases < 1:
-        raise UsageError(f"check needs at least one case: got {cases}")
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch: got {batch}, expected at least one example")
-    if targets is not None and like is not None:
-        raise UsageError("targets: a layer or head of the reference draws its own. Leave targets out, or write like=None")
-    if not precisions:
-        raise UsageError("check needs at least one precision: got none")
-    strange = {name: theirs for name, theirs in (params or {}).items() if not isinstance(theirs, str)}
-    if like is not None and strange:
-        raise UsageTypeError(f'params: got {strange!r}, expected names: the layer knows the shapes. Write params={{"my_name": "weight"}}')
-
-
 def check_again(probe: Probe, candidate: Any) -> Report:
     """Check a candidate on one probe and return the report."""
     given = Candidate.of(candidate, probe.framework, dict(probe.names))
     if isinstance(probe.layer, OwnForward):
         given, layer, _ = own_forward(given, [probe.shapes], {} if given.own is not None else dict(probe.layer.sizes))
         probe = replace(probe, layer=layer)
-    if isinstance(probe.layer, Layer) and probe.layer.broadcasts:
-        given = replace(given, function=aligned(given.function))
     run = Checker(given, probe.layer, (probe.precision,))
     run.shapes = (probe.shapes,)
     run.examine([probe])

@@ -13,22 +13,19 @@ from backproof.draw.probe import Condition, Probe
 from backproof.judge.directional import DIRECTIONAL
 from backproof.reference.layer import Shape
 
-__all__ = ["Draws", "condition", "simpler", "where"]
+__all__ = ["condition", "simpler", "where"]
 
 IN_MEMORY = {
     "transposed": "transposed in memory", "stepped": "every second place of their storage", "channels last": "channels last in memory",
     "rows expanded": "one row expanded, with stride 0", "expanded": "one number expanded, with stride 0: what the gradient of a sum is",
 }
 REFINEMENTS = 3
-SEEDS = 4  # draws with a condition, and at least as many without it
-MOST = 32  # draws
 FEW_SHAPES = 12
 DEGENERATE = 2  # sizes up to which many a gradient is zero whatever the rule
 SEVERAL = 3  # layouts that show the same, from which on it is not one of them
 REGIMES = {
     "zeros": "where inputs or parameters are all zero", "kinks": "where inputs lie exactly on a knee, at 0, 1 or -1, say",
-    "ties": "where values are equal", "saturated": "for large inputs", "large": "for inputs up to a tenth of the largest number",
-    "offset": "for inputs whose mean is many deviations", "tiny": "for tiny numbers, down to the subnormal ones",
+    "ties": "where values are equal", "saturated": "for large inputs", "tiny": "for tiny numbers, down to the subnormal ones",
     "wide-range": "where numbers of very different size meet",
 }
 
@@ -55,59 +52,32 @@ def simpler(shapes: Sequence[tuple[Shape, ...]]) -> Callable[[Probe], Iterator[P
     return smaller
 
 
-class Draws:
-    """What several draws of a probe say: whether a finding shows in each of them, or in none.
-
-    `off` says it of one draw, None where there is no time left. A finding that depends on the numbers alone hides in few of them, so
-    that where a probe is smaller than the one of the finding it is drawn more often: until as many numbers were seen.
-    """
-
-    def __init__(self, off: Callable[[Probe], bool | None], probe: Probe) -> None:
-        self.off, self.size = off, max(1, probe.size)
-
-    def always(self, probe: Probe) -> bool:
-        """Say whether the finding shows in every draw."""
-        return all(self.off(replace(probe, seed=seed)) is True for seed in range(SEEDS, 2 * SEEDS))
-
-    def never(self, probe: Probe) -> bool:
-        """Say whether the finding shows in no draw."""
-        draws = min(MOST, max(SEEDS, -(-SEEDS * self.size // max(1, probe.size))))
-        return all(self.off(replace(probe, seed=seed)) is False for seed in range(SEEDS, SEEDS + draws))
-
-
-def condition(probe: Probe, draws: Draws, modes: dict[str, str], place: str, shapes: Sequence[tuple[Shape, ...]] = ()) -> str:
+def condition(probe: Probe, shows: Callable[[Probe], bool], modes: dict[str, str], place: str,
+              shapes: Sequence[tuple[Shape, ...]] = ()) -> str:
     """Say what a probe that cannot be made simpler still needs for its finding to show; nothing where it shows on any input.
 
-    What is said was tried: with it every one of several draws shows the finding, and without it none. `modes` are the driver's words for
-    its modes; `place` says for which values of the inputs, where that is known; `shapes` are those that the layer takes.
+    `modes` are the driver's words for its modes; `place` says for which values of the inputs, where that is known; `shapes` are those
+    that the layer takes.
     """
-    if not draws.always(probe):
-        return f"only {place}" if place else ""
-    found = _how(probe, draws, modes)
-    if place or (probe.regime != "normal" and draws.never(replace(probe, regime="normal"))):
+    how, found = probe.condition, []
+    for part, words in (("layout", "inputs that are"), ("upstream", "an upstream gradient that is")):
+        if (own := getattr(how, part)) != "dense":
+            every = [name for name in IN_MEMORY if name == own or shows(_in_layout(probe, part, name))]
+            found.append(f"for {words} {_laid(every)}".replace("their", "its" if part == "upstream" else "their"))
+    if how.mode not in {PLAIN, *DIRECTIONAL}:  # a derivative along a direction shows nowhere else
+        found.append(modes[how.mode])
+    if how.alone is not None:
+        name = how.alone if isinstance(how.alone, str) else probe.layer.input_names[how.alone]
+        found.append(f"when {name} is the only array that requires a gradient")
+    if place or probe.regime != "normal":
         found.append(place or REGIMES[probe.regime])
     if probe.batch == 0:
         found.append("for an empty batch")
-    elif probe.batch > 1 and draws.never(replace(probe, batch=1)):
+    elif probe.batch > 1 and not shows(replace(probe, batch=1)):
         found.append("for a batch of more than one example")
-    elif not found and (sizes := _sizes(probe, draws, shapes)):
+    elif not found and (sizes := _sizes(probe, shows, shapes)):
         found.append(sizes)
     return f"only {', and '.join(found)}" if found else ""
-
-
-def _how(probe: Probe, draws: Draws, modes: dict[str, str]) -> list[str]:
-    """Return what a finding needs of how the arrays are laid out and how the candidate is called."""
-    how, found = probe.condition, []
-    for part, words in (("layout", "inputs that are"), ("upstream", "an upstream gradient that is")):
-        if (own := getattr(how, part)) != "dense" and draws.never(_in_layout(probe, part, "dense")):
-            every = [name for name in IN_MEMORY if name == own or draws.always(_in_layout(probe, part, name))]
-            found.append(f"for {words} {_laid(every)}".replace("their", "its" if part == "upstream" else "their"))
-    if how.mode not in {PLAIN, *DIRECTIONAL} and draws.never(replace(probe, condition=replace(how, mode=PLAIN))):
-        found.append(modes[how.mode])  # a derivative along a direction shows nowhere else
-    if how.alone is not None and draws.never(replace(probe, condition=replace(how, alone=None))):
-        name = how.alone if isinstance(how.alone, str) else probe.layer.input_names[how.alone]
-        found.append(f"when {name} is the only array that requires a gradient")
-    return found
 
 
 def _in_layout(probe: Probe, part: str, layout: str) -> Probe:
@@ -116,11 +86,11 @@ def _in_layout(probe: Probe, part: str, layout: str) -> Probe:
     return replace(probe, batch=max(3, probe.batch), condition=replace(probe.condition, **other))
 
 
-def _sizes(probe: Probe, draws: Draws, shapes: Sequence[tuple[Shape, ...]]) -> str:
+def _sizes(probe: Probe, shows: Callable[[Probe], bool], shapes: Sequence[tuple[Shape, ...]]) -> str:
     """Say for which sizes of the first input's last axis, or of all its entries, a finding shows, where that decides."""
     tried = [every for every in shapes if len(every[0]) == len(probe.shapes[0])][:FEW_SHAPES]
-    shown = {every: draws.always(replace(probe, shapes=every)) for every in tried}
-    if all(shown.values()) or not all(draws.never(replace(probe, shapes=every)) for every, shows in shown.items() if not shows):
+    shown = {every: shows(replace(probe, shapes=every)) for every in tried}
+    if all(shown.values()):
         return ""
     sizes: dict[str, Callable[[tuple[Shape, ...]], int]] = {
         "a last axis of": lambda every: every[0][-1] if every[0] else 1,

@@ -28,7 +28,7 @@ class Isolated:
         if not timeout > 0:
             raise UsageError(f"timeout: got {timeout}, expected seconds above 0")
         self.framework, self.layouts, self.modes = inner.framework, inner.layouts, inner.modes
-        self.selective, self.compiles, self.adapters = inner.selective, inner.compiles, getattr(inner, "adapters", {})
+        self.selective, self.compiles = inner.selective, inner.compiles
         self.timeout, self.lost, self.home = timeout, 0, home
         self.worker = Worker()
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from backproof.adapters.calls import FORWARD, SHAPES
 from backproof.check.candidate import Candidate
-from backproof.check.targets import target_source
 from backproof.draw.strategies import each_input
 from backproof.reference.layer import Shape, ShapeError, each_shape
 from backproof.reference.usage import UsageError, UsageTypeError
@@ -30,12 +29,11 @@ POOL = 24  # shapes that are tried where none are given
 USUAL: tuple[Shape, ...] = ((4,), (3, 2), (2, 3, 4), (1,), (5,), (7,), (8,), (2, 4, 4), (1, 3), (3, 1), (16,), (17,), (5, 4), ())
 
 
-def own_forward(candidate: Candidate, shapes: Sequence[Any] | None, params: Mapping[str, Any], batch: int | None = None,
-                targets: Any = None) -> tuple[Candidate, OwnForward, list[tuple[Shape, ...]]]:
+def own_forward(candidate: Candidate, shapes: Sequence[Any] | None,
+                params: Mapping[str, Any]) -> tuple[Candidate, OwnForward, list[tuple[Shape, ...]]]:
     """Return a candidate, the layer that stands for its own forward, and the shapes of inputs to try.
 
-    `params` are the shapes of its parameters, or arrays that have them; `batch` is the one batch that it takes, `targets` says how its
-    last argument is drawn. Raises ValueError or TypeError, saying what to write, where that
+    `params` are the shapes of its parameters, or arrays that have them. Raises ValueError or TypeError, saying what to write, where that
     is not enough to call it.
     """
     if candidate.own is not None and params:
@@ -45,35 +43,24 @@ def own_forward(candidate: Candidate, shapes: Sequence[Any] | None, params: Mapp
     if given is not None and len({len(every) for every in given}) != 1:
         raise UsageError(f"shapes: got {shapes!r}, expected shapes of the same inputs. Write shapes=[(3, 4), ...], or for two inputs "
                          "shapes=[((3, 4), (5,)), ...], batch axis left out")
-    count = len(given[0]) if given else None if targets is None else 1
-    names = _input_names(candidate, sizes, count)
-    target = None if targets is None else target_source(targets)
-    if target is not None:
-        names = (*(name for name in names if name != "target"), "target")
-    layer = OwnForward(names, tuple(sizes.items()), only_batch=batch, targeted=target is not None, function=_measured(candidate, target))
-    tried = given or list(_usual(sizes, len(names) - layer.targeted))
-    if target is not None:
-        shape = target(batch or 2, np.random.default_rng(0)).shape[1:]
-        tried = [(*every, shape) for every in tried]
-        given = given and tried
+    names = _input_names(candidate, sizes, len(given[0]) if given else None)
+    layer = OwnForward(names, tuple(sizes.items()), function=_measured(candidate))
+    tried = given or list(_usual(sizes, len(names)))
     ys = _first_outputs(candidate.name, layer, tried, required=given is not None)
     if any(y.ndim == 0 for y in ys):
         candidate = replace(candidate, function=spread(candidate.function))
-    layer = replace(layer, outputs=len(ys), function=_measured(candidate, target))
+    layer = replace(layer, outputs=len(ys), function=_measured(candidate))
     fitting = given or [every for every in tried if _takes(layer, every)][:POOL]
     for every in fitting:
         layer.output_shape(*every)  # which raises for one that was given and does not fit
         if (entries := layer.entries(every, 1)) > LARGEST:
             raise UsageError(f"shapes: {entries:,} entries in the inputs and parameters for {every}, expected at most {LARGEST:,}: the "
                              "truth takes up to a run of the forward for each. Write smaller shapes")
-    layer.measured.apart = _by_example(layer, fitting[0])
-    return candidate, replace(layer, apart=layer.measured.apart), fitting
+    return candidate, replace(layer, apart=_by_example(layer, fitting[0])), fitting
 
 
-def _measured(candidate: Candidate, target: Any) -> MeasuredForward:
-    found = MeasuredForward(partial(candidate.driver.run, candidate.function))
-    found.target = target
-    return found
+def _measured(candidate: Candidate) -> MeasuredForward:
+    return MeasuredForward(partial(candidate.driver.run, candidate.function))
 
 
 def _sizes(params: Mapping[str, Any]) -> dict[str, Shape]:
@@ -117,7 +104,7 @@ def _first_outputs(name: str, layer: OwnForward, tried: Sequence[tuple[Shape, ..
     problem = ""
     for every in tried:
         try:
-            return tuple(layer.run(every, layer.only_batch or 2, SHAPES))
+            return tuple(layer.run(every, 2, SHAPES))
         except Exception as error:  # noqa: BLE001  (whatever a candidate raises for shapes that it does not take)
             problem = problem or f"{' and '.join(map(str, every))}: {said(error)}"
             if required:
@@ -136,16 +123,13 @@ def _takes(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
 
 def _by_example(layer: OwnForward, shapes: tuple[Shape, ...]) -> bool:
     """Say whether the outputs of an example are the same without the others."""
-    if layer.only_batch is not None:
-        return False
     call = layer.call(shapes, 3, FORWARD)
     try:
         whole = layer.run_call(call)
         for i in range(3):
             few = replace(call, inputs=tuple(x[i : i + 1] for x in call.inputs))
             alone = layer.run_call(few)
-            same = [np.abs(y[i : i + 1] - own) <= HALF * np.abs(own) for y, own in zip(whole, alone, strict=True)]
-            if not all(one.all() for one in same):  # so is one that is not a number without the others
+            if any((np.abs(y[i : i + 1] - own) > HALF * np.abs(own)).any() for y, own in zip(whole, alone, strict=True)):
                 return False
     except Exception:  # noqa: BLE001  (said where the candidate is called)
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -29,9 +28,8 @@ from backproof.truth.own_forward import OwnForward
 __all__ = ["Condition", "Probe", "probes", "shapes_for"]
 
 VALUES = tuple(name for name in REGIMES if name != "trained")
-WITHOUT_RULE = tuple(name for name in VALUES if name not in {"large", "offset"})  # differences see nothing in those
-MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal", "large": "normal", "offset": "normal"}
-"""The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing, large ones overflow."""
+MILD = {"zeros": "normal", "kinks": "normal", "saturated": "normal"}
+"""The regime of upstream gradients where it is another than that of the inputs: all zero they would show nothing."""
 
 MODERATE = ("normal", "zeros", "kinks", "ties")
 """Regimes in which derivatives along a direction are compared: in the others the digits that a gradient loses are found by itself."""
@@ -128,8 +126,6 @@ def _one(items: Sequence[Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def _call(probe: Probe) -> Call:
-    if isinstance(probe.layer, OwnForward) and probe.layer.only_batch not in {None, probe.batch}:
-        return _call(replace(probe, batch=probe.layer.only_batch))
     rng, precision, layer, how = np.random.default_rng(probe.seed), precision_named(probe.precision), probe.layer, probe.condition
     options: dict[str, Any] = {"layout": how.layout, "upstream": how.upstream, "mode": how.mode, "alone": how.alone}
     if isinstance(layer, Head):
@@ -144,9 +140,6 @@ def _call(probe: Probe) -> Call:
     inputs = tuple(params.pop(name) for name in layer.input_names)
     if isinstance(layer, WholeNetwork):
         inputs = (inputs[0], store(targets(rng, layer.network.head, (probe.batch, *layer.network.output_shape)), precision))
-    if isinstance(layer, OwnForward) and layer.targeted:
-        drawn = layer.target(probe.batch, rng)
-        inputs = (*inputs[:-1], store(drawn, precision) if drawn.dtype.kind == "f" else drawn)
     if probe.xs is not None:
         inputs = (store(np.resize(np.array(probe.xs), inputs[0].shape), precision), *inputs[1:])
     outputs = dict(zip(layer.output_names, each_shape(layer.output_shape(*probe.shapes)), strict=True))
@@ -244,7 +237,6 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     Regimes take turns, the conditions too; the same seed gives the same probes.
     """
     rng = np.random.default_rng(seed)
-    regimes = WITHOUT_RULE if isinstance(layer, OwnForward) else VALUES
     conditions = list(_conditions(layer, shapes[0], driver))
     rng.shuffle(conditions)
     along = [] if isinstance(layer, OwnForward) else [Condition(mode=mode) for mode in DIRECTIONAL if mode in driver.modes]
@@ -252,7 +244,6 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
     conditions = [*along, *conditions[:half], *(along if draws == 1 else ()), *conditions[half:]]
     order = [0, *(1 + rng.permutation(len(shapes) - 1))]
     batches = [3, *chain.from_iterable(rng.permutation([n for n in BATCHES if n != 3]) for _ in range(1 + cases))]
-    turns = Counter[str]()
     for n in range(cases):
         at = n // draws
         input_shapes = shapes[order[at % len(order)]]
@@ -263,10 +254,9 @@ def probes(layer: Any, shapes: Sequence[tuple[Shape, ...]], cases: int, seed: in
         condition = conditions[turn % len(conditions)] if n % 2 and conditions else Condition()
         if condition in along and turn < len(along):
             input_shapes, batch = shapes[0], 3  # the usual one: of a single feature many a derivative is 0 whatever the rule
-        regime = regimes[n % len(regimes)] if not n % 2 or rng.random() < 0.3 else "normal"
-        if condition.mode in DIRECTIONAL:  # a second derivative at a zero, a tie or a kink is one of its own
-            regime = MODERATE[turns[condition.mode] % len(MODERATE)]
-            turns[condition.mode] += 1
+        regime = VALUES[n % len(VALUES)] if not n % 2 or rng.random() < 0.3 else "normal"
+        if condition.mode in DIRECTIONAL and regime not in MODERATE:
+            regime = "normal"
         if n == EMPTY_AT and isinstance(layer, Layer) and not isinstance(layer, (OwnForward, WholeNetwork)):
             batch, condition = 0, Condition()
         if isinstance(condition.alone, str) and condition.alone not in layer.parameters(*input_shapes):

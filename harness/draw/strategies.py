@@ -112,13 +112,10 @@ OF_SPECIAL_SHAPES = ("CosineEmbeddingLoss", "CTCLoss")
 
 
 def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
-    """Return the heads by name; of a single output none that shares it out, as a softmax does, whose gradient is 0 whatever its rule."""
     reductions = st.sampled_from(Head.reductions)
-    several = bool(shape) and shape[-1] > 1
-    alive = [(output, loss) for output, loss in pairs() if several or ("softmax" not in output and loss != "cosine")]
     weights = st.sampled_from((None, tuple(0.5 + 0.25 * (i % 3) for i in range(shape[-1] if shape else 1))))
     heads_by_name: dict[str, st.SearchStrategy[Head]] = {
-        "Head": st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(alive), reductions),
+        "Head": st.builds(lambda pair, reduction: Head(pair[0], pair[1], reduction), st.sampled_from(pairs()), reductions),
         **{cls.__name__: st.builds(cls, reduction=reductions) for cls in (H.MSELoss, H.L1Loss, H.SoftMarginLoss)},
         "HuberLoss": st.builds(H.HuberLoss, reduction=reductions, delta=st.sampled_from((1.0, 0.5))),
         "SmoothL1Loss": st.builds(H.SmoothL1Loss, reduction=reductions, beta=st.sampled_from((1.0, 0.5))),
@@ -126,11 +123,10 @@ def _heads(shape: Shape) -> dict[str, st.SearchStrategy[Head]]:
         "BCEWithLogitsLoss": st.builds(H.BCEWithLogitsLoss, reduction=reductions, pos_weight=weights),
         "KLDivLoss": st.builds(H.KLDivLoss, reduction=st.sampled_from(H.KLDivLoss.reductions), log_target=st.booleans()),
         "NLLLoss": st.builds(H.NLLLoss, reduction=reductions, weight=weights),
+        "CrossEntropyLoss": st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=st.sampled_from((0.0, 0.125)),
+                                      weight=weights),
     }
-    if several:
-        smoothing = st.sampled_from((0.0, 0.125))
-        heads_by_name["CrossEntropyLoss"] = st.builds(H.CrossEntropyLoss, reduction=reductions, label_smoothing=smoothing, weight=weights)
-    if len(shape) == 2 and shape[0] == 2 and several:
+    if len(shape) == 2 and shape[0] == 2:
         heads_by_name["CosineEmbeddingLoss"] = st.builds(H.CosineEmbeddingLoss, reduction=reductions, margin=st.sampled_from((0.0, 0.5)))
     if len(shape) == 2 and shape[1] > 1:
         heads_by_name["CTCLoss"] = st.builds(CTCLoss, reduction=reductions)

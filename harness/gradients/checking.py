@@ -23,7 +23,6 @@ from backproof.reference.rounding import PRECISIONS, Arithmetic, Rounded
 from backproof.report.finding import HANDWRITTEN, Finding
 from backproof.report.results import Tally
 from backproof.truth.random_rounding import FLOAT64, SIZES, error_size
-from backproof.wording import fault
 
 __all__ = ["ModelCheck"]
 
@@ -176,18 +175,10 @@ def _explained(check: ParameterCheck, certificate: Certificate, name: str, *, sm
     """Return what explains a gradient that did not agree; `small` says that single precision would lose as much."""
     if certificate.verdict == "convention":
         return Diagnosis("kink", f"the loss has no derivative there, and {d(name)} lies between those nearby")
-    diagnosis = _diagnosed(check, certificate)
+    diagnosis = explained(check, certificate)
     if small and diagnosis.code in {"unknown", "single-precision-constant"}:
         sentence = (f"{d(name)} is right to single precision only: a small constant, as in log(A + 1e-8), or one held in float32 "
                     "is in one of the two functions and not in the other")
         diagnosis = Diagnosis("small-constant", sentence)
     more = f"; the search stopped at {NAMED} wrong entries" if check.stopped else ""
     return replace(diagnosis, sentence=f"{diagnosis.sentence}{more} (true values by {check.truth.method})")
-
-
-def _diagnosed(check: ParameterCheck, certificate: Certificate) -> Diagnosis:
-    """Return what explains a gradient; where the search for that fails, a diagnosis that says so."""
-    try:
-        return explained(check, certificate)
-    except Exception as error:  # noqa: BLE001  (a fault of ours on the way to a story never loses the finding)
-        return Diagnosis("unknown", fault("not diagnosed", error))

@@ -41,7 +41,7 @@ def compare(step: LayerTrace, tensor: str, actual: np.ndarray | None, ball: Roun
     outside = known & ~within
     if excused is not None:
         outside &= ~excused
-    margin = largest_of(np.where(known & within & (bound <= size / 2), excess, 0.0))
+    margin = largest_of(np.where(within & (bound <= size / 2), excess, 0.0))
     judged = Certificate(step.path, step.layer, tensor, "agrees", int(actual.size), outside=int(np.count_nonzero(outside)),
                          inconclusive=int(np.count_nonzero(open_)), excess=margin, margin=margin)
     if not judged.outside:

@@ -8,9 +8,8 @@ from itertools import combinations
 import numpy as np
 from backproof.judge.certificate import Certificate
 from backproof.judge.derivation import derivation
-from backproof.judge.factors import about_factors, about_parameter, axes_in_words, beside, coarser_format, explains, holds_all, pattern
-from backproof.judge.mistakes import MISTAKES, Mistake, RunRule
-from backproof.judge.options import other_option
+from backproof.judge.factors import about_factors, about_parameter, axes_in_words, beside, coarser_format, explains, pattern
+from backproof.judge.mistakes import MISTAKES
 from backproof.judge.rules import expected
 from backproof.reference.rounding import Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
@@ -57,36 +56,21 @@ def diagnose(step: LayerTrace, certificate: Certificate, precision: Precision) -
         count = int(np.count_nonzero(~np.isfinite(numbers)))
         return Diagnosis("nonfinite", f"{count} of {actual.size} entries of {tensor} are not finite where the true value is", equation)
     for mistake in MISTAKES:
-        if _made_by(mistake, step, tensor, rule, numbers, ball):
+        wrong = mistake.wrong(step, tensor, rule)
+        if wrong is not None and explains(wrong, numbers):
             return Diagnosis(mistake.code, mistake.sentence.format(tensor=tensor, m=batch), equation)
-    option = other_option(step, tensor, numbers, ball, precision)
-    if option is not None:
-        return Diagnosis(*option, equation)
     most = 2 * certificate.outside > np.count_nonzero(ball.value)
     found = (about_parameter(step, tensor, numbers, ball) if most else None) or about_factors(tensor, numbers, ball, precision)
     if found is not None:
         return Diagnosis(*found, equation)
     coarse = coarser_format(step, tensor, numbers, precision) if most else None
     if coarse is not None:
-        return Diagnosis(*coarse, equation)
+        return Diagnosis("coarse-precision", f"{tensor} is right to the digits of {coarse} only: it was computed in that", equation)
     if certificate.outside == 1 < actual.size:
         at = certificate.index
         sentence = f"one entry of {tensor} is wrong, at {list(at)}: it is {beside(numbers[at], ball.value[at])}"
         return Diagnosis("single-entry", sentence, equation)
     return Diagnosis("unknown", f"no known mistake reproduces these numbers; {pattern(numbers, ball)}", equation)
-
-
-def _made_by(mistake: Mistake, step: LayerTrace, tensor: str, rule: RunRule, numbers: np.ndarray, ball: Rounded) -> bool:
-    """Say whether a mistake makes these numbers, and others than are right.
-
-    One that cannot be made of a step, as a rule refuses what it alters, does not. One whose numbers are right as well explains nothing:
-    the derivative at the output of an identity, the input of another example where the gradient is constant.
-    """
-    try:
-        wrong = mistake.wrong(step, tensor, rule)
-        return wrong is not None and explains(wrong, numbers) and not holds_all(ball, wrong.value)
-    except Exception:  # noqa: BLE001  (a user's own rule raises whatever it likes at inputs that are not its own)
-        return False
 
 
 def _sums_over_axes(actual: np.ndarray, ball: Rounded) -> str:
@@ -102,10 +86,6 @@ def digits_lost(step: LayerTrace, certificate: Certificate, digits: float) -> Di
     """Return the diagnosis of an imprecise tensor: how many digits are gone, and at which input."""
     x, actual = source_of(step, certificate.tensor), certificate.actual
     where = f", worst at input {float(x[certificate.index]):.4g}" if actual is not None and x.shape == actual.shape else ""
-    ball = certificate.ball
-    if ball is not None and digits >= np.log10(1 / ball.arithmetic.precision.store):  # off by as much as it is: a sign, or another number
-        return Diagnosis("unknown", f"{certificate.outside} entries of {certificate.tensor} are off by as much as they are, within what "
-                         f"the layer's own scale may lose{where}", derivation(step.layer, certificate.tensor))
     lost = f"about {digits:.1f} decimal digits in {certificate.outside} entries of {certificate.tensor}{where}"
     return Diagnosis("digits-lost", f"the formula is right but loses {lost}", derivation(step.layer, certificate.tensor))
 

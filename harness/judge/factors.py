@@ -10,7 +10,7 @@ from backproof.judge.rules import expected
 from backproof.reference.rounding import PRECISIONS, Arithmetic, Precision, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 
-__all__ = ["about_factors", "about_parameter", "axes_in_words", "beside", "coarser_format", "explains", "holds_all", "in_digits", "pattern"]
+__all__ = ["about_factors", "about_parameter", "axes_in_words", "beside", "coarser_format", "explains", "holds_all", "pattern"]
 
 DIGIT = 10  # what is known to a tenth of itself has a decimal digit that can speak for a mistake
 SINGLE = 2.0**-24
@@ -44,11 +44,6 @@ def beside(here: float, there: float) -> str:
     with quiet():
         ratio = here / there
     return f"{ratio:.6g} times the true value" if abs(ratio - 1) > 1e-3 else f"off by {ratio - 1:+.3g} of the true value"
-
-
-def in_digits(factor: float) -> str:
-    """Return a factor to six digits, or to as many as tell it from 1."""
-    return next((text for digits in range(6, 17) if float(text := f"{factor:.{digits}g}") != 1), f"{factor!r}")
 
 
 def axes_in_words(axes: Sequence[int]) -> str:
@@ -85,22 +80,13 @@ def _line_factors(actual: np.ndarray, ball: Rounded) -> tuple[int, list[float]] 
     return None
 
 
-def coarser_format(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision) -> tuple[str, str] | None:
-    """Return code and sentence where a coarser format explains a tensor and knows most of its entries to a digit.
-
-    That it was computed in the format is said only where every number is one of the format: a truncated constant or a polynomial is as
-    far off, and its numbers are not. The coarsest format that holds them is named, else the finest.
-    """
+def coarser_format(step: LayerTrace, tensor: str, actual: np.ndarray, precision: Precision) -> str | None:
+    """Return the format that explains a tensor and knows most entries to a digit: the coarsest that can hold it, else the finest."""
     balls = {name: expected(step, Arithmetic(PRECISIONS[name]))[tensor] for name in COARSER.get(precision.name, ())}
     fitting = [name for name, ball in balls.items() if explains(ball, actual)
                and 2 * _known_to_a_digit(ball) > np.count_nonzero(ball.value)]
     holding = [name for name in fitting if (PRECISIONS[name].held(actual) == actual).all()]
-    if holding:
-        return "coarse-precision", f"{tensor} is right to the digits of {holding[-1]} only: it was computed in that"
-    if fitting:
-        return "few-digits", (f"{tensor} is right to about the digits of {fitting[0]} only, and its numbers are not of that format: a part "
-                              "of it is computed so, or a constant is short of digits")
-    return None
+    return next(iter([*holding[-1:], *fitting]), None)
 
 
 def about_parameter(step: LayerTrace, tensor: str, actual: np.ndarray, ball: Rounded) -> tuple[str, str] | None:
@@ -130,12 +116,9 @@ def about_factors(tensor: str, actual: np.ndarray, ball: Rounded, precision: Pre
         return None
     axis, factors = found
     off = [at for at, f in enumerate(factors) if f != 1]
-    if not off:  # each line is right as far as the rounding of its best known entry tells, and the tensor is not
-        return None
     if len(off) == 1:
-        at, times = off[0], in_digits(factors[off[0]])
-        return "line-factor", f"the entries of {tensor} at {at} of axis {axis} are {times} times what they should be"
-    each = ", ".join("1" if f == 1 else in_digits(f) for f in factors[:5]) + (", ..." if len(factors) > 5 else "")
+        return "line-factor", f"the entries of {tensor} at {off[0]} of axis {axis} are {factors[off[0]]:.6g} times what they should be"
+    each = ", ".join(f"{f:.6g}" for f in factors[:5]) + (", ..." if len(factors) > 5 else "")
     return "line-factors", f"{tensor} has a wrong factor of its own at each place of axis {axis}: {each}"
 
 
@@ -146,7 +129,7 @@ def _about_factor(factor: float, tensor: str, precision: Precision) -> tuple[str
     if SINGLE / 64 <= abs(factor - 1) <= SINGLE and precision.store < SINGLE:
         return "single-precision-constant", (f"{tensor} is off by {factor - 1:+.3g} of its value everywhere: a constant of "
                                              f"the formula is held in single precision (unit roundoff {SINGLE:.3g})")
-    return "factor", f"{tensor} is {in_digits(factor)} times what it should be, everywhere"
+    return "factor", f"{tensor} is {factor:.6g} times what it should be, everywhere"
 
 
 def pattern(actual: np.ndarray, ball: Rounded) -> str:

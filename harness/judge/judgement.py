@@ -15,10 +15,8 @@ from backproof.judge.classify import PARTNERS, LostDigits, classify
 from backproof.judge.comparing import compare
 from backproof.judge.diagnosis import Diagnosis, diagnose, digits_lost, source_of
 from backproof.judge.known import Known
-from backproof.judge.rules import expected
-from backproof.reference.rounding import Arithmetic, Precision, precision_named
+from backproof.reference.rounding import Precision, precision_named
 from backproof.reference.trace import LayerTrace
-from backproof.wording import fault
 
 __all__ = ["Excuse", "Explain", "Judgement", "TellApart", "by_known_mistakes", "by_second_precision", "judge", "nondeterministic", "raised"]
 
@@ -61,11 +59,7 @@ class Judgement:
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """What explains it; where the search for that fails, a diagnosis that says so."""
-        try:
-            return self.explain()
-        except Exception as error:  # noqa: BLE001  (a fault of ours on the way to a story never loses the finding)
-            return Diagnosis("unknown", fault("not diagnosed", error))
+        return self.explain()
 
 
 def judge(certificate: Certificate, step: LayerTrace, precision: Precision, *, tell_apart: TellApart, excuse: Excuse | None = None,
@@ -75,46 +69,14 @@ def judge(certificate: Certificate, step: LayerTrace, precision: Precision, *, t
     lost, verdict = LostDigits(0.0, 0.0), certificate.verdict
     if certificate.failed and verdict != "error":
         lost = LostDigits.of(step, certificate, precision)
-    stepwise = verdict == "outside" and adds_up_in_format(certificate, step, precision)
     if verdict == "outside":  # of a whole run in which every layer agreed by itself, no rounding explains it
-        # a sum without an accumulator loses more the longer it is: then the other precision alone tells whether it is the right one
-        amount = LostDigits(0.0, lost.digits) if stepwise else lost
-        verdict = "wrong" if certificate.end_to_end else _told_apart(tell_apart, amount)
+        verdict = "wrong" if certificate.end_to_end else tell_apart(lost)
     rest, met = certificate, tuple[Known, ...]()
     if excuse is not None and certificate.failed and verdict != "error" and not certificate.end_to_end:
         rest, met = _without_known(certificate, step, precision, *excuse(verdict, certificate))
     explained = bool(met) and not rest.failed
     shown = certificate if explained else rest
-
-    def diagnosis() -> Diagnosis:
-        accumulated = stepwise and verdict == "imprecise"
-        return accumulated_in_format(certificate, precision) if accumulated else explain(verdict, lost, shown)
-
-    return Judgement(shown, step, verdict, diagnosis, lost.digits, met if explained else (), met)
-
-
-def adds_up_in_format(certificate: Certificate, step: LayerTrace, precision: Precision) -> bool:
-    """Say whether a tensor that a sum in float32 does not explain is explained by one whose every partial sum is stored in the format."""
-    if not precision.wide or certificate.end_to_end or certificate.actual is None:
-        return False
-    balls = expected(step, Arithmetic(precision, sums="stored"))
-    if certificate.tensor not in balls:
-        return False
-    return not compare(step, certificate.tensor, certificate.actual, balls[certificate.tensor], precision).failed
-
-
-def accumulated_in_format(certificate: Certificate, precision: Precision) -> Diagnosis:
-    """Say that a sum was accumulated in the format it is stored in."""
-    return Diagnosis("accumulated", f"{certificate.tensor} was accumulated in {precision.name}: sums whose every partial sum is rounded to "
-                                    f"that format explain it, and sums added in float32 and rounded once do not")
-
-
-def _told_apart(tell_apart: TellApart, lost: LostDigits) -> str:
-    """Return `wrong` or `imprecise`; `wrong` where a fault of ours keeps the two from being told apart."""
-    try:
-        return tell_apart(lost)
-    except Exception:  # noqa: BLE001  (the graver verdict, not none)
-        return "wrong"
+    return Judgement(shown, step, verdict, lambda: explain(verdict, lost, shown), lost.digits, met if explained else (), met)
 
 
 def by_known_mistakes(step: LayerTrace, precision: Precision) -> Explain:

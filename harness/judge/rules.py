@@ -11,7 +11,7 @@ from backproof.reference.rounding import Arithmetic, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from backproof.reference.wiring import Fork
 
-__all__ = ["copies_whole_numbers", "expected", "expected_plain", "teaches", "tensors"]
+__all__ = ["copies_whole_numbers", "expected", "expected_plain", "tensors"]
 
 
 def tensors(step: LayerTrace) -> dict[str, np.ndarray]:
@@ -25,13 +25,6 @@ def tensors_by_name(layer: Rule, outputs: Sequence[Any], d_inputs: Sequence[Any]
     below = dict(zip(d_by_name, layer.index_below(), strict=False))
     return {**dict(zip(layer.output_names, outputs, strict=False)), **{k: d for k, d in d_by_name.items() if below[k] is None},
             **{f"d{name}": d for name, d in d_params.items()}}
-
-
-def teaches(step: LayerTrace, tensor: str) -> bool:
-    """Say whether a comparison of this tensor can show anything: nothing is learnt of a gradient where all that arrives is 0."""
-    if tensor in step.layer.output_names:
-        return True
-    return any(dy is not None and bool(np.any(dy)) for dy in step.d_outputs)
 
 
 def copies_whole_numbers(step: LayerTrace) -> bool:

@@ -19,7 +19,6 @@ from backproof.report.results import Results
 from backproof.report.templating import TEMPLATES
 from backproof.report.tensors import arrays_of, with_arrays, with_layer
 from backproof.report.terminal import rows_by_layer
-from backproof.wording import fault
 
 __all__ = ["ReportFolder", "save"]
 
@@ -101,11 +100,7 @@ class ReportFolder:
     def _add_arrays(self, path: Path, finding: Finding) -> str:
         """Write the tensors of a finding, all or what lies around the worst entry; say what was kept where that is not all."""
         self.left += path.stat().st_size if path.exists() else 0
-        limit = min(self.finding_bytes, self.left)
-        try:
-            arrays = arrays_of(finding)
-        except Exception as error:  # noqa: BLE001  (a fault of ours costs the tensors, not the report)
-            return fault("no tensors", error)
+        arrays, limit = arrays_of(finding), min(self.finding_bytes, self.left)
         whole = _write_arrays(path, arrays, limit)
         if whole <= limit:
             self.left -= whole

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from backproof.reference.rounding import quiet
 from backproof.report.finding import Finding
-from backproof.wording import fault
 
 __all__ = ["AGREES", "LEVELS", "NOT_FINITE", "OPEN", "OUTSIDE", "Map", "flat", "levels_of", "rows_of", "text_map"]
 
@@ -41,13 +40,6 @@ class Map:
 
 def text_map(finding: Finding) -> str:
     """Return the map in characters with its legend; nothing where its numbers are not at hand, or there is only one."""
-    try:
-        return _drawn(finding)
-    except Exception as error:  # noqa: BLE001  (a fault of ours costs the map, not the report)
-        return fault("no map of the entries", error)
-
-
-def _drawn(finding: Finding) -> str:
     levels = levels_of(finding)
     if levels is None or levels.size < 2:
         return ""

@@ -15,7 +15,6 @@ from backproof.reference.heads import Head
 from backproof.reference.layer import describe
 from backproof.reference.trace import LayerTrace
 from backproof.report.finding import Finding
-from backproof.wording import fault
 
 __all__ = ["script"]
 
@@ -24,23 +23,12 @@ INLINE = 64  # numbers written into the script itself; larger arrays are read fr
 
 
 def script(finding: Finding, templates: jinja2.Environment) -> str:
-    """Return the source of repro.py: it rebuilds the numbers, prints both and the bound, and exits 1 while they differ.
-
-    Where it cannot be written, by a fault of ours, it says that, and exits 1.
-    """
+    """Return the source of repro.py: it rebuilds the numbers, prints both and the bound, and exits 1 while they differ."""
     step, certificate = finding.step, finding.certificate
     if step is None or certificate is None or certificate.ball is None:
         raise ValueError(f"{finding.title}: a finding without its tensors has no reproduction")
-    try:
-        if isinstance(finding.case, Probe):
-            return _of_candidate(finding, finding.case, step, templates)
-        return _of_layer(finding, step, templates)
-    except Exception as error:  # noqa: BLE001  (a fault of ours in the script costs the script, not the report)
-        return f"raise SystemExit({fault('no script of this finding', error)!r})\n"
-
-
-def _of_layer(finding: Finding, step: LayerTrace, templates: jinja2.Environment) -> str:
-    """Return the script of a finding about a layer of a framework."""
+    if isinstance(finding.case, Probe):
+        return _of_candidate(finding, finding.case, step, templates)
     framework = _framework(finding.subject.split(":")[0])
     if framework is None or LAYER not in framework.scripts or finding.tensor.startswith("end-to-end"):  # no single layer shows that
         call, source = "", ""

@@ -14,10 +14,9 @@ from backproof.report.finding import FINDING, Finding
 from backproof.report.schema import COUNT, FLAG, NUMBER, SUBJECT, TEXT, TEXTS, VERDICT, Count, Form, Record, kind_of, record_of
 from pydantic import Field
 
-__all__ = ["KEY", "REPORT", "RUN", "SELF_TEST", "TALLY", "Counts", "Key", "Results", "SelfTest", "Tally", "unjudged"]
+__all__ = ["KEY", "REPORT", "RUN", "SELF_TEST", "TALLY", "Counts", "Key", "Results", "SelfTest", "Tally"]
 
 SCHEMA = 1
-LEAST_JUDGED = 0.1  # the share of a tensor's entries of which something must be known for a check to be OK
 COUNTS = Form(dict[str, Count], write=dict)
 
 Key = tuple[str, str, str, str]
@@ -97,13 +96,6 @@ def _tallies(tallies: Mapping[Key, Tally]) -> list[dict[str, Any]]:
 
 
 _TALLY = Record.of(KEY | {name: form for name, (_, form) in TALLY.fields.items()})
-def unjudged(tallies: Mapping[Key, Tally]) -> tuple[str, ...]:
-    """Return in words the tensors of which hardly an entry was judged, as nearly all were inconclusive."""
-    return tuple(f"{tensor} of {layer} on {adapter} in {precision}: {tally.compared - tally.inconclusive:,} of {tally.compared:,} entries"
-                 for (adapter, precision, layer, tensor), tally in sorted(tallies.items())
-                 if tally.compared and tally.compared - tally.inconclusive < LEAST_JUDGED * tally.compared)
-
-
 RUN = Record.of({
     "adapters": replace(TEXTS, needed=False), "candidate": Form(str, needed=False), "precisions": TEXTS,
     "cases": Form(Count | None, needed=False), "seed": Form(Count, needed=False), "layers": Form(list[str] | None, needed=False),
@@ -126,8 +118,6 @@ class Results:
     known: Annotated[tuple[Finding, ...], FINDINGS] = ()
     conventions: Annotated[tuple[Finding, ...], FINDINGS] = ()
     stale: Annotated[tuple[str, ...], TEXTS] = ()
-    unjudged: Annotated[tuple[str, ...], Form(list[str], write=list, restore=tuple, needed=False)] = ()
-    """The tensors of a check of which hardly anything could be judged: no report with such a one is OK."""
     skipped: Annotated[Mapping[str, int], COUNTS] = field(default_factory=dict)
     self_test: Annotated[SelfTest, Form(SELF_TEST.accepts("SelfTest"), write=SELF_TEST.describe)] = field(default_factory=SelfTest)
     tallies: Annotated[Mapping[Key, Tally], TALLIES] = field(default_factory=dict)
@@ -160,16 +150,14 @@ class Results:
             return min((f.verdict for f in self.findings), key=SEVERITY.__getitem__)
         if not self.compared:
             return "error"
-        if self.unjudged:
-            return "inconclusive"
         if self.conventions:
             return "convention"
         return "inconclusive" if all(t.inconclusive == t.compared for t in self.tallies.values()) else "agrees"
 
     @property
     def ok(self) -> Annotated[bool, FLAG]:
-        """Whether nothing unexplained is worse than a convention, something of each tensor was judged, and every planted mistake caught."""
-        return SEVERITY[self.verdict] >= SEVERITY["inconclusive"] and self.self_test.ok and not self.unjudged
+        """Whether nothing unexplained is worse than a convention, something was compared, and every planted mistake was caught."""
+        return SEVERITY[self.verdict] >= SEVERITY["inconclusive"] and self.self_test.ok
 
     def describe(self) -> dict[str, Any]:
         """Return the report as JSON-ready data, as docs/report.md documents it."""

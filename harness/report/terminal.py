@@ -9,7 +9,6 @@ from backproof.report.excess import text_map
 from backproof.report.finding import HANDWRITTEN, Finding, times
 from backproof.report.results import Results, Tally
 from backproof.report.schema import kind_of
-from backproof.wording import fault
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -25,7 +24,7 @@ HTML = '<pre style="white-space: pre; overflow-x: auto; line-height: normal; fon
 def render(report: Results, width: int = 110, *, brief: bool = False) -> str:
     """Return the report as plain text; a brief one leaves out the table of what was compared and what is explained."""
     page = StringIO()
-    console(page, width).print(Group(*_unjudged(report), *_panels(report), _summary(report)) if brief else view(report))
+    console(page, width).print(Group(*_panels(report), _summary(report)) if brief else view(report))
     return page.getvalue().rstrip()
 
 
@@ -49,7 +48,7 @@ def printable(text: str) -> str:
 
 def view(report: Results) -> RenderableType:
     """Return the report as a rich renderable."""
-    parts: list[RenderableType] = [*_unjudged(report), _table(report), *_panels(report)]
+    parts: list[RenderableType] = [_table(report), *_panels(report)]
     if report.known:
         parts.append(_listing("Known discrepancies (explained in known/*.toml)", report.known))
     if report.conventions:
@@ -90,22 +89,8 @@ def _kind(report: Results) -> str:
     return next((kind_of(subject) for subject, *_ in report.tallies), "adapter")
 
 
-def _unjudged(report: Results) -> list[Text]:
-    """What nobody learnt is said first."""
-    return [Text(f"Not judged: {line}", style="bold yellow") for line in report.unjudged]
-
-
 def _panels(report: Results) -> list[Panel]:
-    return [_panel_or_title(finding, number) for number, finding in enumerate(report.findings, 1)]
-
-
-def _panel_or_title(finding: Finding, number: int) -> Panel:
-    """Return the panel of a finding; one that says less where the whole cannot be shown."""
-    try:
-        return _panel(finding, number)
-    except Exception as error:  # noqa: BLE001  (a fault of ours costs the details, not the report)
-        lines = f"diagnosis [{finding.diagnosis.code}]: {finding.diagnosis.sentence}\n{fault('not shown in full', error)}"
-        return Panel(Text(lines), title=Text(f"{number}. {finding.title}"), title_align="left", border_style=COLOURS[finding.verdict])
+    return [_panel(finding, number) for number, finding in enumerate(report.findings, 1)]
 
 
 def _place(finding: Finding) -> str:
@@ -173,18 +158,8 @@ def _summary(report: Results) -> Text:
         text.append(f"  missed: {missed}\n", style="red")
     spent = ", ".join(f"{name} {s:.1f} s" for name, s in report.seconds.items())
     text.append(f"{report.cases:,} cases, {report.compared:,} entries compared ({spent})\n")
-    text.append(_last_line(report), style="bold green" if report.ok else "bold red")
-    return text
-
-
-def _last_line(report: Results) -> str:
-    """Say how it ended, and what failed."""
     verdict = "nothing was compared" if not report.compared else report.verdict
-    count, test = len(report.findings), report.self_test
-    failed = [f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"]
-    for number, what in ((test.planted - test.caught, "missed"), (test.caught - test.blamed, "blamed on another tensor")):
-        if number:
-            failed.append(f"{number} planted mistake{'s' if number > 1 else ''} {what}")
-    if not report.ok and report.unjudged:
-        failed.append(f"of {len(report.unjudged)} tensor{'s' if len(report.unjudged) > 1 else ''} hardly an entry could be judged")
-    return f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {', '.join(failed)}"
+    count = len(report.findings)
+    ending = f"{count} unexplained finding{'s' if count > 1 else ''}" if count else "no unexplained finding"
+    text.append(f"{'OK' if report.ok else 'NOT OK'}: {verdict}; {ending}", style="bold green" if report.ok else "bold red")
+    return text

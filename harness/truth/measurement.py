@@ -46,10 +46,6 @@ class MeasuredForward:
         """By the shapes of inputs the shapes of outputs, or the error as text."""
         self.single: dict[tuple[Shape, ...], str] = {}
         """By the shapes of inputs what the function raises for a batch of one example, empty where it takes one."""
-        self.apart = False
-        """Whether no example of a batch depends on another."""
-        self.target: Callable[[int, np.random.Generator], np.ndarray] | None = None
-        """Draws a target for so many examples, where the function takes one."""
         self.recent: OrderedDict[Any, MeasuredCall] = OrderedDict()
 
 
@@ -58,9 +54,8 @@ class MeasuredCall:
 
     def __init__(self, function: MeasuredForward, call: Call) -> None:
         self.function, self.call = function, call
-        self.pairing = Pairing(function.run, call, function.refused, apart=function.apart)
+        self.pairing = Pairing(function.run, call, function.refused)
         self._changes: dict[str, Changes] = {}
-        self._defined: dict[str, tuple[np.ndarray, ...] | None] = {}
         try:
             self.outputs = self.pairing.outputs(self.pairing.z)
         except Exception as error:  # noqa: BLE001  (without a forward in float64 there is no truth: all of it is inconclusive)
@@ -78,49 +73,19 @@ class MeasuredCall:
     def kinks(self) -> tuple[np.ndarray, np.ndarray]:
         return self.pairing.kinks(self.truth)
 
-    def kinks_in(self, precision: Precision) -> tuple[np.ndarray, np.ndarray]:
-        """Return the least and the largest of the derivatives beside the point, NaN where they do not differ.
-
-        A processor may take numbers below the normal ones of the precision for 0, and what it then computes is right too.
-        """
-        low, high = self.kinks
-        flushed = _flushed(self.call, precision)
-        if flushed is None:
-            return low, high
-        other = MeasuredCall(self.function, flushed)
-        with np.errstate(all="ignore"):
-            ends = [low, high, *other.kinks, other.truth.values, self.truth.values]
-            low, high = np.fmin.reduce(ends), np.fmax.reduce(ends)
-            differ = high - low > self.truth.errors + other.truth.errors
-        return np.where(differ, low, np.nan), np.where(differ, high, np.nan)
-
     def changes(self, precision: Precision) -> Changes:
         """Return how much each output and gradient changes at most when the inputs are perturbed by rounding in a precision."""
         if precision.name not in self._changes:
             self._changes[precision.name] = self._measured(precision)
         return self._changes[precision.name]
 
-    def undefined(self, precision: Precision) -> np.ndarray:
-        """Return which derivatives may depend on an output that is not finite in a precision: where it is not, there is no truth."""
-        self.changes(precision)
-        defined = self._defined[precision.name]
-        return np.zeros(self.pairing.z.size, dtype=bool) if defined is None else self.pairing.undefined(defined)
-
-    def defined(self, precision: Precision) -> tuple[np.ndarray, ...] | None:
-        """Return where the outputs are finite in a precision, None where the candidate raises in it."""
-        self.changes(precision)
-        return self._defined[precision.name]
-
     def _measured(self, precision: Precision) -> Changes:
-        runs: list[dict[Any, Any]] = []
-        self._defined[precision.name] = None
+        runs = []
         for draw in range(-1, DRAWS):  # the first without a perturbation
             try:
                 answer = self.function.run(self._perturbed(precision, draw, error_size(precision) if draw >= 0 else 0.0))
             except Exception:  # noqa: BLE001, S112  (said where the candidate is called)
                 continue
-            if draw < 0:
-                self._defined[precision.name] = tuple(np.isfinite(np.asarray(y, dtype=np.float64)) for y in answer.outputs)
             outputs = {("output", n): y for n, y in enumerate(answer.outputs)}
             runs.append(outputs | dict(enumerate(answer.d_inputs)) | dict(answer.d_params))
         if not runs:
@@ -129,25 +94,11 @@ class MeasuredCall:
 
     def _perturbed(self, precision: Precision, draw: int, size: float) -> Call:
         def off(a: np.ndarray, *, every: bool = False) -> np.ndarray:
-            if a.dtype.kind != "f":
-                return a
             return nudged(a.astype(precision.dtype), draw, size, every=every)
 
         params = {name: off(p) for name, p in self.call.params.items()}
         return replace(self.call, inputs=tuple(map(off, self.call.inputs)), params=params,
                        dys=tuple(off(dy, every=True) for dy in self.call.dys))
-
-
-def _flushed(call: Call, precision: Precision) -> Call | None:
-    """Return a call with 0 in the place of every number below the normal ones of a precision, None where there is none."""
-    def flushed(a: np.ndarray) -> np.ndarray:
-        return np.where(np.abs(a) < precision.underflow, np.zeros_like(a), a) if a.dtype.kind == "f" else a
-
-    arrays = (*call.inputs, *call.params.values(), *call.dys)
-    if not any(((a != 0) & (np.abs(a) < precision.underflow)).any() for a in arrays):
-        return None
-    return replace(call, inputs=tuple(map(flushed, call.inputs)), dys=tuple(map(flushed, call.dys)),
-                   params={name: flushed(a) for name, a in call.params.items()})
 
 
 def _largest_difference(a: Any, b: Any) -> float:

@@ -49,10 +49,6 @@ class OwnForward(Layer):
     outputs: int = 1
     apart: bool = False
     """Whether no example of a batch depends on another."""
-    only_batch: int | None = None
-    """The one batch that it takes; None where it takes any."""
-    targeted: bool = False
-    """Whether its last input is a target, which `function.target` draws and which has no gradient."""
     function: MeasuredForward | None = field(default=None, repr=False)
     """What evaluates it; None in a layer that was read from disk."""
 
@@ -67,10 +63,6 @@ class OwnForward(Layer):
     @property
     def output_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("output", *(f"output_{n}" for n in range(2, self.outputs + 1)))
-
-    def index_below(self) -> tuple[int | None, ...]:
-        """Return what stands for `no gradient` at the target."""
-        return (None,) * (len(self.inputs) - self.targeted) + (1,) * self.targeted
 
     def parameters(self, *shapes: Any, **_: Any) -> dict[str, Shape]:
         return dict(self.sizes)
@@ -95,9 +87,8 @@ class OwnForward(Layer):
         return self.function
 
     def _announced(self, shapes: tuple[Shape, ...]) -> Any:
-        sizes = (2, 3) if self.only_batch is None else (self.only_batch, self.only_batch)
-        batched = [[y.shape for y in self.run(shapes, batch, SHAPES)] for batch in sizes]
-        for batch, ys in zip(sizes, batched, strict=True):
+        batched = [[y.shape for y in self.run(shapes, batch, SHAPES)] for batch in (2, 3)]
+        for batch, ys in zip((2, 3), batched, strict=True):
             for y in ys:
                 if y[:1] != (batch,):
                     raise ValueError(f"its output has shape {y} for a batch of {batch}, expected the batch as the first axis")
@@ -113,8 +104,6 @@ class OwnForward(Layer):
 
     def batch(self, shapes: tuple[Shape, ...], wanted: int) -> int:
         """Return a batch size, another than is wanted where the derivatives would be too many or the forward takes no single example."""
-        if self.only_batch is not None:
-            return self.only_batch
         if wanted == 1 and not self._takes_one(shapes):
             return 2
         return min(wanted, max(2, (DRAWN - self.entries(shapes, 0)) // max(1, self.entries(shapes, 1) - self.entries(shapes, 0))))
@@ -141,39 +130,26 @@ class OwnForward(Layer):
         """Return a call with ordinary numbers."""
         rng = np.random.default_rng(0)
         inputs = tuple(rng.uniform(0.5, 1.5, (batch, *shape)) for shape in shapes)
-        if self.targeted:
-            inputs = (*inputs[:-1], self.target(batch, rng))
         params = {name: rng.uniform(0.5, 1.5, shape) for name, shape in self.sizes}
-        return Call(inputs, self._real(), params, tuple(params), (), mode=mode)
-
-    def target(self, batch: int, rng: np.random.Generator) -> np.ndarray:
-        """Return a target for so many examples."""
-        if self.measured.target is None:
-            raise ValueError("OwnForward needs the targets of its candidate. Do: bp.check(candidate, like=None, targets=...)")
-        return self.measured.target(batch, rng)
-
-    def _real(self) -> tuple[bool, ...]:
-        return tuple(below is None for below in self.index_below())
+        return Call(inputs, (True,) * len(inputs), params, tuple(params), (), mode=mode)
 
     def forward(self, params: Params, *inputs: Any, **_: Any) -> tuple[Any, Backward]:
         arithmetic: Arithmetic = inputs[0].arithmetic
-        arrays = tuple(x.value if isinstance(x, Rounded) else np.asarray(x) for x in inputs)
+        arrays = tuple(x.value for x in inputs)
         numbers = {name: p.value for name, p in params.items()}
 
         def measured_call(dys: tuple[np.ndarray, ...]) -> MeasuredCall:
-            return self._measured_call(Call(arrays, self._real(), numbers, tuple(numbers), dys))
+            return self._measured_call(Call(arrays, (True,) * len(arrays), numbers, tuple(numbers), dys))
 
         first = measured_call(tuple(np.ones(shape) for shape in self._output_shapes(arrays)))
         changes, scale = first.changes(arithmetic.precision), _product((*arrays, *numbers.values()))
-        defined: tuple[Any, ...] = first.defined(arithmetic.precision) or (True,) * len(first.outputs)
-        precision = arithmetic.precision
-        y = tuple(_ball(value, np.where(known, _bound(value, changes.get(("output", n), 0.0), scale, precision), np.inf), arithmetic)
-                  for n, (value, known) in enumerate(zip(first.outputs, defined, strict=True)))
+        y = tuple(_ball(value, _bound(value, changes.get(("output", n), 0.0), scale, arithmetic.precision), arithmetic)
+                  for n, value in enumerate(first.outputs))
 
         def backward(*dys: Rounded) -> tuple[Any, dict[str, Any]]:
             arithmetic.ties += 1  # so that a gradient outside its bound is compared again with the hull at kinks
             balls = _gradients(measured_call(tuple(dy.value for dy in dys)), arithmetic)
-            dx = tuple(balls.get(i) for i in range(len(arrays)))
+            dx = tuple(balls[i] for i in range(len(arrays)))
             return (dx if len(dx) > 1 else dx[0]), {name: balls[name] for name in numbers}
 
         return (y if len(y) > 1 else y[0]), backward
@@ -196,8 +172,7 @@ class OwnForward(Layer):
     def build(cls, data: Mapping[str, Any]) -> OwnForward:
         """Return the layer that `describe` described, which has no candidate yet."""
         sizes = tuple((str(name), tuple(map(int, shape))) for name, shape in data["sizes"])
-        return cls(tuple(map(str, data["inputs"])), sizes, int(data["outputs"]), bool(data["apart"]),
-                   data.get("only_batch"), bool(data.get("targeted", False)))
+        return cls(tuple(map(str, data["inputs"])), sizes, int(data["outputs"]), bool(data["apart"]))
 
     def __str__(self) -> str:
         return f"OwnForward({', '.join(f'{name}={shape}' for name, shape in self.sizes)})"
@@ -221,12 +196,11 @@ def _gradients(measured: MeasuredCall, arithmetic: Arithmetic) -> dict[Any, Roun
     if not truth.by_differences:  # the errors were measured at the last places of float64
         errors = errors * max(1.0, error_size(precision) / error_size(FLOAT64))
     if arithmetic.kinks == "hull":
-        low, high = measured.kinks_in(precision)
+        low, high = measured.kinks
         at_kink = ~np.isnan(low)
         with quiet():
             values = np.where(at_kink & np.isfinite(low), (low + high) / 2, values)
             errors = np.where(at_kink, errors + (high - low) / 2, errors)
-    errors = np.where(measured.undefined(precision), np.inf, errors)
     changes, balls = measured.changes(precision), {}
     above = _largest(measured.call.dys)
     for key, place in pairing.slices.items():

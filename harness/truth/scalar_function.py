@@ -149,21 +149,21 @@ class ScalarFunction(ABC):
 
     # Whether a derivative can be believed.
 
-    def contradicts(self, by: Vector, slope: float, error: float, point: Vector | None = None, shrink: float = 1.0) -> bool:
+    def contradicts(self, by: Vector, slope: float, error: float) -> bool:
         """Say whether differences along a direction give another derivative than `slope`, which may be off by `error`.
 
         Two differences of different steps must both say so: one error estimate may be too small by chance, hardly two of them.
         """
-        first, first_error = self.along(by, shrink=shrink, point=point)
+        first, first_error = self.along(by)
         if not abs(slope - first) > first_error + error:
             return False
-        again, again_error = self.along(by, shrink=shrink / 3, point=point)
+        again, again_error = self.along(by, shrink=1 / 3)
         most = max(first_error, again_error) + abs(first - again) + error
         return abs(slope - first) > most and abs(slope - again) > most
 
-    def turns(self, by: Vector, point: Vector | None = None) -> bool:
+    def turns(self, by: Vector) -> bool:
         """Say whether the one-sided derivatives along a direction differ, or nothing can be said of them."""
-        (left, left_error), (right, right_error) = (self.along(by, side, NEAR[-1], point) for side in (-1, 1))
+        (left, left_error), (right, right_error) = (self.along(by, side, NEAR[-1]) for side in (-1, 1))
         return not abs(left - right) <= left_error + right_error
 
     # Kinks.

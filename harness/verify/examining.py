@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from backproof.judge.comparing import compare
 from backproof.judge.end_to_end import certify_end_to_end, wrong_connections
 from backproof.judge.judgement import Judgement, by_second_precision, judge, nondeterministic, raised
 from backproof.judge.known import KnownList
-from backproof.judge.rules import teaches, tensors
+from backproof.judge.rules import tensors
 from backproof.proof.setting import Setting
 from backproof.reference.case import Case
 from backproof.reference.heads import MSELoss
@@ -34,11 +33,9 @@ from backproof.report.results import SelfTest
 from backproof.verify.options import options_that_decide, variants
 from backproof.verify.outcome import Outcome, Outcomes
 from backproof.verify.planting import Planter
-from backproof.wording import fault
 
 __all__ = ["Examiner"]
 
-NOTHING_ARRIVES = "0 = 0: all that arrives at the layer is zero, and so is its gradient whatever the rule"
 REPEAT_EVERY = 8  # one case in eight is run twice
 OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
@@ -125,14 +122,14 @@ class Examiner:
 
     def _count(self, outcome: Outcome, planter: Planter) -> None:
         ledger, case = self.ledger, outcome.case
-        dead = self._count_certificates(outcome)
+        for certificate in outcome.certificates:
+            ledger.count(outcome.adapter.name, case.precision, certificate)
         ledger.reach("regimes", case.regime)
         if outcome.trace is None or any(c.verdict == "error" for c in outcome.certificates):
             return
         for what, names in reached(case).items():
             for name in names:
-                if re.split(r"[ (]", name, maxsplit=1)[0] not in dead:
-                    ledger.reach(what, name)
+                ledger.reach(what, name)
         for step in outcome.trace.layers:
             ledger.reached.update(self.known.reached(outcome.adapter.name, case.precision, step))
         if case.precision == "float64" and any(c.failed for c in outcome.certificates):
@@ -141,22 +138,6 @@ class Examiner:
         if clean and case.regime in EXACT_REGIMES:
             planter.plant(outcome.trace, precision_named(case.precision), f"{outcome.adapter.name}, seed {case.seed}",
                           fused=_fused(outcome.adapter))
-
-    def _count_certificates(self, outcome: Outcome) -> set[str]:
-        """Count what was learnt from; return the layers of whose gradients nothing was, as no gradient arrived at any of them."""
-        steps = {} if outcome.trace is None else {step.path: step for step in outcome.trace.layers}
-        live: dict[str, bool] = {}
-        for certificate in outcome.certificates:
-            step = steps.get(certificate.path)
-            learnt = step is None or certificate.failed or teaches(step, certificate.tensor)
-            if step is not None and certificate.tensor not in step.layer.output_names:
-                name = type(step.layer).__name__
-                live[name] = live.get(name, False) or learnt
-            if learnt:
-                self.ledger.count(outcome.adapter.name, outcome.case.precision, certificate)
-            else:
-                self.ledger.skipped[NOTHING_ARRIVES] += certificate.compared
-        return {name for name, learnt in live.items() if not learnt}
 
     def _judge(self, outcome: Outcome, outcomes: Outcomes) -> None:
         """Enter every certificate that did not agree as a finding, a known discrepancy or a convention."""
@@ -212,11 +193,7 @@ class Examiner:
 
     def shrunk(self, finding: Finding) -> Finding:
         """Return a finding on the smallest case that shows it, with the options that it needs."""
-        try:
-            return self.with_options(self.smallest(finding))
-        except Exception as error:  # noqa: BLE001  (a fault on the way to a story never loses the finding)
-            sentence = f"{finding.diagnosis.sentence}; {fault('not brought to a smaller case', error)}"
-            return replace(finding, diagnosis=replace(finding.diagnosis, sentence=sentence))
+        return self.with_options(self.smallest(finding))
 
     def smallest(self, finding: Finding) -> Finding:
         """Rebuild a finding on the smallest case that shows it, by the same cause."""

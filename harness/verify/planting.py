@@ -69,11 +69,11 @@ class _Rules:
         self.own: dict[int, tuple[dict[str, Rounded], bool]] = {}
 
     def _own(self, index: int) -> tuple[dict[str, Rounded], bool]:
-        """Return the balls of a layer's tensors, and whether it met a tie: an exact one, or numbers that rounding cannot tell apart."""
+        """Return the balls of a layer's tensors, and whether it met an exact tie."""
         if index not in self.own:
             arithmetic = Arithmetic(self.precision)
             balls = expected(self.trace.layers[index], arithmetic)
-            self.own[index] = balls, arithmetic.ties + arithmetic.left_open > 0
+            self.own[index] = balls, arithmetic.ties > 0
         return self.own[index]
 
     def hides(self, index: int, tensor: str, wrong: np.ndarray) -> bool:
@@ -85,7 +85,7 @@ class _Rules:
         return bool((np.abs(wrong.astype(np.float64) - right) <= 2 * balls[tensor].radius()).all())
 
     def judged(self, index: int, tensor: str, wrong: np.ndarray) -> np.ndarray:
-        """Return the entries that count: all, or where a tie leaves a choice those that lie outside of every subgradient.
+        """Return the entries that count: all, or where an exact tie leaves a choice those that lie outside of every subgradient.
 
         Where the layer hands on more or less than dy, that is no subgradient, and every entry counts.
         """

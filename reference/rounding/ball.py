@@ -34,14 +34,13 @@ class Arithmetic(StandardModel):
 
     With `kinks="own"` an exact tie takes the reference's own branch; with `kinks="hull"` it takes the hull of both,
     which holds every subgradient. A comparison that rounding leaves open takes the hull either way.
-    With `sums="stored"` every partial sum is rounded to the format, where a sum is else accumulated in float32 and rounded once.
-    `ties` counts the exact ties met, `left_open` the comparisons that rounding leaves open.
+    `ties` counts the exact ties met.
     """
 
-    def __init__(self, precision: Precision, kinks: str = "own", sums: str = "accumulated") -> None:
-        super().__init__(precision, sums)
+    def __init__(self, precision: Precision, kinks: str = "own") -> None:
+        super().__init__(precision)
         self.kinks = kinks
-        self.ties = self.left_open = 0
+        self.ties = 0
         self.constants: dict[float, Rounded] = {}
 
     def exact(self, array: Any) -> Rounded:
@@ -122,19 +121,16 @@ class Arithmetic(StandardModel):
             return Rounded(value, bound, self)
         return self.overflowing(value, bound + precision.store * (np.abs(value) + bound) + precision.underflow)
 
-    def sums_of(self, value: Any, spread: Any, magnitude: Any, terms: Any) -> Rounded:
-        """Return the ball of sums of `terms` terms each, an array; where that is one, nothing is rounded."""
+    def stored_sum(self, value: Any, spread: Any, magnitude: Any, terms: Any) -> Rounded:
+        """Return the ball of sums of `terms` terms each, an array, whose every partial sum may be stored in the format."""
         roundings = np.maximum(np.arange(largest_of(terms) + 1) - 1, 0)
-        roundoff = self.adding + REFERENCE_ROUNDOFF if self.accumulator else max(self.roundoff, self.adding + REFERENCE_ROUNDOFF)
+        roundoff = max(self.roundoff, self.precision.accumulate + REFERENCE_ROUNDOFF)
         # gamma_n magnitude and n (1 + gamma_n) underflows, of which n (1 + gamma_n) = gamma_n / u
-        bound = magnitude + self.vanishing / roundoff
+        bound = magnitude + self.precision.underflow / roundoff
         bound *= np.take(self.gammas(roundings, roundoff), terms, mode="clip")
         if spread is not None:
             bound += spread
-        bound = limited(magnitude, bound, self.running)  # no partial sum is larger than that
-        if not self.accumulator:
-            return Rounded(value, bound, self)
-        return Rounded(value, np.where(terms > 1, self.stored(value, bound).bound, bound), self)
+        return Rounded(value, limited(magnitude, bound, self.precision.largest / BOUND_SLACK), self)
 
 
 @lru_cache(maxsize=1024)

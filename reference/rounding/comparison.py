@@ -73,7 +73,6 @@ def comparison(function: Any) -> Callable[[Rounded, Rounded], Ternary]:
                 return Ternary(answer, np.False_, arithmetic)
             undecided, tie = near & (reach > 0), (x.value == y.value) & (reach == 0)
         arithmetic.ties += int(np.count_nonzero(tie))
-        arithmetic.left_open += int(np.count_nonzero(undecided))
         if arithmetic.kinks == "hull":
             undecided = undecided | tie
         return Ternary(answer, undecided, arithmetic)

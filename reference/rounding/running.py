@@ -1,4 +1,4 @@
-"""Running sums and products along an axis."""
+"""Running sums and products along an axis, each partial result as it is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["running_product", "running_sum"]
 
 @overridable
 def running_sum(x: Array, axis: int, *, last: bool = False, backwards: bool = False) -> Array:
-    """Return sum_(k <= i) x_k along an axis, or only its last, added in any order.
+    """Return sum_(k <= i) x_k along an axis, or only its last, added in any order, each partial sum as it is stored.
 
     With `backwards` it is sum_(k >= i) x_k.
     """
@@ -25,8 +25,8 @@ def running_sum(x: Array, axis: int, *, last: bool = False, backwards: bool = Fa
                                    for a in (x.value, x.magnitude, *([] if x.exact else [x.bounds()])))
         terms = np.asarray(x.shape[axis]) if last else _positions(x, axis)
         spread = more[0] if more else None
-        return x.arithmetic.sums_of(value, spread, magnitude if spread is None else magnitude + spread,
-                                    np.flip(terms) if backwards else terms)
+        return x.arithmetic.stored_sum(value, spread, magnitude if spread is None else magnitude + spread,
+                                       np.flip(terms) if backwards else terms)
 
 
 def _cumulative(x: np.ndarray, axis: int, backwards: bool) -> np.ndarray:

@@ -23,14 +23,12 @@ class StandardModel:
     """What a computation in a precision loses, with what our own evaluation of it in float64 loses besides.
 
     `roundoff` is the relative error of a stored sum or product, `quotient` of a stored quotient, `elementary` of a stored value of an
-    elementary function, `inner` of one that is computed with further before anything is stored, `argument` of a
-    number inside such a function. Below `safe` nothing overflows when it is stored, and `running` is
-    what a partial sum may be in the accumulator. With `sums="stored"` there is no accumulator: every partial sum is stored in the format.
+    elementary function, `argument` of a number inside such a function. Below `safe` nothing overflows when it is stored, and `running` is
+    what a partial sum may be in the accumulator.
     """
 
-    def __init__(self, precision: Precision, sums: str = "accumulated") -> None:
+    def __init__(self, precision: Precision) -> None:
         self.precision = precision
-        self.accumulator = precision.wide and sums != "stored"
         inside = min(precision.accumulate, precision.store)
         # a wide result is rounded twice, (1 + store)(1 + accumulate) - 1; a quotient is once more where it is x * (1 / y)
         stored = precision.store + (1 + precision.store) * inside if precision.wide else precision.store
@@ -38,13 +36,11 @@ class StandardModel:
         self.quotient = stored * (2 + stored) + REFERENCE_ROUNDOFF
         # an ulp is at most 2 u: ours, plus the candidate's, whose result is stored once more where it is wide
         ulps = 2 * precision.ulps * inside
-        self.inner = 2 * REFERENCE_ULPS * REFERENCE_ROUNDOFF + ulps
-        self.elementary = self.inner + (precision.store * (1 + ulps) if precision.wide else 0.0)
+        self.elementary = 2 * REFERENCE_ULPS * REFERENCE_ROUNDOFF + (
+            ulps + precision.store * (1 + ulps) if precision.wide else ulps)
         self.argument = inside + REFERENCE_ROUNDOFF
         self.safe = precision.largest / 4  # a sum of magnitude and rounding below this is far from overflow
-        self.running = (FLOAT32_LARGEST if self.accumulator else precision.largest) / BOUND_SLACK  # that much a partial sum may be
-        self.adding = precision.store if precision.wide and not self.accumulator else precision.accumulate  # of a partial sum
-        self.vanishing = FLOAT32_NORMAL if self.accumulator else precision.underflow  # what a partial sum may lose by underflow
+        self.running = (FLOAT32_LARGEST if precision.wide else precision.largest) / BOUND_SLACK  # that much a partial sum may be
 
     def gamma(self, length: int, roundoff: float) -> float:
         """Return the relative error of a sum in which each term passes through `length` roundings, in any order."""
@@ -60,10 +56,11 @@ class StandardModel:
         precision = self.precision
         # in any order a term meets length - 1 additions, and the rounding of its product: (1 + d)^k is within 1 + gamma_k
         roundings = length if products else length - 1
-        relative = growth = self.gamma(roundings, self.adding)
+        relative = growth = self.gamma(roundings, precision.accumulate)
         if products and precision.multiply > precision.store:
             # each factor is rounded beforehand where `multiply` is coarser than the stored format: (1 + m)^2 (1 + gamma) - 1
             relative = growth + (1 + growth) * precision.multiply * (2 + precision.multiply)
         relative += self.gamma(roundings, REFERENCE_ROUNDOFF)
         # each operation may underflow in the accumulator's format, and what it loses is carried through the later sums
-        return relative, (length + roundings - 1) * (1 + growth) * self.vanishing
+        underflow = FLOAT32_NORMAL if precision.wide else precision.underflow
+        return relative, (length + roundings - 1) * (1 + growth) * underflow

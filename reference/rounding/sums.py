@@ -78,11 +78,11 @@ def difference(x: Rounded, a: Rounded, y: Rounded, b: Rounded, underflows: Any) 
 
 
 @overridable
-def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
+def scatter_add(x: Array, index: Any, shape: tuple[int, ...], *, stored: bool = False) -> Array:
     """Return zeros of a shape with `x[k]` added at `index[k]` for every k: the transpose of the gather `y = z[index]`.
 
     `index` is what NumPy takes between brackets, whole-number arrays and slices that pick something of x's shape; places that come
-    several times gather several terms, in any order.
+    several times gather several terms, in any order. With `stored` each partial sum is stored, not only the last.
     """
     if not isinstance(x, Rounded):
         return _scattered(x, index, shape)
@@ -95,7 +95,9 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
         if terms <= 1:
             return Rounded(value, ZERO if spread is None else spread, x.arithmetic)
         magnitude = magnitude if spread is None else magnitude + spread
-        return x.arithmetic.sums_of(value, spread, magnitude, count)
+        if stored:
+            return x.arithmetic.stored_sum(value, spread, magnitude, count)
+        return x.arithmetic.accumulated(value, spread, magnitude, terms)
 
 
 def _scattered(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:

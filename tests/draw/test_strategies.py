@@ -216,10 +216,10 @@ def test_several_draws_share_a_structure() -> None:
 
 @pytest.mark.parametrize("name", ["Linear", "Tanh", "Softmax"])
 def test_a_property_of_one_layer_shrinks_to_that_layer(name: str) -> None:
-    """The smallest network of a family is its layer alone, of size 1; a softmax has 2 entries to share among."""
+    """The smallest network of a family is its layer alone, of size 1."""
     network = find(networks([name]), bool, settings=QUIET, random=Random(0))  # noqa: S311  (a seed)
     assert [type(layer).__name__ for layer in network.layers] == [name]
-    assert network.input_shape == ((2,) if name == "Softmax" else (1,))
+    assert network.input_shape == (1,)
 
 
 class HalvedBias:

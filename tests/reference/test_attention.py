@@ -8,7 +8,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 from backproof.judge.mistakes.attention import MISTAKES
@@ -17,7 +16,7 @@ from backproof.reference.attention import RotaryEmbedding, ScaledDotProductAtten
 from backproof.reference.functions import recomputed
 from backproof.reference.layer import Constant, ShapeError
 from backproof.reference.multihead_attention import MultiheadAttention
-from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, REFERENCE_ULPS, Arithmetic, Precision, Rounded
+from backproof.reference.rounding import PRECISIONS, REFERENCE_ROUNDOFF, Arithmetic, Precision, Rounded
 from backproof.reference.trace import LayerTrace
 from flint import arb, ctx
 
@@ -168,7 +167,7 @@ def test_rotated_products_depend_on_the_distance_alone() -> None:
 @each_precision
 @pytest.mark.parametrize(("base", "size"), [(10_000, 12), (7.3, 6)])  # of which no power is a short decimal fraction
 def test_the_table_is_right_far_out(precision: Precision, base: float, size: int) -> None:
-    """Cosine and sine lie in their balls at position 20,011 as in exact arithmetic, in balls as narrow as a rounded frequency."""
+    """Cosine and sine lie in their balls at position 20,011 as in exact arithmetic, and the balls are as narrow as the format."""
     layer, where = RotaryEmbedding(base), 20_011
     x = np.zeros((where + 1, size))
     x[:, : size // 2] = 1.0
@@ -177,54 +176,18 @@ def test_the_table_is_right_far_out(precision: Precision, base: float, size: int
         angles = [where * arb(base) ** (-arb(2 * i) / size) for i in range(size // 2)]
         truth = np.array([float(a.cos()) for a in angles] + [float(a.sin()) for a in angles])
     assert excess(truth, y[-1]) <= 1
-    angles = np.tile(layer.angles(where + 1, size)[-1], 2)
-    rounded = 2 * (precision.accumulate + REFERENCE_ROUNDOFF) * (1.5 * math.log(base) + precision.ulps + REFERENCE_ULPS)
-    assert (y.radius()[-1] <= 1.1 * (angles * rounded + 24 * precision.store)).all()
+    assert (y.radius()[-1] <= np.maximum(8 * precision.store, 2 * 16 * where * 2.0**-53)).all()
 
 
 @pytest.mark.parametrize("position", [0, 1, 2, 1000])
-def test_the_first_pair_turns_by_the_position_itself(position: int) -> None:
-    """Its frequency is 1 in every form, so that only cosine and sine are rounded, and at position 0 nothing is."""
+def test_the_table_is_as_wide_as_its_angles_are_unsure(position: int) -> None:
+    """With base 1 an angle n may be off by 4 n of its roundoffs and a cosine by 2, here and in an implementation; at 0 it is exact."""
     x = np.zeros((position + 1, 2))
     x[:, 0] = 1.0
-    arithmetic = Arithmetic(PRECISIONS["float32"])
-    y, _ = RotaryEmbedding().forward({}, arithmetic.exact(x))
-    unsure = arithmetic.elementary * np.abs(y.value[-1]) if position else 0
+    y, _ = RotaryEmbedding(1.0).forward({}, Arithmetic(PRECISIONS["float64"]).exact(x))
+    unsure = 2 * REFERENCE_ROUNDOFF * (4 * position + 2) if position else 0
     assert (unsure <= y.radius()[-1]).all()
-    assert (y.radius()[-1] <= 1.001 * unsure + 5 * arithmetic.roundoff * np.abs(y.value[-1]) + 1e-30).all()
-
-
-def power(base: float, exponents: np.ndarray) -> np.ndarray:
-    return np.float32(base) ** -exponents
-
-
-def reciprocal(base: float, exponents: np.ndarray) -> np.ndarray:
-    return np.float32(1) / np.float32(base) ** exponents
-
-
-def through_exp(base: float, exponents: np.ndarray) -> np.ndarray:
-    return np.exp(exponents * np.float32(-math.log(base)))
-
-
-@pytest.mark.parametrize("frequencies", [power, reciprocal, through_exp])
-@pytest.mark.parametrize("base", [10_000.0, 7.3, 500_000.0])
-def test_a_table_in_single_precision_is_inside_and_one_of_half_its_digits_is_not(frequencies: Callable[..., Any], base: float) -> None:
-    """Every ordinary form of the frequencies passes far out, and comes within a hundredth of the bound; half-precision positions do not."""
-    layer, length, size = RotaryEmbedding(base), 4001, 64
-    x = np.zeros((length, size))
-    x[:, : size // 2] = 1.0
-    y, _ = layer.forward({}, Arithmetic(PRECISIONS["float32"]).exact(x))
-    frequency = frequencies(base, np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
-    assert frequency.dtype == np.float32
-
-    def table(positions: np.ndarray) -> np.ndarray:
-        angles = positions.astype(np.float32)[:, None] * frequency
-        return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
-
-    right = np.abs(table(np.arange(length)) - y.value) / y.radius()
-    assert 0.01 < right.max() <= 1
-    coarse = np.arange(length, dtype=np.float32).astype(ml_dtypes.bfloat16)
-    assert (np.abs(table(coarse) - y.value) / y.radius()).max() > 100
+    assert (y.radius()[-1] <= 1.001 * unsure + 5 * PRECISIONS["float64"].store * np.abs(y.value[-1]) + 1e-300).all()
 
 
 @pytest.mark.parametrize("example", EVERY, ids=str)

@@ -158,7 +158,7 @@ def test_scans_in_either_order_are_in_the_ball(precision: str, length: int) -> N
     """A scan one by one and one by pairs, each step stored, stay within the bound; one by one it takes up a good part of it."""
     kind = PRECISIONS[precision]
     x = (1 + np.random.default_rng(1).random((40, length)) * (0.25 if precision == "float16" else 1)).astype(kind.dtype).T
-    ball = running_sum(Arithmetic(kind, sums="stored").exact(x), 0)
+    ball = running_sum(Arithmetic(kind).exact(x), 0)
     worst = 0.0
     for result in (np.array(list(itertools.accumulate(x, np.add))), in_tree(x, np.add)):
         error = np.abs(result.astype(float) - ball.value)
@@ -211,13 +211,13 @@ MUTANTS: dict[str, tuple[str, str, Callable[[Any], tuple[Any, float]]]] = {
     "factors known exactly": ("moved = magnitude - inner +", "moved =",
                               lambda m: (m.running_product(_ball(m, [1.0, 2.0], [0.5, 0.5]), 0), 3.75)),
     "no rounding of running sums": (
-        "bound = magnitude + self.vanishing / roundoff", "bound = 0 * magnitude",
+        "bound = magnitude + self.precision.underflow / roundoff", "bound = 0 * magnitude",
         lambda m: (m.running_sum(_ball(m, [1.0] + [2.0**-24] * 200, [0] * 201), 0), 1.0)),
     "partial running sums never overflow": (
-        "bound = limited(magnitude, bound, self.running)", "bound = limited(value, bound, self.running)",
+        "limited(magnitude, bound, self.precision.largest / BOUND_SLACK)", "limited(value, bound, self.precision.largest / BOUND_SLACK)",
         lambda m: (m.running_sum(_ball(m, [3e38, 3e38, -3e38, -3e38], [0] * 4), 0, last=True), math.inf)),
-    "terms known exactly": ("            bound += spread\n        bound = limited(magnitude",
-                            "            bound += 0\n        bound = limited(magnitude",
+    "terms known exactly": ("            bound += spread\n        return Rounded(value, limited(magnitude",
+                            "            bound += 0\n        return Rounded(value, limited(magnitude",
                             lambda m: (m.running_sum(_ball(m, [1.0, 1.0], [0.5, 0.5]), 0), 3.0)),
 }
 """A snippet of the bounds, a wrong one, and a number that the last ball must hold."""

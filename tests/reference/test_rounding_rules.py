@@ -107,8 +107,8 @@ FORMATS = {
 each_format = pytest.mark.parametrize("name", FORMATS)
 
 
-def made(name: str, kinks: str = "own", sums: str = "accumulated") -> tuple[Format, Arithmetic]:
-    return FORMATS[name], Arithmetic(PRECISIONS[name], kinks, sums)
+def made(name: str, kinks: str = "own") -> tuple[Format, Arithmetic]:
+    return FORMATS[name], Arithmetic(PRECISIONS[name], kinks)
 
 
 def ball(arithmetic: Arithmetic, value: Any, bound: Any) -> Rounded:
@@ -272,18 +272,18 @@ def test_accumulated_sums(name: str) -> None:
 @each_format
 def test_stored_sums(name: str) -> None:
     """A sum each of whose partial sums is stored rounds n - 1 times in the format, whichever of the two is coarser."""
-    f, arithmetic = made(name, sums="stored")
+    f, arithmetic = made(name)
     value, magnitude, spread = np.array([1.0, -2.0, 0.0, 4.0]), np.array([3.0, 2.0, 0.0, 4.0]), np.array([0.5, 0.0, 0.0, 0.25])
     terms = np.array([3, 5, 0, 1])
     unit = max(f.roundoff, f.accumulate + OWN)
     additions = np.array([2, 4, 0, 0])
     relative = np.array([f.gamma(int(n), unit) for n in additions])
     bound = magnitude * relative + additions * (1 + relative) * f.underflow
-    check(arithmetic.sums_of(value, None, magnitude, terms), value, bound)
-    check(arithmetic.sums_of(value, spread, magnitude, terms), value, bound + spread)
+    check(arithmetic.stored_sum(value, None, magnitude, terms), value, bound)
+    check(arithmetic.stored_sum(value, spread, magnitude, terms), value, bound + spread)
     last = f.largest / SLACK / (1 + relative[0])
     magnitude = np.array([last * (1 - MARGIN), last * (1 + MARGIN), 0, 1.0])
-    check(arithmetic.sums_of(value, None, magnitude, np.array([3, 3, 3, 1])), value,
+    check(arithmetic.stored_sum(value, None, magnitude, np.array([3, 3, 3, 1])), value,
           [magnitude[0] * relative[0] + 2 * (1 + relative[0]) * f.underflow, math.inf, 2 * (1 + relative[0]) * f.underflow, 0])
 
 
@@ -936,7 +936,7 @@ def prefix(x: Rounded, axis: int) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_running_sums(name: str, axis: int) -> None:
     """The k-th running sum has k - 1 stored additions, and the last alone is that of them all."""
-    f, arithmetic = made(name, sums="stored")
+    f, arithmetic = made(name)
     unit = max(f.roundoff, f.accumulate + OWN)
     for bounds in (0.0, GRID_BOUNDS):
         x = ball(arithmetic, GRID, bounds)
@@ -1047,25 +1047,22 @@ def test_scattered_sums(name: str) -> None:
         value = np.array([sum(v for v, _ in terms) for terms in gathered])
         magnitude, spread = (np.array([sum(t) for t in ts]) for ts in
                              ([[abs(v) for v, _ in terms] for terms in gathered], [[b for _, b in terms] for terms in gathered]))
+        relative, lost = f.summation(3)
+        check(scatter_add(x, index, (5,)), value, f.after_sum(value, (magnitude + spread) * relative + lost + spread))
         additions = np.array([1, 0, 2, 0, 0])
         unit = max(f.roundoff, f.accumulate + OWN)
         each = np.array([f.gamma(int(n), unit) for n in additions])
-        inside = (magnitude + spread) * each + additions * (1 + each) * f.underflow + spread
-        stored = ball(Arithmetic(arithmetic.precision, sums="stored"), GRID, bounds)
-        check(scatter_add(stored, index, (5,)), value, inside)
-        if arithmetic.precision.wide:
-            each = np.array([f.gamma(int(n), f.accumulate + OWN) for n in additions])
-            inside = (magnitude + spread) * each + additions * (1 + each) * NORMAL32 + spread
-            inside = np.where(additions, f.after_sum(value, inside), inside)
-        check(scatter_add(x, index, (5,)), value, inside)
+        check(scatter_add(x, index, (5,), stored=True), value, (magnitude + spread) * each + additions * (1 + each) * f.underflow + spread)
         places = (np.array([[2, 0, 2], [3, 3, 0]]), np.array([0, 1, 0]))  # two terms at most
         sparse = np.zeros((4, 2)), np.zeros((4, 2)), np.zeros((4, 2))
         for total, terms in zip(sparse, (x.value, np.abs(x.value), x.bounds()), strict=True):
             np.add.at(total, places, terms)
         met = np.array([[0, 0], [0, 0], [1, 0], [0, 0]])
+        relative, lost = f.summation(2)
         value2, most = sparse[0], sparse[1] + sparse[2]
+        check(scatter_add(x, places, (4, 2)), value2, f.after_sum(value2, most * relative + lost + sparse[2]))
         each = f.gamma(1, unit)
-        check(scatter_add(stored, places, (4, 2)), value2, (most * each + (1 + each) * f.underflow) * met + sparse[2])
+        check(scatter_add(x, places, (4, 2), stored=True), value2, (most * each + (1 + each) * f.underflow) * met + sparse[2])
         apart = scatter_add(x[0], (np.array([2, 0, 3]), 1), (4, 2))
         check(apart, [[0, -2], [0, 0], [0, 1], [0, 4]], [[0, x.bounds()[0, 1]], [0, 0], [0, x.bounds()[0, 0]], [0, x.bounds()[0, 2]]])
         assert apart.exact == x.exact

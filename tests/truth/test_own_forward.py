@@ -262,7 +262,7 @@ def test_what_is_computed_in_single_precision_is_said_so() -> None:
     """A gradient with the digits of float32 in float64."""
     rough = lambda x: (np.tanh(x), lambda dy: (dy * (1 - np.tanh(x.astype(np.float32)) ** 2)).astype(x.dtype))  # noqa: E731
     report = found(rough, shapes=[(3,), (2, 4)])
-    assert {f.diagnosis.code for f in report.findings} & {"few-digits"}, str(report)
+    assert {f.diagnosis.code for f in report.findings} & {"coarse-precision"}, str(report)
 
 
 def test_without_a_forward_in_float64_nothing_is_passed() -> None:

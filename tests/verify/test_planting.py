@@ -215,19 +215,6 @@ def test_a_tie_is_judged_by_its_own_subgradients() -> None:
     assert rules.judged(1, "dx", wrong).tolist() == [[True, False]]
 
 
-def test_a_tie_that_rounding_cannot_decide_leaves_the_same_choice() -> None:
-    """Of two orthogonal vectors the cosine is the margin but for rounding: dz may be any part of the slope, which is no mistake."""
-    z, target = np.array([[[0.0], [-0.25]], [[0.5], [0.25]]]), np.array([-1.0, -1.0])
-    head = bp.CosineEmbeddingLoss(reduction="sum")
-    loss, backward = head.forward({}, z, target)
-    step = LayerTrace("head", head, (z, target), np.asarray(loss), (backward(1.0),), np.ones(()), {}, {})
-    rules = plant._Rules(Trace(z, (step,), (Wired(("x",), ()),)), FLOAT64, fused=False)
-    slope = bp.CosineEmbeddingLoss(reduction="sum", margin=-1.0).forward({}, z, target)[1](1.0)
-    for part, first in ((0.0, [False, False]), (0.5, [False, False]), (1.0, [False, False]), (1.5, [True, False]), (-0.5, [True, False])):
-        assert rules.judged(0, "dz", part * slope)[0, :, 0].tolist() == first
-    assert rules.judged(0, "dz", 0.5 * slope)[1].all()
-
-
 # Which kinds are planted, and where.
 
 

@@ -37,8 +37,7 @@ class Known:
     discrepancy shows in every precision, so that its absence there means that it is gone.
     For a tensor that sums over its input (a loss, a parameter's gradient) one argument in the range explains every entry.
     `held_in` names a coarser precision, whose own bound holds what it explains. Entries whose true size is `truth_below` a number are
-    explained however far they are off. With `sums = "stored"` it explains what partial sums stored in the format explain.
-    `raises` is part of the message of an exception that it explains, of any network that holds one
+    explained however far they are off. `raises` is part of the message of an exception that it explains, of any network that holds one
     of the layers.
     """
 
@@ -57,7 +56,6 @@ class Known:
     at_most: float = np.inf
     held_in: str = ""
     truth_below: float = 0.0
-    sums: str = ""
     raises: str = ""
     shows_above: float = -np.inf
     shows_below: float = np.inf
@@ -79,18 +77,12 @@ class Known:
         )
 
     def explained(self, step: LayerTrace, shape: tuple[int, ...], tensor: str) -> np.ndarray:
-        """Return which entries of a tensor of this shape depend on numbers in the entry's range: without one, all of them."""
-        if self.above == -np.inf and self.below == np.inf:  # NaN lies in no range, and what has none speaks of it too
-            return np.ones(shape, dtype=bool)
+        """Return which entries of a tensor of this shape depend on numbers in the entry's range."""
         inside = _between(argument(step, tensor, shape, self.argument), self.above, self.below)
         return inside if inside.shape == shape else np.full(shape, bool(inside.any()))
 
-    def small_enough(self, actual: np.ndarray, ball: Rounded, rounded: Callable[[Precision], Rounded],
-                     stored: Callable[[], Rounded] | None = None) -> np.ndarray:
-        """Return which entries are off by no more than the entry explains.
-
-        `rounded` gives the ball in another precision, `stored` that of sums without an accumulator, None where there is none to be had.
-        """
+    def small_enough(self, actual: np.ndarray, ball: Rounded, rounded: Callable[[Precision], Rounded]) -> np.ndarray:
+        """Return which entries are off by no more than the entry explains; `rounded` gives the ball in another precision."""
         with quiet():
             truth, difference = np.abs(ball.value), np.abs(actual.astype(np.float64) - ball.value)
             within = np.ones(truth.shape, dtype=bool)
@@ -100,9 +92,6 @@ class Known:
                 coarse = rounded(PRECISIONS[self.held_in])
                 known = np.isfinite(coarse.value) & np.isfinite(coarse.radius())  # beyond its range anything may come
                 within &= ~known | (np.abs(actual.astype(np.float64) - coarse.value) <= coarse.radius())
-            if self.sums:
-                wide = None if stored is None else stored()
-                within &= False if wide is None else np.abs(actual.astype(np.float64) - wide.value) <= wide.radius()
             return within | (truth < self.truth_below)
 
     def shows(self, step: LayerTrace) -> bool:
@@ -191,16 +180,12 @@ class KnownList:
         with quiet():
             outside = ~(np.abs(actual.astype(np.float64) - ball.value) <= ball.radius())
         rounded = rounded or (lambda precision: expected(step, Arithmetic(precision))[certificate.tensor])
-
-        def stored() -> Rounded:
-            return expected(step, Arithmetic(PRECISIONS[precision], sums="stored"))[certificate.tensor]
-
         excused, met = np.zeros(outside.shape, dtype=bool), []
         for entry in self.entries:
             tensor = next((name for name in (certificate.tensor, *alike) if name in entry.tensors), "")
             if tensor and verdict in entry.verdicts and entry.covers(adapter, precision, step):
                 mask = outside & entry.explained(step, outside.shape, tensor)
-                mask &= entry.small_enough(actual, ball, rounded, stored if tensor == certificate.tensor else None)
+                mask &= entry.small_enough(actual, ball, rounded)
                 if mask.any():
                     excused |= mask
                     met.append(entry)

@@ -66,8 +66,7 @@ def _derivative_missing(step: LayerTrace, tensor: str, rule: RunRule) -> Array |
 
 
 def _derivative_at_output(step: LayerTrace, tensor: str, rule: RunRule) -> Array | None:
-    one = len(step.inputs) == 1 and len(step.outputs) == 1
-    same = tensor == "dx" and not step.params and one and step.output.shape == step.inputs[0].shape
+    same = tensor == "dx" and not step.params and len(step.outputs) == 1 and step.output.shape == step.inputs[0].shape
     return rule(replace(step, inputs=(step.output,)))[tensor] if same else None
 
 

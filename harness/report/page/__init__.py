@@ -23,7 +23,6 @@ from backproof.report.page.matrix import LABELS, below, matrix
 from backproof.report.repro import script
 from backproof.report.results import Results
 from backproof.report.templating import PAGES, TEMPLATES
-from backproof.wording import fault
 from markupsafe import Markup
 
 __all__ = ["page"]
@@ -50,7 +49,6 @@ class Entry:
     heat: HeatMap | None = None
     window: Window | None = None
     script: str = ""
-    fault: str = ""
 
 
 def page(report: Results, cut: Container[str] = ()) -> str:
@@ -105,18 +103,9 @@ def _entries(report: Results, cut: Container[str]) -> Iterator[Entry]:
         entry = Entry(finding, number, name, place, typeset(finding.diagnosis.equation), _options(finding), files,
                       tuple(_commands(finding, name, reproduced=reproduced)), number <= DETAILED)
         if entry.detailed:
-            entry = _in_detail(entry, reproduced=reproduced)
+            entry = replace(entry, boxes=drawing(finding), heat=heat_map(finding), window=window(finding),
+                            script=script(finding, TEMPLATES) if reproduced else "")
         yield entry
-
-
-def _in_detail(entry: Entry, *, reproduced: bool) -> Entry:
-    """Return an entry with its pictures and its script; without them, and saying so, where a fault of ours keeps them from being drawn."""
-    finding = entry.finding
-    try:
-        return replace(entry, boxes=drawing(finding), heat=heat_map(finding), window=window(finding),
-                       script=script(finding, TEMPLATES) if reproduced else "")
-    except Exception as error:  # noqa: BLE001  (which costs the pictures, not the report)
-        return replace(entry, fault=fault("not shown in full", error))
 
 
 def _options(finding: Finding) -> str:
