@@ -14,9 +14,8 @@ from typing import Any
 
 import backproof as bp
 import numpy as np
-from backproof.judge.certify import named
 from backproof.judge.mistakes import MISTAKES as TABLE
-from backproof.judge.rules import expected
+from backproof.judge.rules import expected, tensors_by_name
 from backproof.proof.setting import Setting
 from backproof.reference import library
 from backproof.reference.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
@@ -61,7 +60,7 @@ class Scene:
         if isinstance(self.layer, Head):
             return {"dz": backward(*self.dys)}
         dx, d_params = backward(*self.dys)
-        return {name: d for name, d in named(self.layer, (), each(dx), d_params).items() if d is not None}
+        return {name: d for name, d in tensors_by_name(self.layer, (), each(dx), d_params).items() if d is not None}
 
     def gradient(self, **changed: Any) -> Array:
         """Return the gradient in question by the right rule, on arrays changed as named."""

@@ -11,7 +11,7 @@ from backproof.reference.rounding import Arithmetic, Rounded, quiet
 from backproof.reference.trace import LayerTrace
 from backproof.reference.wiring import Fork
 
-__all__ = ["copies_whole_numbers", "expected", "expected_plain", "tensors"]
+__all__ = ["copies_whole_numbers", "expected", "expected_plain", "tensors", "tensors_by_name"]
 
 
 def tensors(step: LayerTrace) -> dict[str, np.ndarray]:

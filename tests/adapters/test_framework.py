@@ -226,7 +226,8 @@ def test_torch_owns_modules_and_functions(given: Any) -> None:
     assert found.name == "torch"
 
 
-@pytest.mark.parametrize("given", [torch.tanh, print, 3, torch.nn.Linear, lambda x: x, torch.zeros(2)], ids=str)
+@pytest.mark.parametrize("given", [torch.tanh, print, 3, torch.nn.Linear, lambda x: x, torch.zeros(2)],
+                         ids=["tanh", "print", "3", "Linear", "lambda", "zeros"])
 def test_what_tells_nothing_has_no_owner(given: Any) -> None:
     """A function may be any framework's."""
     assert owner(given) is None
