@@ -13,14 +13,14 @@ __all__ = ["PixelShuffle", "PixelUnshuffle"]
 
 
 def _shuffled(x: Array, r: int) -> Array:
-    """Return y_n(c, h r + i, w r + j) = x_n(c r r + i r + j, h, w)."""
+    """Return y_n(c,hr+i,wr+j) = x_n(crr+ir+j,h,w)."""
     batch, channels, height, width = x.shape
     blocks = x.reshape((batch, channels // (r * r), r, r, height, width))
     return np.transpose(blocks, (0, 1, 4, 2, 5, 3)).reshape((batch, channels // (r * r), height * r, width * r))
 
 
 def _unshuffled(y: Array, r: int) -> Array:
-    """Return x_n(c r r + i r + j, h, w) = y_n(c, h r + i, w r + j)."""
+    """Return x_n(crr+ir+j,h,w) = y_n(c,hr+i,wr+j)."""
     batch, channels, height, width = y.shape
     blocks = y.reshape((batch, channels, height // r, r, width // r, r))
     return np.transpose(blocks, (0, 1, 3, 5, 2, 4)).reshape((batch, channels * r * r, height // r, width // r))
@@ -36,8 +36,8 @@ def _check_factor(layer: Layer, name: str, factor: int) -> None:
 class PixelShuffle(Layer):
     """Blocks of r x r pixels out of r r channels each, r being `upscale_factor`.
 
-    Formula       y_n(c, h r + i, w r + j) = x_n(c r r + i r + j, h, w)
-    Chain rule    dx_n(c r r + i r + j, h, w) = dy_n(c, h r + i, w r + j)
+    Formula       y_n(c,hr+i,wr+j) = x_n(crr+ir+j,h,w)
+    Chain rule    dx_n(crr+ir+j,h,w) = dy_n(c,hr+i,wr+j)
     Shapes        x (batch, C r r, H, W), y (batch, C, H r, W r).
     Kinks         none.
     Source        Shi et al., *Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN*, equation 4.
@@ -76,8 +76,8 @@ class PixelShuffle(Layer):
 class PixelUnshuffle(Layer):
     """The r r pixels of each block of r x r in channels of their own, r being `downscale_factor`.
 
-    Formula       y_n(c r r + i r + j, h, w) = x_n(c, h r + i, w r + j)
-    Chain rule    dx_n(c, h r + i, w r + j) = dy_n(c r r + i r + j, h, w)
+    Formula       y_n(crr+ir+j,h,w) = x_n(c,hr+i,wr+j)
+    Chain rule    dx_n(c,hr+i,wr+j) = dy_n(crr+ir+j,h,w)
     Shapes        x (batch, C, H r, W r), y (batch, C r r, H, W).
     Kinks         none.
     Source        the inverse of PixelShuffle, and so its transpose: its Jacobian is a permutation.
