@@ -47,20 +47,61 @@ def assert_gradients(candidate: Any, like: Any, **options: Any) -> None:
 def check(candidate: Any, like: Any, *, framework: str | None = None, precisions: str | Sequence[str] = ("float64", "float32"),
           cases: int = 100, seed: int = 0, reports: str | Path | None = None, params: Mapping[str, Any] | None = None,
           shapes: Sequence[Any] | None = None, timeout: float | None = None) -> Report:
-    """Check a candidate against a layer, head or network of the reference, or with `like=None` its own forward; return the report.
+    """Check a layer, head or network that somebody wrote: is its backward the derivative of its forward?
 
-    `candidate` is, for torch and jax, a function `candidate(*inputs, **params) -> y` (a head's: `candidate(z, target) -> loss`) or a
-    `torch.nn.Module`; for numpy `candidate(*inputs, **params) -> (y, backward)`, with `backward(dy) -> (dx, {name: gradient})`. For a
-    network it is `candidate(x, target, **params) -> loss` with parameters named as `layers.0.weight`, in numpy with `backward()`. `params`
-    maps the candidate's own names of parameters to those of `like`. Each of `cases` draws shapes, values, upstream gradients and conditions
-    anew and runs in every precision; `shapes` (of the inputs, batch axis left out) restricts the shapes. `reports` names a folder to
-    write the report to. With `timeout`, in seconds, each call is made in a process of its own, so that a candidate that never returns, or
-    that kills its process, becomes a finding.
+    Parameters
+    ----------
+    candidate : callable or torch.nn.Module
+        For torch and jax a function ``candidate(*inputs, **params) -> y``, or a module; for numpy ``candidate(*inputs, **params) -> (y,
+        backward)`` with ``backward(dy) -> (dx, {name: gradient})``. A head is ``candidate(z, target) -> loss``, in numpy ``(loss,
+        backward)`` with ``backward() -> dz``. A network is ``candidate(x, target, **params) -> loss``, its parameters named as
+        ``layers.0.weight``.
+    like : Layer, Head, Network or None
+        The truth. With None it is the derivative of the candidate's own forward, which is taken as right; ``report.options["truth"]`` says
+        how that was found.
+    framework : str or None, default None
+        ``"torch"``, ``"jax"``, ``"numpy"`` or another that is registered; not needed where the candidate's type tells.
+    precisions : str or sequence of str, default ("float64", "float32")
+        Every case runs in each; ``"float16"`` and ``"bfloat16"`` too.
+    cases : int, default 100
+        Draws of shapes, values, upstream gradients and conditions (memory layouts, modes of the call).
+    seed : int, default 0
+        What they are drawn from; the same seed gives the same cases.
+    reports : str, pathlib.Path or None, default None
+        A folder below which the report is written; None writes nothing.
+    params : mapping or None, default None
+        The candidate's own names of parameters, each with that of ``like``. With ``like=None`` the shapes of its parameters:
+        ``params={"weight": (5, 4)}``.
+    shapes : sequence or None, default None
+        Shapes of the input, or tuples of shapes for several inputs, batch axis left out. None: as many as ``like`` takes.
+    timeout : float or None, default None
+        Seconds for each call, made in a process of its own, so that one that never returns or ends its process is a finding.
 
-    With `like=None` the truth is the derivative of the candidate's own forward, which is taken as right; `params` then gives the shapes of
-    its parameters, `params={"weight": (5, 4)}`, and `options["truth"]` of the report says how the derivative was found.
+    Returns
+    -------
+    Report
+        ``report.ok`` says whether nothing is wrong, ``report.findings`` holds what is, and ``print(report)`` shows it.
 
-    Raises ValueError or TypeError, saying what to write instead, for a candidate that cannot be called so.
+    Raises
+    ------
+    UsageError
+        A ValueError, and a TypeError where a type is wrong: a candidate that cannot be called so. It says what to write instead.
+    MissingFrameworkError
+        An ImportError: the framework is not installed.
+
+    Notes
+    -----
+    What the candidate raises itself is not raised: it is a finding with the verdict ``error``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import backproof as bp
+    >>> def square(x):
+    ...     return x * np.sign(x), lambda dy: (-dy * np.sign(x), {})
+    >>> report = bp.check(square, None, framework="numpy", cases=4)
+    >>> report.ok, report.findings[0].tensor, report.findings[0].diagnosis.code
+    (False, 'dx', 'sign')
     """
     if not isinstance(like, (Layer, Head, Network, NoneType)):
         raise UsageTypeError(f"like is a bp.Layer, a bp.Head or a bp.Network: got {like!r}. Write like=bp.LayerNorm(), say, or "
