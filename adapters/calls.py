@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from backproof.adapters.framework import framework_named
-from backproof.reference.usage import UsageTypeError
 
 __all__ = ["AUTODIFF", "DENSE", "DOUBLE", "FORWARD", "JVP", "PLAIN", "SHAPES", "Answer", "Call", "Driver", "UnsupportedError",
            "answered", "driver", "first_sentence"]
@@ -106,10 +105,10 @@ def answered(y: Any, count: int, kind: type | tuple[type, ...], wanted: str) -> 
     """Return what a candidate returned as a tuple of `count` arrays, of any number where that is 0; raise TypeError for anything else."""
     ys = tuple(y) if isinstance(y, (tuple, list)) else (y,)
     if count and len(ys) != count:
-        raise UsageTypeError(f"the candidate returned {len(ys)} outputs, expected {count}")
+        raise TypeError(f"the candidate returned {len(ys)} outputs, expected {count}")
     for one in ys:
         if not isinstance(one, kind):
-            raise UsageTypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
+            raise TypeError(f"the candidate returned {type(one).__name__}, expected {wanted}")
     return ys
 
 

@@ -27,6 +27,7 @@ from backproof.reference.heads import CosineEmbeddingLoss
 from backproof.reference.layer import REGISTRY, Layer, Shape, ShapeError
 from backproof.reference.multihead_attention import MultiheadAttention
 from backproof.reference.normalization import BatchNorm, GroupNorm, InstanceNorm
+from backproof.reference.pixels import PixelShuffle, PixelUnshuffle
 from backproof.reference.wiring import Reshape
 
 from .single import KNOWN, LAYOUTS, REGIMES, Single, _compiled
@@ -62,12 +63,16 @@ class Refusal:
         return (mine.framework, type(mine.layer)) == (case.framework, type(case.layer)) and re.search(self.message, str(error)) is not None
 
 
+EMPTY_PIXELS = "torch's pixel_unshuffle hands an empty batch back in its own shape: docs/findings.md"
+
 REFUSALS = (
     Refusal(Single("torch", BatchNorm(), ((3,),), 1), "Expected more than 1 value per channel", "one entry has no variance"),
     Refusal(Single("torch", GroupNorm(3), ((3,),), 1), "Expected more than 1 value per channel", "as of BatchNorm, for a batch of 1"),
     Refusal(Single("torch", InstanceNorm(affine=True), ((2, 3),), 0), "index 0 out of range", "the weight is repeated for no example"),
     Refusal(Single("torch", Reshape((2, -1, 1)), ((6,),), 0), "cannot reshape tensor of 0 elements", "-1 could be any size"),
     Refusal(Single("torch", CTCLoss(reduction="sum"), ((4, 3),), 0), "log_probs tensor must not be empty", "an empty batch"),
+    Refusal(Single("torch", PixelShuffle(), ((8, 2, 3),), 0), "PixelShuffleBackward0 returned an invalid gradient", EMPTY_PIXELS),
+    Refusal(Single("torch", PixelUnshuffle(), ((2, 4, 6),), 0), r"Mismatch in shape: grad_output\[0\] has a shape of .*\[0, ", EMPTY_PIXELS),
 )
 """Exclusions. jax has no storage layouts either: its arrays have no strides."""
 
