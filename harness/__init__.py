@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backproof.reference.network import Network as Network
     from backproof.reference.trace import LayerTrace as LayerTrace
     from backproof.reference.trace import Trace as Trace
+    from backproof.reference.usage import UsageError as UsageError
     from backproof.report.finding import Finding as Finding
     from backproof.report.report import Report as Report
     from backproof.verify.run import verify as verify
@@ -43,6 +44,7 @@ _HOMES = {
     "LayerTrace": "reference.trace",
     "Layer": "reference.layer",
     "Constant": "reference.layer",
+    "UsageError": "reference.usage",
     "Adapter": "adapters",
 }
 _MODULES = {"adapters": "adapters", "strategies": "draw.strategies", "reference": "reference"}

@@ -44,6 +44,11 @@ class LayerTrace:
         """The upstream gradients as a tuple, also where there is one."""
         return self.d_output if isinstance(self.d_output, tuple) else (self.d_output,)
 
+    @property
+    def upstream_names(self) -> tuple[str, ...]:
+        """What the upstream gradients are called in scripts and files: `dy` where there is one, else `d` and the output's name."""
+        return ("dy",) if len(self.d_outputs) == 1 else tuple(f"d{name}" for name in self.layer.output_names)
+
 
 class Wired(NamedTuple):
     """The names of the values that a layer took and gave, and of its parameters by the name that it knows them by."""

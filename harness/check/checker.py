@@ -240,15 +240,9 @@ class Checker:
 
     def report(self, options: Mapping[str, Any]) -> Report:
         """Return the report of what was done."""
-        ledger = self.ledger
         truth = {"truth": self.like.said()} if isinstance(self.like, OwnForward) else {}
-        return Report(
-            findings=ledger.sorted_findings("new"), known=ledger.sorted_findings("known"),
-            conventions=ledger.sorted_findings("convention"), tallies=ledger.tallies, skipped=ledger.skipped,
-            environment=environment(), options={"candidate": self.label, "like": str(self.like), **truth, **options},
-            coverage=ledger.coverage, cases=ledger.cases,
-            seconds={**ledger.seconds, "total": time.perf_counter() - self.started},
-        )
+        report = self.ledger.report({"candidate": self.label, "like": str(self.like), **truth, **options}, environment())
+        return replace(report, seconds={**report.seconds, "total": time.perf_counter() - self.started})
 
 
 def _wanted(probe: Probe) -> set[str]:

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, NotRequired
 import tomlkit
 from backproof.adapters.framework import all_frameworks
 from backproof.compare.comparison import Diff, compare
-from backproof.compare.rules import END_TO_END, FACTOR, HALF
+from backproof.compare.rules import FACTOR, HALF
 from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
+from backproof.judge.certificate import END_TO_END
 from backproof.reference.usage import UsageError
 from backproof.report.reading import checked, read_bytes
 from backproof.report.schema import Count, Verdict

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from backproof.compare.summary import Evidence, FindingKey, Row, RunSummary
+from backproof.judge.certificate import END_TO_END
 from backproof.report.finding import times
 from backproof.report.schema import kind_of
 
-__all__ = ["END_TO_END", "FACTOR", "HALF", "WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
+__all__ = ["FACTOR", "HALF", "WEIGHTS", "Line", "coverage", "findings", "margins", "rest"]
 
 WEIGHTS: dict[str, str] = {
     "worse": "got worse",
@@ -24,7 +25,6 @@ HALF = 0.5  # of the bound: what lies below may double and still agrees
 FACTOR = 4.0  # on the same cases another order of summation moved no margin over a tenth by more than 2.1 (docs/ci.md)
 DIGITS = 1.0  # decimal digits
 ENTRIES = 16  # the largest of fewer roundings is often four times that of another draw of them
-END_TO_END = "end-to-end "
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from backproof.reference.heads import Head
 from backproof.reference.layer import describe
 from backproof.reference.trace import LayerTrace
 from backproof.report.finding import Finding
+from backproof.report.tensors import inputs_of
 
 __all__ = ["script"]
 
@@ -30,17 +31,16 @@ def script(finding: Finding, templates: jinja2.Environment) -> str:
     if isinstance(finding.case, Probe):
         return _of_candidate(finding, finding.case, step, templates)
     framework = _framework(finding.subject.split(":")[0])
-    if framework is None or LAYER not in framework.scripts or finding.tensor.startswith("end-to-end"):  # no single layer shows that
+    if framework is None or LAYER not in framework.scripts or certificate.end_to_end:  # no single layer shows that
         call, source = "", ""
     else:
         call, source = finding.lowering
     head = isinstance(step.layer, Head)
-    names = ("x", "target") if head else step.layer.input_names
+    names = inputs_of(step.layer)
     inputs = dict(zip(names, step.inputs, strict=True))
-    upstream = {"dy" if len(step.d_outputs) == 1 else f"d{name}": dy
-                for name, dy in zip(("dy",) if head else step.layer.output_names, step.d_outputs, strict=True)}
+    upstream = dict(zip(step.upstream_names, step.d_outputs, strict=True))
     arrays = inputs | upstream | {f"param_{k}": p for k, p in step.params.items()}
-    tensor = finding.tensor.removeprefix("end-to-end ")
+    tensor = certificate.tensor
     context: dict[str, Any] = {
         "finding": finding, "needs": _needs(framework if source else None), "source": source.rstrip(), "call": call,
         "options": {k: v for k, v in describe(step.layer).items() if k != "type"}, "is_head": head, "tensor": tensor,
@@ -73,8 +73,7 @@ def _needs(framework: Framework | None) -> list[str]:
 def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: jinja2.Environment) -> str:
     """Return the script of a finding about a candidate, which it imports or asks for."""
     head = isinstance(step.layer, Head)
-    names = ("x", "target") if head else step.layer.input_names
-    outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
+    names = inputs_of(step.layer)
     theirs = {theirs: mine for mine, theirs in probe.names}
     module, _, name = probe.candidate.partition(":")
     framework = _framework(probe.framework)
@@ -84,7 +83,7 @@ def _of_candidate(finding: Finding, probe: Probe, step: LayerTrace, templates: j
     context: dict[str, Any] = {
         "finding": finding, "probe": probe, "module": module, "name": name, "needs": _needs(framework), "inputs": list(names),
         "real": real, "params": {n: theirs.get(n, n) for n in step.params}, "trained": [n for n in step.params if n in step.d_params],
-        "upstream": list(outputs), "alone_head": head and step.d_outputs[0].ndim == 0,
+        "upstream": list(step.upstream_names), "alone_head": head and step.d_outputs[0].ndim == 0,
         "wanted": wanted, "at": f"tuple({list(finding.index)})", "dtype": finding.precision, "along": {},
         "layouts": _layouts(probe, framework), "sentence": json.dumps(finding.diagnosis.sentence),
     }

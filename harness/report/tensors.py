@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from backproof.draw.probe import Probe
-from backproof.judge.certificate import Certificate
+from backproof.judge.certificate import END_TO_END, Certificate
 from backproof.judge.directional import DIRECTIONAL, tangents_named
 from backproof.reference.case import Case
 from backproof.reference.heads import Head
@@ -16,7 +16,7 @@ from backproof.reference.rounding import BOUND_SLACK, Arithmetic, Rounded, preci
 from backproof.reference.trace import HEAD_PATH, LayerTrace
 from backproof.report.finding import Finding
 
-__all__ = ["arrays_of", "with_arrays", "with_layer"]
+__all__ = ["arrays_of", "inputs_of", "with_arrays", "with_layer"]
 
 PARAM = "param_"
 JUDGED = {"wrong": "outside", "imprecise": "outside"}  # verdicts of findings that certificates call otherwise
@@ -27,8 +27,7 @@ def arrays_of(finding: Finding) -> dict[str, np.ndarray]:
     step, certificate = finding.step, finding.certificate
     if step is None or certificate is None or certificate.actual is None or certificate.ball is None:
         return {}
-    outputs = ("dy",) if len(step.d_outputs) == 1 else tuple(f"d{name}" for name in step.layer.output_names)
-    arrays = {**dict(zip(_inputs(step.layer), step.inputs, strict=True)), **dict(zip(outputs, step.d_outputs, strict=True)),
+    arrays = {**dict(zip(inputs_of(step.layer), step.inputs, strict=True)), **dict(zip(step.upstream_names, step.d_outputs, strict=True)),
               **{f"{PARAM}{name}": p for name, p in step.params.items()}, "actual": certificate.actual,
               "expected": certificate.ball.value, "bound": np.asarray(certificate.ball.radius())}
     if isinstance(finding.case, Probe) and finding.case.condition.mode in DIRECTIONAL:
@@ -50,15 +49,17 @@ def with_arrays(finding: Finding, arrays: Mapping[str, np.ndarray]) -> Finding:
         raise ValueError(f"{finding.title}: the tensors are not those of the finding")
     upstream = tuple(arrays[f"d{name}"] for name in layer.output_names) if "dy" not in arrays else arrays["dy"]
     params = {name.removeprefix(PARAM): array for name, array in arrays.items() if name.startswith(PARAM)}
-    step = LayerTrace(finding.path, layer, tuple(arrays[name] for name in _inputs(layer)), (), (), upstream, params, {})
+    step = LayerTrace(finding.path, layer, tuple(arrays[name] for name in inputs_of(layer)), (), (), upstream, params, {})
     ball = Rounded(value, _bound(radius), Arithmetic(precision_named(finding.precision)))
     verdict = JUDGED.get(finding.verdict, finding.verdict)
-    certificate = Certificate(finding.path, layer, finding.tensor, verdict, finding.entries[1], excess=finding.excess, index=finding.index,
-                              actual=actual, ball=ball)
+    tensor, whole = finding.tensor.removeprefix(END_TO_END), finding.tensor.startswith(END_TO_END)
+    certificate = Certificate(finding.path, layer, tensor, verdict, finding.entries[1], excess=finding.excess, index=finding.index,
+                              actual=actual, ball=ball, end_to_end=whole)
     return replace(finding, step=step, certificate=certificate)
 
 
-def _inputs(layer: Any) -> tuple[str, ...]:
+def inputs_of(layer: Any) -> tuple[str, ...]:
+    """Return what the inputs of a layer or head are called in scripts and files."""
     return ("x", "target") if isinstance(layer, Head) else tuple(layer.input_names)
 
 

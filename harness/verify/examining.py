@@ -40,6 +40,7 @@ REPEAT_EVERY = 8  # one case in eight is run twice
 OPTIONS_SECONDS, OPTIONS_BATCH = 10.0, 3  # to find out with which options a layer is off, and the batch in which they are tried
 EXACT_REGIMES = frozenset({"normal", "ties", "trained"})  # regimes whose numbers are of one size, so that a planted mistake is one
 
+
 def _fused(adapter: Adapter) -> bool:
     return bool(getattr(adapter, "fused", False))
 
