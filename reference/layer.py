@@ -202,6 +202,8 @@ class Elementwise(Layer):
 
 
 REGISTRY: dict[str, type] = {}
+SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,), "None": (type(None),)}
+"""What a field of a declared type takes in a file or a text; a type that is not named here is the layer's own to check."""
 
 
 def register(cls: type) -> type:
@@ -232,11 +234,22 @@ def build(data: Mapping[str, Any]) -> Any:
         raise UsageError(f"unknown layer: got {name!r}, expected one of {', '.join(sorted(REGISTRY))}")
     options = {k: _built(v) for k, v in data.items() if k != "type"}
     try:
-        return REGISTRY[name](**options)
+        return _of_declared_types(REGISTRY[name](**options))
     except TypeError as error:
         raise UsageError(f"{name}: wrong options: got {options}: {error}") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _of_declared_types(layer: Any) -> Any:
+    """Return a layer whose numbers, texts and truth values are of the types that its fields declare; raise UsageError for another."""
+    for field in fields(layer):
+        declared = str(getattr(field.type, "__name__", field.type)).split(" | ")
+        value = getattr(layer, field.name)
+        taken = tuple(kind for name in declared for kind in SCALARS.get(name, (object,)))
+        if not isinstance(value, taken) or (isinstance(value, bool) and not {bool, object} & {*taken}):  # a bool is an int to Python
+            raise UsageError(f"{type(layer).__name__}: {field.name} takes {' or '.join(declared)}: got {value!r}")
+    return layer
 
 
 def parse(text: str) -> Any:
@@ -262,7 +275,7 @@ def _parsed(node: ast.AST) -> Any:
         options = {str(keyword.arg): _parsed(keyword.value) for keyword in node.keywords}
         arguments = [*map(_parsed, node.args)]
         try:
-            return REGISTRY[node.func.id](*arguments, **options)
+            return _of_declared_types(REGISTRY[node.func.id](*arguments, **options))
         except (TypeError, ValueError) as error:  # a layer's own word on its options
             raise UsageError(str(error)) from error
     if isinstance(node, (ast.Tuple, ast.List)):
